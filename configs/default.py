@@ -1,0 +1,113 @@
+"""Every key there is, with the paper's value. Other configurations start from this one.
+
+    python -m hybrik_jax.main --config configs/NAME.py [--config.batch_size=64 ...]
+
+An override that names no key here fails: the configuration is locked before training reads it.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Returns the paper's setting (HybrIK-Transformer, section Results) with every key that the package reads."""
+    config = ConfigDict()
+    config.workdir = 'runs/default'  # checkpoints, logs and evaluation go here
+    config.seed = 0
+    config.image_size = 256  # side of the crop in pixels; a multiple of 32
+    config.body = ''  # SMPL file (.pkl or .npz); '' is the embedded CC0 body
+    config.h36m_regressor = ''  # .npy (17, V), needed with an SMPL file
+    config.init_betas = ''  # .npy (10,), the mean shape; '' is zeros
+
+    config.batch_size = 256  # over all devices of all hosts
+    config.num_epochs = 200
+    config.steps_per_epoch = 0  # 0: 2 x the largest dataset's length / batch_size
+
+    config.model = ConfigDict()
+    config.model.lifting = 'transformer'  # or 'deconv', HybrIK's own
+    config.model.image_mean = (0.406, 0.457, 0.480)  # RGB; ImageNet's, reversed as in the released checkpoints
+    config.model.image_std = (0.225, 0.224, 0.229)
+    config.model.right_hand = 'leaf'  # or 'released', the index slip that released checkpoints carry
+    config.model.backbone = ConfigDict()
+    config.model.backbone.depth = 34  # 18, 34, 50, 101, 152
+    config.model.backbone.dtype = 'float32'  # or 'bfloat16': arithmetic, the parameters stay float32
+    config.model.backbone.remat = False  # recompute activations in the backward pass: less memory, more time
+    config.model.backbone.sync_batch_norm = False  # True: batch statistics over all devices
+    config.model.transformer = ConfigDict()
+    config.model.transformer.variant = 'custom'  # or 'original': ReLU, free FFN
+    config.model.transformer.num_blocks = 6
+    config.model.transformer.num_heads = 8
+    config.model.transformer.width = 512
+    config.model.transformer.ffn_width = 512
+    config.model.transformer.ffn_depth = 3
+    config.model.transformer.dropout = 0.1
+    config.model.transformer.leaf_tokens = True  # 53 tokens; False: the paper's 48, identity at the leaves
+    config.model.transformer.patch_sampling = 0.2  # least share of the patches kept in training; 1.0 keeps all
+    config.model.transformer.remat = False
+    config.model.transformer.dtype = 'float32'
+    config.model.deconv = ConfigDict()
+    config.model.deconv.num_joints = 24  # or 29: leaf joints instead of leaf rotations
+    config.model.deconv.width = 256
+    config.model.deconv.depth_bins = 64
+    config.model.deconv.dtype = 'float32'
+    config.model.deconv.dropout = 0.5
+
+    config.pretrained = ConfigDict()
+    config.pretrained.backbone = ''  # torchvision state dict (.pth): ImageNet weights; '' trains from scratch
+
+    config.data = ConfigDict()
+    config.data.root = 'data'  # every dataset is a folder in here
+    config.data.mixture = ConfigDict({'synthetic': 1.0})  # dataset -> share of the training examples
+    config.data.validation = 'synthetic'  # dataset whose 'validation' split is watched while training
+    config.data.test = 'synthetic'  # dataset whose 'test' split is evaluated at the end
+    config.data.validation_examples = 0  # the first n of the split; 0: all
+    config.data.read_threads = 4
+    config.data.prefetch = 64  # examples read ahead by the threads
+    config.data.workers = 0  # processes that make batches; 0: threads of this process only
+    config.data.synthetic = ConfigDict()  # built when the folder is missing
+    config.data.synthetic.train = 20000
+    config.data.synthetic.validation = 500
+    config.data.synthetic.test = 1000
+    config.data.synthetic.seed = 0
+
+    config.augmentation = ConfigDict()
+    config.augmentation.scale = 0.3  # std of the scale factor, clipped to 1 -+ this
+    config.augmentation.rotation_degrees = 30.0  # std, clipped to twice this
+    config.augmentation.rotation_probability = 0.6
+    config.augmentation.mirror_probability = 0.5
+    config.augmentation.mirror_camera = True  # False: the original's, exact for a centred principal point only
+    config.augmentation.colour = 0.2  # each channel times uniform(1 - this, 1 + this)
+    config.augmentation.half_body_probability = -1.0  # off, as in the paper's setting
+    config.augmentation.occlusion = ConfigDict()  # dataset -> (largest area of the box, largest aspect); area 0: off
+    config.augmentation.occlusion.synthetic = (0.0, 2.0)  # the images have occluders of their own
+
+    config.loss = ConfigDict()  # weights of the terms
+    config.loss.uvd = 1.0
+    config.loss.betas = 1.0
+    config.loss.rotations = 0.01
+    config.loss.twists = 0.01
+    config.loss.smpl_joints = 0.0
+    config.loss.h36m_joints = 0.0
+
+    config.optimizer = ConfigDict()
+    config.optimizer.learning_rate = 5e-4  # reached after the warm-up, then falls as 1 / sqrt(update)
+    config.optimizer.warmup_steps = 4000
+    config.optimizer.b1 = 0.9
+    config.optimizer.b2 = 0.999
+    config.optimizer.eps = 1e-8
+    config.optimizer.clip_norm = 0.0  # global gradient norm; 0: off
+
+    config.average = ConfigDict()
+    config.average.tail_epochs = 10.0  # the mean of the parameters over the last so many epochs
+    config.average.ema_decay = 0.999
+
+    config.log_every = 50  # steps
+    config.validate_every = 0  # steps; 0: every epoch
+    config.validate_parameters = 'ema'  # 'raw', 'ema': which parameters are watched and chosen as the best
+    config.checkpoint_every = 0  # steps; 0: every epoch
+    config.keep_checkpoints = 3
+    config.tensorboard = True
+
+    config.evaluation = ConfigDict()
+    config.evaluation.batch_size = 0  # 0: as in training
+    config.evaluation.root = 'annotation'  # whose root joint places the person in the camera frame
+    return config

@@ -1,0 +1,57 @@
+"""From network coordinates to the camera frame and from the camera frame to pixels, for one person."""
+
+import jax
+import jax.numpy as jnp
+
+from hybrik_jax.body import rotations
+
+
+def uvd_to_camera(
+    uvd: jax.Array,
+    crop_to_photo: jax.Array,
+    inverse_intrinsics: jax.Array,
+    root_m: jax.Array,
+    *,
+    crop_size: int,
+    depth_scale: float = 2.0,
+) -> jax.Array:
+    """Joints (K, 3) in the camera frame, metres, relative to joint 0.
+
+    Args:
+      uvd: (K, 3) u, v in [-0.5, 0.5] across the crop, d the depth relative to the root divided by
+        `depth_scale`.
+      crop_to_photo: (2, 3) inverse crop affine, crop pixels -> photo pixels.
+      inverse_intrinsics: (3, 3) homogeneous photo pixels -> ray with z = 1; all zero where the camera is
+        unknown, which gives all-zero joints.
+      root_m: (3,) root joint in the camera frame, metres.
+      crop_size: side of the square crop, pixels.
+      depth_scale: metres per unit of d.
+    """
+    crop = (uvd[:, :2] + 0.5) * crop_size
+    photo = rotations.rotate(crop_to_photo[:, :2], crop) + crop_to_photo[:, 2]
+    rays = rotations.rotate(
+        inverse_intrinsics, jnp.concatenate([photo, jnp.ones_like(photo[:, :1])], axis=-1)
+    )
+    joints_m = rays * (depth_scale * uvd[:, 2:] + root_m[2]) - root_m
+    return joints_m - joints_m[:1]
+
+
+def project(points_m: jax.Array, focal: jax.Array, centre: jax.Array) -> jax.Array:
+    """Pixels (..., 2) of camera-frame points (..., 3), metres, with focal lengths (2,) and centre (2,) in
+    pixels.
+
+    Depths within a micrometre of the camera plane are taken as one micrometre, so that the result is finite.
+    """
+    depth = points_m[..., 2:]
+    depth = jnp.where(jnp.abs(depth) < 1e-6, 1e-6, depth)
+    return points_m[..., :2] / depth * focal + centre
+
+
+def intrinsics_inverse(focal: jax.Array, centre: jax.Array) -> jax.Array:
+    """The (3, 3) matrix from homogeneous pixels to the ray with z = 1; focal and centre (2,), pixels."""
+    zero, one = jnp.zeros_like(focal[0]), jnp.ones_like(focal[0])
+    return jnp.stack([
+        1 / focal[0], zero, -centre[0] / focal[0],
+        zero, 1 / focal[1], -centre[1] / focal[1],
+        zero, zero, one,
+    ]).reshape(3, 3)  # fmt: skip

@@ -1,0 +1,225 @@
+"""From 3D joints and twists to SMPL's rotations: the analytical inverse kinematics, and its labels.
+
+Usable alone, without any network:
+
+    import numpy as np
+    from hybrik_jax.body import ik, smpl
+
+    body = smpl.load_body()  # or load_body('basicModel_neutral.pkl')
+    joints_m = np.load('joints.npy')  # (B, 24, 3) metres, any frame; or (B, 29, 3) with the leaf joints
+    betas = np.zeros((len(joints_m), 10))
+    rotations = ik.joints_to_rotations(joints_m, betas, body)  # (B, 24, 3, 3)
+
+Source: HybrIK (Li et al. 2021), section 3, adaptive variant, and its released program.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hybrik_jax.body import rotations as rot
+from hybrik_jax.body import smpl
+from hybrik_jax.body.skeleton import (
+    LEAF_JOINTS,
+    LEVELS_24,
+    NUM_JOINTS,
+    PARENTS,
+    PARENTS_29,
+    RELEVANT_CHILD_24,
+    RELEVANT_CHILD_29,
+)
+
+# The joints level by level, each level filled up to the widest one with copies of its first joint; the slot
+# of each joint's parent in the level above; and where joints 1..23 are found among all slots.
+_WIDTH = max(map(len, LEVELS_24))
+_SLOTS = np.array([(*level, *(level[:1] * (_WIDTH - len(level)))) for level in LEVELS_24[1:]])
+_PARENT_SLOTS = np.array(
+    [[above.index(PARENTS[j]) for j in level] for above, level in zip(LEVELS_24[:-1], _SLOTS, strict=True)]
+)
+_SLOT_OF_JOINT = np.array([_SLOTS.ravel().tolist().index(joint) for joint in range(1, NUM_JOINTS)])
+
+_FAR_M = (
+    0.015  # beyond this, evaluation trusts the predicted bone more than the joint that is still to be reached
+)
+
+
+def solve(
+    joints_m: jax.Array,
+    twists: jax.Array,
+    rest_m: jax.Array,
+    leaf_quaternions: jax.Array | None = None,
+    *,
+    training: bool = False,
+    right_hand: str = 'leaf',
+    stop_gradient: bool = True,
+) -> jax.Array:
+    """Local rotations (24, 3, 3) of one person that bring the rest skeleton onto the joints.
+
+    Joints of one level of the tree are solved together, level after level. Values and gradients are finite
+    for every finite input.
+
+    Args:
+      joints_m: (24, 3) or (29, 3) joints, metres, any origin; the rotation of joint 0 leads into their frame.
+      twists: (23, 2) cosine and sine of joints 1..23 about their rest bones; divided by their norm + 1e-8
+        here.
+      rest_m: (29, 3) rest joints of this shape, metres (`smpl.rest_joints`); only 24 are used for 24 joints.
+      leaf_quaternions: (5, 4) local rotations of joints 10, 11, 15, 22, 23 for 24 joints, not normalised;
+        None: identity. Not used for 29 joints, where the leaf joints give these rotations.
+      training: the root by swing and spin instead of SVD, and no mending of bones that are off by more than
+        15 mm.
+      right_hand: 'leaf' uses the fifth leaf quaternion for joint 23. 'released' repeats the index slip of
+        the released 24-joint program, whose checkpoints depend on it: the hand points its joint to the
+        pelvis. No effect for 29.
+      stop_gradient: no gradient through the predicted bone vectors (root rotation, mended bones), as in the
+        released program. Otherwise it is let through.
+    Returns:
+      (24, 3, 3) rotations relative to the parent.
+    Raises:
+      ValueError: for another number of joints, or an unknown `right_hand`.
+    """
+    count = joints_m.shape[0]
+    if count not in (24, 29):
+        raise ValueError(
+            f'joints_m has the shape {joints_m.shape}: the solver takes 24 or 29 joints of one person.'
+        )
+    if rest_m.shape[0] < count:
+        raise ValueError(f'rest_m has {rest_m.shape[0]} joints, {count} are needed: use smpl.rest_joints.')
+    if right_hand not in ('leaf', 'released'):
+        raise ValueError(f"right_hand={right_hand!r}: must be 'leaf' or 'released'.")
+    child = list(RELEVANT_CHILD_24 if count == 24 else RELEVANT_CHILD_29)
+    if right_hand == 'released' and count == 24:
+        child[23] = 0
+    # One type throughout: float32, or float64 where a caller works in it.
+    kind = jnp.result_type(jnp.float32, joints_m, twists, rest_m)
+    joints_m, twists, rest_m = (jnp.asarray(x, kind) for x in (joints_m, twists, rest_m[:count]))
+    parents = np.array((0, *PARENTS_29[1:count]))
+
+    # Entry 0 of a bone or target has no meaning of its own; it is what 'released' finds there.
+    bones = (rest_m - rest_m[parents]).at[0].set(rest_m[0])
+    predicted = joints_m - joints_m[parents]
+    predicted = (jax.lax.stop_gradient(predicted) if stop_gradient else predicted).at[0].set(rest_m[0])
+    targets = joints_m - joints_m[0] + rest_m[0]
+
+    # What depends on no other joint: bone to the relevant child, that child's target, mended bone, twist,
+    # leaf rotation. Leaf joints get some finite bone; their own rotation is chosen in the end.
+    ends = np.array([j for j in range(1, NUM_JOINTS) if child[j] < 0], int)
+    children = np.array([c if c >= 0 else j for j, c in enumerate(child)])
+    bone, target = bones[children], targets[children]
+    mended = jax.vmap(rot.direction)(predicted[children], bone) * rot.norm(bone)[:, None]
+    twist = _twist_rotations(bone, jnp.concatenate([twists[:1], twists]))  # entry 0 is not used
+    given = jnp.broadcast_to(jnp.eye(3, dtype=kind), (NUM_JOINTS, 3, 3))
+    if len(ends) and leaf_quaternions is not None:
+        order = np.array([LEAF_JOINTS.index(joint) for joint in ends])
+        given = given.at[ends].set(
+            jax.vmap(rot.quaternion_to_matrix)(jnp.asarray(leaf_quaternions, kind)[order])
+        )
+
+    def solve_level(above, level):
+        world, position = above
+        parent, is_end, offset, bone, target, mended, twist, given = level
+        world = world[parent]
+        position = position[parent] + rot.rotate(world, offset)
+        wanted = target - position
+        if not training:
+            far = jnp.sum((wanted - mended) ** 2, axis=-1, keepdims=True) > _FAR_M**2
+            wanted = jnp.where(far, mended, wanted)
+        swing = jax.vmap(rot.rotation_between)(bone, rot.rotate_back(world, wanted))
+        local = jnp.where(is_end[:, None, None], given, rot.matmul(swing, twist))
+        return (rot.matmul(world, local), position), local
+
+    root = (_root_by_swing if training else _root_by_svd)(bones, predicted)
+    start = jnp.broadcast_to(root, (_WIDTH, 3, 3)), jnp.broadcast_to(rest_m[0], (_WIDTH, 3))
+    is_end = np.isin(_SLOTS, ends)
+    by_level = (x[_SLOTS] for x in (bones, bone, target, mended, twist, given))
+    _, local = jax.lax.scan(solve_level, start, (_PARENT_SLOTS, is_end, *by_level))
+    return jnp.concatenate([root[None], local.reshape(-1, 3, 3)[_SLOT_OF_JOINT]])
+
+
+def _twist_rotations(bone: jax.Array, twists: jax.Array) -> jax.Array:
+    """Turns (M, 3, 3) about bones (M, 3) by cosines and sines (M, 2), normalised here; (0, 0): no turn."""
+    zero = jnp.all(twists == 0, axis=-1, keepdims=True)
+    twists = twists / (rot.norm(twists)[:, None] + 1e-8)
+    twists = jnp.where(zero, jnp.array([1.0, 0.0], twists.dtype), twists)
+    axis = jax.vmap(rot.direction)(rot.bound_gradient(bone))
+    return jax.vmap(rot.rotation_about)(axis, twists[:, 0], twists[:, 1])
+
+
+def _root_by_svd(bones: jax.Array, predicted: jax.Array) -> jax.Array:
+    """Root rotation, evaluation: aligns the bones to both hips and spine1 with the predicted ones."""
+    return rot.kabsch(bones[1:4], predicted[1:4])
+
+
+def _root_by_swing(bones: jax.Array, predicted: jax.Array) -> jax.Array:
+    """Root rotation, training: the spine by its smallest rotation, then a spin about it for the hips."""
+    swing = rot.rotation_between(bones[3], predicted[3])
+    spine = rot.direction(predicted[3], bones[3])
+
+    def off_spine(vector: jax.Array) -> jax.Array:
+        return vector - jnp.sum(vector * spine) * spine
+
+    now = rot.rotate(swing, 0.5 * (bones[1] + bones[2]))
+    wanted = 0.5 * (predicted[1] + predicted[2])
+    return rot.matmul(rot.rotation_between(off_spine(now), off_spine(wanted)), swing)
+
+
+def forward_kinematics(rotations: jax.Array, rest_m: jax.Array) -> jax.Array:
+    """Joints (24, 3), metres, of rest joints `rest_m` (24 or more, 3) under local `rotations` (24, 3, 3)."""
+    return smpl.pose_skeleton(rotations, rest_m)[1]
+
+
+def pose_to_twists(rotations: jax.Array, rest_m: jax.Array) -> jax.Array:
+    """Twist angles (23,) of joints 1..23 about their rest bones, radians in (-pi, pi]: labels for the twists.
+
+    Args:
+      rotations: (24, 3, 3) local rotations.
+      rest_m: (29, 3) rest joints of this shape, metres; the bones of the five last joints end in the leaf
+        joints.
+    """
+    children = np.array(RELEVANT_CHILD_29[1:])
+    bones = rest_m[children] - rest_m[1:NUM_JOINTS]
+    return jax.vmap(rot.twist_swing)(rotations[1:], bones)[1]
+
+
+def joints_to_rotations(
+    joints_m: jax.Array,
+    betas: jax.Array,
+    body: smpl.SMPL,
+    twists: jax.Array | None = None,
+    leaf_quaternions: jax.Array | None = None,
+    *,
+    training: bool = False,
+    right_hand: str = 'leaf',
+) -> jax.Array:
+    """SMPL rotations (B, 24, 3, 3) of a batch of 3D skeletons: inverse kinematics on its own, compiled.
+
+    Args:
+      joints_m: (B, 24, 3) or (B, 29, 3) joints in SMPL's order, metres, any origin.
+      betas: (B, 10) shapes.
+      body: the body model (`smpl.load_body`).
+      twists: (B, 23, 2) cosines and sines; None: no twist.
+      leaf_quaternions: (B, 5, 4), for 24 joints; None: identity.
+      training, right_hand: as in `solve`.
+    Raises:
+      ValueError: if the batch sizes differ, or as `solve` does.
+    """
+    joints_m, betas = jnp.asarray(joints_m), jnp.asarray(betas)
+    if joints_m.ndim != 3 or betas.shape != (joints_m.shape[0], smpl.NUM_BETAS):
+        raise ValueError(
+            f'joints_m {joints_m.shape} and betas {betas.shape} must have the shapes (B, 24 or 29, 3) and '
+            '(B, 10): give one person a leading axis of length 1.'
+        )
+    if twists is None:
+        twists = jnp.broadcast_to(jnp.array([1.0, 0.0], joints_m.dtype), (joints_m.shape[0], 23, 2))
+    template, dirs = body.rest_joints_template, body.rest_joints_dirs
+    return _solve_batch(joints_m, betas, twists, leaf_quaternions, template, dirs, training, right_hand)
+
+
+@functools.partial(jax.jit, static_argnums=(6, 7))
+def _solve_batch(joints_m, betas, twists, leaf_quaternions, template, dirs, training, right_hand):
+    rest_m = template + jnp.einsum('jab,nb->nja', dirs, betas, precision='highest')
+    one = functools.partial(solve, training=training, right_hand=right_hand)
+    if leaf_quaternions is None:
+        return jax.vmap(one)(joints_m, twists, rest_m)
+    return jax.vmap(one)(joints_m, twists, rest_m, leaf_quaternions)

@@ -1,0 +1,233 @@
+"""Rotations of one joint: axis-angle, quaternions, swing and twist, best alignment.
+
+Every function takes one rotation or vector (callers write `jax.vmap`), and has finite values and gradients
+for every
+finite input: zero vectors, antiparallel vectors and singular matrices included. Nothing here is a matrix
+  product of the
+device's reduced precision: three-by-three products are sums of elementwise products.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_EPSILON = 1e-8  # the released program's, in the places where it has one
+_NO_LENGTH = 1e-12  # below it a vector has no direction
+_MAX_GRADIENT = 1e6
+# _CROSS @ v is the matrix of v x: one product with a constant compiles far faster than nine stacked entries.
+_CROSS = np.zeros((3, 3, 3), np.float32)
+_CROSS[[0, 1, 2], [2, 0, 1], [1, 2, 0]] = 1.0
+_CROSS[[0, 1, 2], [1, 2, 0], [2, 0, 1]] = -1.0
+
+
+def norm(vector: jax.Array) -> jax.Array:
+    """Length of a vector (over the last axis), with gradient zero at zero length."""
+    squared = jnp.sum(vector * vector, axis=-1)
+    positive = squared > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
+
+
+def direction(vector: jax.Array, fallback: jax.Array | None = None) -> jax.Array:
+    """Unit vector along `vector` (3,); for a zero vector that of `fallback`, or zero without one."""
+    length = norm(vector)
+    some = length > _NO_LENGTH
+    unit = jnp.where(some, vector, 0.0) / jnp.where(some, length, 1.0)
+    return unit if fallback is None else jnp.where(some, unit, direction(fallback))
+
+
+def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Product of matrices (..., n, k) and (..., k, m) as a sum of elementwise products, in full precision."""
+    return jnp.sum(a[..., :, :, None] * b[..., None, :, :], axis=-2)
+
+
+def rotate(rotation: jax.Array, vector: jax.Array) -> jax.Array:
+    """`rotation` (..., 3, 3) applied to `vector` (..., 3), in full precision."""
+    return jnp.sum(rotation * vector[..., None, :], axis=-1)
+
+
+def rotate_back(rotation: jax.Array, vector: jax.Array) -> jax.Array:
+    """The inverse of `rotation` (..., 3, 3) applied to `vector` (..., 3), in full precision."""
+    return jnp.sum(rotation * vector[..., :, None], axis=-2)
+
+
+def cross_matrix(vector: jax.Array) -> jax.Array:
+    """The (3, 3) matrix K with K @ x = vector x x."""
+    return jnp.sum(_CROSS.astype(vector.dtype) * vector, axis=-1)
+
+
+def _axis_square(axis: jax.Array) -> jax.Array:
+    """cross_matrix(axis) @ cross_matrix(axis)."""
+    return axis[:, None] * axis[None, :] - jnp.sum(axis * axis) * jnp.eye(3, dtype=axis.dtype)
+
+
+def axis_angle_to_matrix(axis_angle: jax.Array) -> jax.Array:
+    """Rotation (3, 3) about `axis_angle` (3,) by its length in radians (Rodrigues).
+
+    Smooth at zero, where the gradient is the cross matrix.
+    """
+    squared = jnp.sum(axis_angle * axis_angle)
+    small = squared < 1e-6
+    angle = jnp.sqrt(jnp.where(small, 1.0, squared))
+    sine = jnp.where(small, 1.0 - squared / 6.0, jnp.sin(angle) / angle)
+    half = jnp.where(small, 1.0 - squared / 24.0, jnp.sin(angle / 2) / (angle / 2))
+    eye = jnp.eye(3, dtype=axis_angle.dtype)
+    return eye + sine * cross_matrix(axis_angle) + 0.5 * half * half * _axis_square(axis_angle)
+
+
+def matrix_to_quaternion(rotation: jax.Array) -> jax.Array:
+    """Unit quaternion (4,), (w, x, y, z), of a rotation (3, 3).
+
+    The component of the first fitting branch is positive: x where m22 < 1e-6 and m00 > m11, y where m22 <
+      1e-6
+    otherwise, z where m00 < -m11, w otherwise. Source: HybrIK's released program, whose signs the recordings
+    share.
+    """
+    m = rotation
+    x = 1 + m[0, 0] - m[1, 1] - m[2, 2]
+    y = 1 - m[0, 0] + m[1, 1] - m[2, 2]
+    z = 1 - m[0, 0] - m[1, 1] + m[2, 2]
+    w = 1 + m[0, 0] + m[1, 1] + m[2, 2]
+    wx, wy, wz = m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1]
+    xy, xz, yz = m[1, 0] + m[0, 1], m[0, 2] + m[2, 0], m[2, 1] + m[1, 2]
+    low = m[2, 2] < 1e-6
+    use_x = low & (m[0, 0] > m[1, 1])
+    use_z = ~low & (m[0, 0] < -m[1, 1])
+    squared = jnp.where(low, jnp.where(use_x, x, y), jnp.where(use_z, z, w))
+    quaternion = jnp.where(
+        low,
+        jnp.where(use_x, jnp.stack([wx, x, xy, xz]), jnp.stack([wy, xy, y, yz])),
+        jnp.where(use_z, jnp.stack([wz, xz, yz, z]), jnp.stack([w, wx, wy, wz])),
+    )
+    return 0.5 * quaternion / jnp.sqrt(jnp.maximum(squared, 1e-6))
+
+
+def quaternion_to_matrix(quaternion: jax.Array) -> jax.Array:
+    """Rotation (3, 3) of a quaternion (4,), (w, x, y, z), divided by its norm + 1e-8; zero: the identity."""
+    w, x, y, z = quaternion / (norm(quaternion) + _EPSILON)
+    return jnp.stack([
+        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
+        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
+        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
+    ]).reshape(3, 3)  # fmt: skip
+
+
+def matrix_to_axis_angle(rotation: jax.Array) -> jax.Array:
+    """Axis times angle (3,), angle in [0, pi] radians, of a rotation (3, 3)."""
+    quaternion = matrix_to_quaternion(rotation)
+    quaternion = jnp.where(quaternion[0] < 0, -quaternion, quaternion)
+    w, vector = quaternion[0], quaternion[1:]
+    sine = norm(vector)
+    small = sine < 1e-4
+    factor = jnp.where(
+        small, 2.0 / jnp.where(small, w, 1.0), 2.0 * jnp.arctan2(sine, w) / jnp.where(small, 1.0, sine)
+    )
+    return factor * vector
+
+
+def rotation_about(axis: jax.Array, cosine: jax.Array, sine: jax.Array) -> jax.Array:
+    """Rotation (3, 3) about the unit vector `axis` (3,) by a cosine and sine; zero axis: the identity."""
+    eye = jnp.eye(3, dtype=axis.dtype)
+    return eye + sine * cross_matrix(axis) + (1 - cosine) * _axis_square(axis)
+
+
+def rotation_between(a: jax.Array, b: jax.Array) -> jax.Array:
+    """The smallest rotation (3, 3) that turns `a` (3,) to the direction of `b` (3,).
+
+    Lengths do not matter. Antiparallel and zero vectors give the identity, as in the recorded outputs: the
+    epsilons are theirs. Gradients of nearly degenerate directions, infinite in the limit, are bounded (see
+    `bound_gradient`).
+    """
+    a, b = bound_gradient(a), bound_gradient(b)
+    cross = rotate(cross_matrix(a), b)
+    sine_length, lengths = norm(cross), norm(a) * norm(b) + _EPSILON
+    axis = cross / (sine_length + _EPSILON)
+    return rotation_about(axis, jnp.sum(a * b) / lengths, sine_length / lengths)
+
+
+@jax.custom_vjp
+def bound_gradient(x: jax.Array) -> jax.Array:
+    """`x`, with each entry of its gradient clipped to +-1e6.
+
+    The direction of a vector has a slope of 1 / length. Along a chain of nine joints such slopes multiply;
+    bounding them at every joint keeps the product finite, and no gradient that means anything is that large.
+    """
+    return x
+
+
+bound_gradient.defvjp(
+    lambda x: (x, None), lambda _, gradient: (jnp.clip(gradient, -_MAX_GRADIENT, _MAX_GRADIENT),)
+)
+
+
+def twist_swing(rotation: jax.Array, bone: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Splits `rotation` into swing and twist about `bone`.
+
+    Args:
+      rotation: (3, 3) local rotation.
+      bone: (3,) rest bone vector, metres; its length does not matter, zero length gives no twist.
+    Returns:
+      swing (3, 3), twist angle in radians, in (-pi, pi]; rotation = swing @ turn(bone, angle), and the swing
+      is the smallest rotation from bone to rotation @ bone. Where those two are opposite any twist would do:
+      it is zero.
+    Source: HybrIK (Li et al. 2021), section 3.2.
+    """
+    axis = direction(bone)
+    quaternion = matrix_to_quaternion(rotation)
+    w, along = quaternion[0], jnp.sum(quaternion[1:] * axis)
+    sine, cosine = 2 * w * along, w * w - along * along
+    undefined = w * w + along * along < 1e-12
+    sine = jnp.where(undefined | (sine == 0), 0.0, sine)
+    angle = jnp.arctan2(sine, jnp.where(undefined, 1.0, cosine))
+    twist = rotation_about(axis, jnp.cos(angle), jnp.sin(angle))
+    return matmul(rotation, twist.T), angle
+
+
+def kabsch(source: jax.Array, target: jax.Array) -> jax.Array:
+    """The rotation (3, 3) that best aligns `source` vectors with `target` vectors, in least squares.
+
+    Args:
+      source, target: (N, 3) vectors, metres; nothing is centred. All zero target: the identity.
+    Returns:
+      R with target ~ source @ R.T. Its gradient is the exact one where the rotation is determined, and zero
+      along the directions in which it is not.
+    Source: Kabsch 1976; reflections are mended at the smallest singular value.
+    """
+    return _best_rotation(jnp.sum(target[:, :, None] * source[:, None, :], axis=0))
+
+
+@jax.custom_jvp
+def _best_rotation(covariance: jax.Array) -> jax.Array:
+    return _best_rotation_svd(covariance)[0]
+
+
+def _best_rotation_svd(covariance: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """R that maximises trace(R.T @ C), U (3, 3) and s = (s0, s1, +-s2), with C = U diag(s) U.T R."""
+    zero = jnp.all(covariance == 0)
+    u, s, vt = jnp.linalg.svd(jnp.where(zero, jnp.eye(3, dtype=covariance.dtype), covariance))
+    sign = jnp.where(_determinant(u) * _determinant(vt) < 0, -1.0, 1.0).astype(covariance.dtype)
+    signs = jnp.stack([jnp.ones_like(sign), jnp.ones_like(sign), sign])
+    rotation = matmul(u * signs, vt)
+    eye = jnp.eye(3, dtype=covariance.dtype)
+    return jnp.where(zero, eye, rotation), u, jnp.where(zero, 0.0, s * signs)
+
+
+@_best_rotation.defjvp
+def _best_rotation_jvp(primals, tangents):
+    """dR = [w] R keeps S = C R.T = U diag(s) U.T symmetric: (trace(S) - S) w = vee(dC R.T - R dC.T)."""
+    (covariance,), (change,) = primals, tangents
+    rotation, u, s = _best_rotation_svd(covariance)
+    moved = matmul(change, rotation.T)
+    lever = jnp.stack([moved[2, 1] - moved[1, 2], moved[0, 2] - moved[2, 0], moved[1, 0] - moved[0, 1]])
+    stiffness = jnp.stack([s[1] + s[2], s[0] + s[2], s[0] + s[1]])
+    determined = stiffness > 1e-6 * s[0]
+    inverse = jnp.where(determined, 1.0 / jnp.where(determined, stiffness, 1.0), 0.0)
+    turn = rotate(u, inverse * rotate_back(u, lever))
+    return rotation, matmul(cross_matrix(turn), rotation)
+
+
+def _determinant(m):
+    return (
+        m[0, 0] * (m[1, 1] * m[2, 2] - m[1, 2] * m[2, 1])
+        - m[0, 1] * (m[1, 0] * m[2, 2] - m[1, 2] * m[2, 0])
+        + m[0, 2] * (m[1, 0] * m[2, 1] - m[1, 1] * m[2, 0])
+    )

@@ -1,0 +1,188 @@
+"""Checkpoints: the last few and the best, with everything that a run needs to go on. The only user of orbax.
+
+A run's folder has `checkpoints/` (the last ones, to resume from) and `best/` (the best by validation). Each holds
+parameters, averages, optimizer, step, data position and configuration; orbax writes under another name and renames,
+so that a kill leaves no half checkpoint.
+"""
+
+import dataclasses
+import errno
+import json
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+
+from hybrik_jax.step import TrainState
+
+# Keys that may change between a run and its continuation, or its evaluation.
+FREE_KEYS = (
+    'workdir',
+    'num_epochs',
+    'log_every',
+    'validate_every',
+    'checkpoint_every',
+    'keep_checkpoints',
+    'tensorboard',
+    'evaluation',
+    'pretrained',
+    'data.root',
+    'data.read_threads',
+    'data.prefetch',
+    'data.workers',
+    'data.test',
+)
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        workdir: the run's folder.
+        keep: how many of the last ones to keep.
+    """
+
+    def __init__(self, workdir: str | pathlib.Path, *, keep: int = 3):
+        self.workdir = pathlib.Path(workdir).absolute()
+        recent = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        best = ocp.CheckpointManagerOptions(
+            max_to_keep=1, create=True, best_fn=lambda metrics: metrics['score'], best_mode='min'
+        )
+        self._recent = ocp.CheckpointManager(self.workdir / 'checkpoints', options=recent)
+        self._best = ocp.CheckpointManager(self.workdir / 'best', options=best)
+
+    def latest_step(self) -> int | None:
+        """Returns the step of the last checkpoint, None where there is none."""
+        return self._recent.latest_step()
+
+    def save(self, state: TrainState, config: dict[str, Any], *, score: float | None = None) -> None:
+        """Writes a checkpoint, in the background; with a `score` (lower is better) also among the best.
+
+        Args:
+            config: the run's configuration as plain nested dicts.
+        """
+        step = int(state.step)
+        # The position in the data stream is the step: see `data.pipeline`.
+        meta = {'step': step, 'data_position': step, 'config': config}
+        tree = _as_tree(state)
+        items = ocp.args.Composite(state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(meta))
+        try:
+            if step not in self._recent.all_steps():
+                self._recent.save(step, args=items)
+            if score is not None and np.isfinite(score) and step not in self._best.all_steps():
+                self._best.save(step, args=items, metrics={'score': float(score)})
+        except OSError as error:
+            raise _explained(error, self.workdir) from error
+
+    def wait(self) -> None:
+        """Returns when everything is on disk."""
+        try:
+            self._recent.wait_until_finished()
+            self._best.wait_until_finished()
+        except OSError as error:
+            raise _explained(error, self.workdir) from error
+
+    def restore(self, state: TrainState, config: dict[str, Any], *, best: bool = False) -> TrainState | None:
+        """Returns the last (or the best) state, None where there is none.
+
+        Args:
+            state: a state of the same network and optimizer, for the structure.
+            config: what the run is about to do; it must agree with the checkpoint's (`FREE_KEYS` may differ).
+        Raises:
+            ValueError: the checkpoint belongs to another configuration; the message lists what differs.
+        """
+        manager = self._best if best else self._recent
+        step = manager.latest_step()
+        if step is None:
+            return None
+        saved = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))['meta']
+        differing = differences(saved['config'], config)
+        if differing:
+            raise ValueError(
+                f'The checkpoint of step {step} in {self.workdir} belongs to another configuration:\n  '
+                + '\n  '.join(differing)
+                + '\nGive another --config.workdir, or the configuration that it was made with.'
+            )
+        return _restore_state(manager, step, state)
+
+    def close(self) -> None:
+        """Waits and releases the folders."""
+        self.wait()
+        self._recent.close()
+        self._best.close()
+
+
+def load(folder: str | pathlib.Path, *, best: bool = False) -> tuple[int, dict[str, Any], Any]:
+    """Returns (step, configuration, tree of arrays) of a run's last or best checkpoint, for prediction and export.
+
+    Raises FileNotFoundError where the folder holds no run.
+    """
+    folder = pathlib.Path(folder).absolute()
+    kind = 'best' if best else 'checkpoints'
+    path = folder / kind
+    if not path.is_dir():
+        raise FileNotFoundError(f'{folder} holds no checkpoints: {path} is missing. Give the workdir of a run.')
+    manager = ocp.CheckpointManager(path, options=ocp.CheckpointManagerOptions(read_only=True))
+    step = manager.latest_step()
+    if step is None:
+        raise FileNotFoundError(f'{path} holds no finished checkpoint. Train first, or give another workdir.')
+    meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))['meta']
+    tree = ocp.StandardCheckpointer().restore(path / str(step) / 'state')
+    manager.close()
+    return step, meta['config'], tree
+
+
+def differences(saved: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """Returns a line for every key, but the free ones, in which two configurations differ."""
+    saved, wanted = _flat(saved), _flat(json.loads(json.dumps(wanted)))
+    lines = []
+    for key in sorted(saved.keys() | wanted.keys()):
+        free = any(key == k or key.startswith(k + '.') for k in FREE_KEYS)
+        if not free and saved.get(key, '(absent)') != wanted.get(key, '(absent)'):
+            lines.append(f'{key}: {saved.get(key, "(absent)")!r} there, {wanted.get(key, "(absent)")!r} now')
+    return lines
+
+
+def _flat(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f'{prefix}{key}.')
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _as_tree(state: TrainState) -> dict[str, Any]:
+    """Returns the state as nested dicts; where there are several hosts, as global arrays, which orbax asks for."""
+    tree = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    if jax.process_count() > 1:
+        return jax.tree.map(ocp.utils.fully_replicated_host_local_array_to_global_array, tree)
+    # One copy now: the training step that follows gives its input's memory away.
+    return jax.tree.map(np.array, tree)
+
+
+def _restore_state(manager: ocp.CheckpointManager, step: int, state: TrainState) -> TrainState:
+    tree = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+    try:
+        restored = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))['state']
+    except (ValueError, KeyError) as error:
+        raise ValueError(f'The checkpoint of step {step} does not fit this network: {error}') from error
+    # Host copies: the training step decides where they live.
+    local = jax.tree.map(lambda x: jnp.asarray(np.asarray(x.addressable_data(0))), restored)
+    logging.info('Restored step %d from %s.', step, manager.directory)
+    return TrainState(**local)
+
+
+def _explained(error: OSError, workdir: pathlib.Path) -> OSError:
+    reason = 'the disk is full' if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
+    return OSError(
+        error.errno,
+        f'A checkpoint could not be written to {workdir}: {reason}. Earlier checkpoints are untouched; make room '
+        'and start the same command again, it goes on from the last one.',
+    )

@@ -1,0 +1,1 @@
+"""Datasets: one record schema, builders, augmentation and the input pipeline."""

@@ -1,0 +1,265 @@
+"""From one record to one training or evaluation example: draw, crop, targets (numpy and OpenCV, one person).
+
+The geometry of a crop, the order of its operations and every target follow the released data pipeline as its
+recorded crops fix it, with one choice of our own: a mirrored photo gets a mirrored camera.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+import simplejpeg
+
+from hybrik_jax.body import skeleton
+
+DEPTH_SCALE_M = 2.0  # the depth range of a crop: d = depth / 2 m
+HALF_BODY_JOINTS = 8  # a half body is cut only from people with more visible joints than this
+UPPER_BODY = (0, 3, 6, 9, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """One draw. `Augmentation()` is the evaluation crop.
+
+    scale: factor of the box's side; rotation_degrees; mirror: the photo is mirrored first; colour: (3,) factors of
+    the RGB channels; occlusion: None or (x0, y0, x1, y1, noise seed), photo pixels before mirroring; box: None or
+    (4,) the half body's box in place of the annotated one, photo pixels before mirroring.
+    """
+
+    scale: float = 1.0
+    rotation_degrees: float = 0.0
+    mirror: bool = False
+    colour: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    occlusion: tuple[int, int, int, int, int] | None = None
+    box: tuple[float, float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class AugmentationSettings:
+    """The keys of `config.augmentation`; `occlusion` maps a dataset to (largest share of the box, largest aspect)."""
+
+    scale: float = 0.3
+    rotation_degrees: float = 30.0
+    rotation_probability: float = 0.6
+    mirror_probability: float = 0.5
+    mirror_camera: bool = True
+    colour: float = 0.2
+    half_body_probability: float = -1.0
+    occlusion: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+
+def draw(rng: np.random.Generator, record: dict[str, Any], settings: AugmentationSettings) -> Augmentation:
+    """Returns one random `Augmentation` for `record`; everything random in an example happens here."""
+    box = half_body_box(rng, record) if rng.random() < settings.half_body_probability else None
+    scale = float(np.clip(1 + settings.scale * rng.standard_normal(), 1 - settings.scale, 1 + settings.scale))
+    rotation = 0.0
+    if rng.random() < settings.rotation_probability:
+        limit = 2 * settings.rotation_degrees
+        rotation = float(np.clip(settings.rotation_degrees * rng.standard_normal(), -limit, limit))
+    mirror = bool(rng.random() < settings.mirror_probability)
+    colour = tuple(rng.uniform(1 - settings.colour, 1 + settings.colour, 3).tolist())
+    area, aspect = settings.occlusion.get(text(record['dataset']), (0.0, 1.0))
+    occlusion = draw_occlusion(rng, record, area, aspect) if area > 0 else None
+    return Augmentation(scale, rotation, mirror, colour, occlusion, box)
+
+
+def half_body_box(rng: np.random.Generator, record: dict[str, Any]) -> tuple[float, ...] | None:
+    """Returns the box (xyxy) around the visible joints of the upper or of the lower body, 1.5 times as large.
+
+    None where 8 or fewer joints are visible, or 2 or fewer of the half that is drawn.
+    """
+    visible = np.asarray(record['visible']) > 0
+    if visible.sum() <= HALF_BODY_JOINTS:
+        return None
+    upper = np.isin(np.arange(len(visible)), UPPER_BODY)
+    chosen = visible & (upper if rng.random() < 0.5 else ~upper)
+    if chosen.sum() <= 2:
+        return None
+    points = np.asarray(record['joints_px'])[chosen, :2]
+    low, high = points.min(0), points.max(0)
+    middle, half = (low + high) / 2, (high - low) / 2 * 1.5
+    return tuple(np.concatenate([middle - half, middle + half]).tolist())
+
+
+def draw_occlusion(rng, record, largest_area: float, largest_aspect: float) -> tuple[int, ...] | None:
+    """Returns the corners of a rectangle inside the photo and a noise seed; area and aspect are drawn uniformly.
+
+    The area is a share of the enlarged box; rectangles that leave the photo are drawn again (50 times at most, after
+    which there is none).
+    """
+    (x0, y0), side = box_centre_and_side(record['box'], float(record['box_enlargement']))
+    width, height = int(record['width']), int(record['height'])
+    x0, y0 = x0 - side / 2, y0 - side / 2
+    for _ in range(50):
+        area = rng.uniform(0, largest_area) * side * side
+        aspect = rng.uniform(1 / largest_aspect, largest_aspect)
+        h, w = np.sqrt(area * aspect), np.sqrt(area / aspect)
+        x, y = rng.uniform(x0, x0 + side), rng.uniform(y0, y0 + side)
+        if x >= 0 and y >= 0 and x + w < width and y + h < height:
+            return int(x), int(y), int(x + w), int(y + h), int(rng.integers(2**31))
+    return None
+
+
+def box_centre_and_side(box, enlargement: float) -> tuple[np.ndarray, float]:
+    """Returns the centre (2,) of an xyxy box and the side of the square crop around it: the longer side, enlarged."""
+    box = np.asarray(box, np.float64)
+    return (box[:2] + box[2:]) / 2, float((box[2:] - box[:2]).max() * enlargement)
+
+
+def crop_affine(centre, side: float, rotation_degrees: float, crop_size: int) -> np.ndarray:
+    """Returns the similarity (2, 3) that takes photo pixels to crop pixels.
+
+    The box's centre goes to (crop_size / 2, crop_size / 2), and the photo vector (side / 2) (sin r, -cos r), y down,
+    to (0, -crop_size / 2).
+    """
+    angle = np.deg2rad(rotation_degrees)
+    scale = crop_size / side
+    turn = scale * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    return np.concatenate([turn, (crop_size / 2 - turn @ np.asarray(centre, np.float64))[:, None]], 1)
+
+
+def invert_affine(affine: np.ndarray) -> np.ndarray:
+    """Returns the inverse (2, 3) of an affine map (2, 3)."""
+    linear = np.linalg.inv(affine[:, :2])
+    return np.concatenate([linear, -linear @ affine[:, 2:]], 1)
+
+
+def text(value: str | bytes) -> str:
+    """Returns a record's text field as str; tfds reads it back as bytes."""
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def decode_jpeg(record: dict[str, Any]) -> np.ndarray:
+    """Returns the photo of a record, (height, width, 3) uint8 RGB.
+
+    Raises ValueError, with the record's name, where the bytes are no readable JPEG or have another size than the
+    record says.
+    """
+    try:
+        photo = simplejpeg.decode_jpeg(bytes(record['image']), fastdct=False, fastupsample=False)
+    except ValueError as error:
+        raise ValueError(
+            f'record {text(record["name"])!r} of {text(record["dataset"])!r}: its JPEG cannot be decoded ({error}). '
+            'Build the dataset again.'
+        ) from error
+    expected = int(record['height']), int(record['width'])
+    if photo.shape[:2] != expected:
+        raise ValueError(
+            f'record {text(record["name"])!r} of {text(record["dataset"])!r}: the image is {photo.shape[:2]} (height, width), '
+            f'its annotation says {expected}. Build the dataset again.'
+        )
+    return photo
+
+
+def crop_photo(photo: np.ndarray, affine: np.ndarray, augmentation: Augmentation, crop_size: int) -> np.ndarray:
+    """Returns the crop (crop_size, crop_size, 3) uint8 of a photo that is mirrored already; zeros outside of it."""
+    crop = cv2.warpAffine(photo, affine, (crop_size, crop_size), flags=cv2.INTER_LINEAR)
+    if augmentation.colour != (1.0, 1.0, 1.0):
+        crop = np.clip(crop * np.asarray(augmentation.colour, np.float32), 0, 255).astype(np.uint8)
+    return crop
+
+
+def mirror_record(record: dict[str, Any], *, mirror_camera: bool = True) -> dict[str, Any]:
+    """Returns the labels of the mirrored photo; mirroring twice gives them back.
+
+    x -> width - 1 - x on the photo; camera x -> -x; left and right joints change places; pose (x, y, z) ->
+    (x, -y, -z); twists change sign. With `mirror_camera=False` focal centre and root stay as they are, which is what
+    the original does.
+    """
+    mirrored = dict(record)
+    last = float(record['width']) - 1
+    box = np.array(record['box'], np.float32)
+    mirrored['box'] = np.array([last - box[2], box[1], last - box[0], box[3]], np.float32)
+    joints, h36m, twists = skeleton.MIRROR_JOINTS_29, skeleton.MIRROR_H36M, skeleton.MIRROR_TWISTS
+    joints, h36m, twists = np.array(joints), np.array(h36m), np.array(twists)
+    px = np.array(record['joints_px'], np.float32)[joints]
+    px[:, 0] = last - px[:, 0]
+    mirrored['joints_px'] = px
+    sign = np.array([-1, 1, 1], np.float32)
+    mirrored['joints_m'] = record['joints_m'][joints] * sign
+    mirrored['h36m_joints_m'] = record['h36m_joints_m'][h36m] * sign
+    for key in ('joints_px_weight', 'joints_weight', 'visible'):
+        mirrored[key] = record[key][joints]
+    mirrored['h36m_weight'] = record['h36m_weight'][h36m]
+    mirrored['pose'] = record['pose'][np.array(skeleton.MIRROR_JOINTS)] * np.array([1, -1, -1], np.float32)
+    mirrored['twists'] = -record['twists'][twists]
+    mirrored['twist_weight'] = record['twist_weight'][twists]
+    if mirror_camera:
+        mirrored['centre'] = np.array([last - record['centre'][0], record['centre'][1]], np.float32)
+        mirrored['root_m'] = record['root_m'] * sign
+    return mirrored
+
+
+def axis_angle_to_quaternion(axis_angle: np.ndarray) -> np.ndarray:
+    """Returns unit quaternions (..., 4), (w, x, y, z) with w >= 0, of axis-angle vectors (..., 3) in radians."""
+    angle = np.linalg.norm(axis_angle, axis=-1, keepdims=True)
+    half = angle / 2
+    # sin(a / 2) / a is 1/2 - a^2 / 48 near zero
+    factor = np.where(angle > 1e-6, np.sin(half) / np.maximum(angle, 1e-12), 0.5 - angle**2 / 48)
+    quaternion = np.concatenate([np.cos(half), axis_angle * factor], -1)
+    return np.where(quaternion[..., :1] < 0, -quaternion, quaternion)
+
+
+def inverse_intrinsics(focal: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """Returns (3, 3): homogeneous photo pixels -> ray with z = 1, from focal lengths (2,) and centre (2,), pixels."""
+    (fx, fy), (cx, cy) = focal, centre
+    return np.array([[1 / fx, 0, -cx / fx], [0, 1 / fy, -cy / fy], [0, 0, 1]])
+
+
+def make_example(
+    record: dict[str, Any],
+    augmentation: Augmentation,
+    *,
+    crop_size: int,
+    mirror_camera: bool = True,
+    photo: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+    """Returns the fields of `types.Batch` for one person, without the batch axis.
+
+    Args:
+        record: as `record.FEATURES` says.
+        augmentation: what was drawn; `Augmentation()` in evaluation.
+        crop_size: side of the crop, pixels.
+        mirror_camera: see `mirror_record`.
+        photo: the decoded photo where the caller has it already.
+    """
+    photo = decode_jpeg(record) if photo is None else photo
+    if augmentation.occlusion is not None:
+        x0, y0, x1, y1, seed = augmentation.occlusion
+        photo = np.array(photo)
+        photo[y0:y1, x0:x1] = np.random.default_rng(seed).integers(0, 256, photo[y0:y1, x0:x1].shape, np.uint8)
+    if augmentation.box is not None:
+        record = dict(record, box=np.array(augmentation.box, np.float32))
+    if augmentation.mirror:
+        photo = np.ascontiguousarray(photo[:, ::-1])
+        record = mirror_record(record, mirror_camera=mirror_camera)
+    centre, side = box_centre_and_side(record['box'], float(record['box_enlargement']))
+    affine = crop_affine(centre, side * augmentation.scale, augmentation.rotation_degrees, crop_size)
+    image = crop_photo(photo, affine, augmentation, crop_size)
+
+    pixels = record['joints_px'].astype(np.float64)
+    on_crop = pixels[:, :2] @ affine[:, :2].T + affine[:, 2]
+    uvd = np.concatenate([on_crop / crop_size - 0.5, pixels[:, 2:] / DEPTH_SCALE_M], 1)
+    inside = (np.abs(uvd) <= 0.5).all(1, keepdims=True)
+    camera_weight = float(record['camera_weight'])
+    inverse = inverse_intrinsics(record['focal'], record['centre']) if camera_weight > 0 else np.zeros((3, 3))
+    twists = record['twists'].astype(np.float64)
+    example = {
+        'image': image,
+        'crop_to_photo': invert_affine(affine),
+        'inverse_intrinsics': inverse,
+        'root_m': record['root_m'],
+        'uvd': np.where(inside, uvd, 0),
+        'uvd_weight': record['joints_px_weight'] * inside,
+        'joints_m': record['joints_m'][: skeleton.NUM_JOINTS],
+        'joints_weight': record['joints_weight'][: skeleton.NUM_JOINTS],
+        'h36m_joints_m': record['h36m_joints_m'],
+        'h36m_weight': record['h36m_weight'],
+        'quaternions': axis_angle_to_quaternion(record['pose'].astype(np.float64)),
+        'betas': record['betas'],
+        'smpl_weight': record['smpl_weight'],
+        'twists': np.stack([np.cos(twists), np.sin(twists)], -1),
+        'twist_weight': record['twist_weight'],
+    }
+    return {k: v if k == 'image' else np.asarray(v, np.float32) for k, v in example.items()}

@@ -1,0 +1,112 @@
+"""Batches for training and evaluation: mixed, shuffled, augmented, split over hosts, resumed by position (grain).
+
+Example i of the stream depends on the seed and i alone, whatever the number of hosts, threads or worker processes;
+resuming at step n is `stream[n * batch_size:]`. The stream is split over hosts after mixing and augmenting, so the
+union of the hosts' batches is the one-host batch, bit for bit.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import grain
+import numpy as np
+
+from hybrik_jax.data import augment
+from hybrik_jax.types import Batch, Crop
+
+
+def training_examples(
+    sources: Mapping[str, Sequence],
+    mixture: Mapping[str, float],
+    *,
+    settings: augment.AugmentationSettings,
+    crop_size: int,
+    seed: int,
+) -> grain.MapDataset:
+    """Returns the endless stream of augmented examples (dicts, see `augment.make_example`).
+
+    Args:
+        sources: dataset name -> random-access records.
+        mixture: dataset name -> share of the examples; a dataset with share 0 is left out.
+    """
+    names = [name for name, share in mixture.items() if share > 0]
+    if not names:
+        raise ValueError(f'config.data.mixture={dict(mixture)} has no dataset with a positive share.')
+    for name in names:
+        if len(sources[name]) == 0:
+            raise ValueError(f'dataset {name!r} has no training examples.')
+
+    def augmented(record: dict[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray]:
+        return augment.make_example(
+            record,
+            augment.draw(rng, record, settings),
+            crop_size=crop_size,
+            mirror_camera=settings.mirror_camera,
+        )
+
+    streams = [
+        grain.MapDataset.source(sources[name]).seed(seed + 1000 * k).shuffle().repeat()
+        for k, name in enumerate(names)
+    ]
+    mixed = streams[0] if len(streams) == 1 else grain.MapDataset.mix(streams, [mixture[n] for n in names])
+    return mixed.seed(seed + 1).random_map(augmented)
+
+
+def training_batches(
+    examples: grain.MapDataset,
+    *,
+    batch_size: int,
+    start_step: int = 0,
+    host: int = 0,
+    hosts: int = 1,
+    threads: int = 4,
+    prefetch: int = 64,
+    workers: int = 0,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Returns an endless iterator of this host's share of the batches, from batch `start_step` on.
+
+    Args:
+        batch_size: over all hosts.
+        threads, prefetch: reader threads and examples read ahead, in each process.
+        workers: processes that make batches; 0 keeps the work in this process's threads.
+    """
+    if batch_size % hosts:
+        raise ValueError(f'batch_size={batch_size} cannot be split over {hosts} hosts: make it a multiple.')
+    local = batch_size // hosts
+    # A slice needs an end; the stream has none to speak of.
+    batches = examples[host::hosts].batch(local, batch_fn=stack)[start_step:]
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(1, prefetch // local))
+    iterable = batches.to_iter_dataset(options)
+    if workers:
+        iterable = iterable.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+    return iter(iterable)
+
+
+def evaluation_batches(
+    source: Sequence, *, batch_size: int, crop_size: int, examples: int = 0
+) -> Iterator[tuple[dict[str, np.ndarray], int]]:
+    """Yields (batch, count): every example once, in order; the last batch is filled up by repeating its last one."""
+    total = len(source) if examples == 0 else min(examples, len(source))
+    for start in range(0, total, batch_size):
+        rows = [
+            augment.make_example(source[i], augment.Augmentation(), crop_size=crop_size)
+            for i in range(start, min(start + batch_size, total))
+        ]
+        count = len(rows)
+        yield stack(rows + [rows[-1]] * (batch_size - count)), count
+
+
+def stack(rows: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Returns examples stacked into one batch, field by field."""
+    return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+
+
+def to_batch(fields: Mapping[str, np.ndarray]) -> Batch:
+    """Returns the `Batch` of stacked example fields."""
+    fields = dict(fields)
+    crop = Crop(
+        crop_to_photo=fields.pop('crop_to_photo'),
+        inverse_intrinsics=fields.pop('inverse_intrinsics'),
+        root_m=fields.pop('root_m'),
+    )
+    return Batch(crop=crop, **fields)

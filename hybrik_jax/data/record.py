@@ -1,0 +1,143 @@
+"""The one schema: what every dataset stores about one person, and the check that a record keeps to it.
+
+Frames: pixels of the photo with pixel centres at integers; camera frame x right, y down, z forward, metres;
+u = focal * X / Z + centre, without lens distortion. A missing label is zeros with a zero weight, never a
+missing key.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import simplejpeg
+import tensorflow_datasets as tfds
+
+
+class Field(NamedTuple):
+    """Shape, dtype and meaning of one entry of a record."""
+
+    shape: tuple[int, ...]
+    dtype: type
+    meaning: str
+
+
+IMAGE = 'image'
+TEXTS = {
+    'name': 'unique id, for example synthetic/train/000123',
+    'dataset': 'the dataset it is from',
+    'body': "body model that pose and betas belong to, for example 'open_body (CC0)'; may be empty",
+}
+FEATURES = {
+    'width': Field((), np.int32, 'width of the photo, pixels'),
+    'height': Field((), np.int32, 'height of the photo, pixels'),
+    'box': Field((4,), np.float32, 'x0 y0 x1 y1 of the person, pixels, clipped to the photo, not enlarged'),
+    'box_enlargement': Field((), np.float32, 'what to multiply the side of the square around the box with'),
+    'focal': Field((2,), np.float32, 'focal lengths, pixels'),
+    'centre': Field((2,), np.float32, 'principal point, pixels'),
+    'camera_weight': Field((), np.float32, '0: focal, centre and root_m are not known'),
+    'joints_px': Field((29, 3), np.float32, 'pixels u, v and depth relative to joint 0, metres'),
+    'joints_px_weight': Field((29, 3), np.float32, 'one for each of u, v and depth'),
+    'joints_m': Field((29, 3), np.float32, '24 joints and 5 leaf points, camera frame, relative to joint 0'),
+    'joints_weight': Field((29,), np.float32, 'of joints_m'),
+    'h36m_joints_m': Field((17, 3), np.float32, 'Human3.6M joints, camera frame, relative to their joint 0'),
+    'h36m_weight': Field((17,), np.float32, 'of h36m_joints_m'),
+    'root_m': Field((3,), np.float32, 'joint 0 in the camera frame, metres'),
+    'pose': Field((24, 3), np.float32, 'axis-angle, radians; row 0 takes model axes to camera axes'),
+    'betas': Field((10,), np.float32, 'shape coefficients of the body model'),
+    'smpl_weight': Field((), np.float32, 'of pose and betas'),
+    'twists': Field((23,), np.float32, 'twist of joints 1..23 about their rest bone, radians'),
+    'twist_weight': Field((23,), np.float32, 'of twists'),
+    'visible': Field((29,), np.float32, '1: annotated as visible in the photo, 0: not (also where unknown)'),
+}
+WEIGHTS = tuple(name for name in FEATURES if name.endswith('weight')) + ('visible',)
+
+
+def features() -> tfds.features.FeaturesDict:
+    """The schema for a tfds builder; builders yield the image as JPEG bytes."""
+    out = {IMAGE: tfds.features.Image(shape=(None, None, 3), encoding_format='jpeg', doc='the photo, RGB')}
+    for name, field in FEATURES.items():
+        out[name] = tfds.features.Tensor(shape=field.shape, dtype=field.dtype, doc=field.meaning)
+    for name, meaning in TEXTS.items():
+        out[name] = tfds.features.Text(doc=meaning)
+    return tfds.features.FeaturesDict(out)
+
+
+def blank() -> dict[str, np.ndarray]:
+    """A record's numeric fields as zeros: nothing labelled. Image and texts are the caller's to add."""
+    return {name: np.zeros(field.shape, field.dtype) for name, field in FEATURES.items()}
+
+
+def check(record: dict) -> None:
+    """Returns nothing; raises where a record does not keep to the schema.
+
+    Args:
+        record: image as JPEG bytes, the numeric fields as numpy arrays, texts as str or bytes.
+    Raises:
+        ValueError: naming the record, every field at fault and what is wrong with it.
+    """
+    wrong = list(_faults(record))
+    if wrong:
+        name = record.get('name', 'without a name')
+        name = name.decode() if isinstance(name, bytes) else name
+        raise ValueError(f'record {name}: ' + '; '.join(wrong) + '.')
+
+
+def _faults(record):
+    """Yields one sentence per fault; shapes first, and only if they are right what the values say."""
+    known = {IMAGE, *FEATURES, *TEXTS}
+    broken = False
+    for name in sorted(known - record.keys()):
+        yield f'{name} is missing (an unknown label is zeros with a zero weight)'
+        broken = True
+    for name in sorted(record.keys() - known):
+        yield f'{name} is not a field of the schema'
+    for name in TEXTS.keys() & record.keys():
+        if not isinstance(record[name], (str, bytes)):
+            yield f'{name} is a {type(record[name]).__name__}, not text'
+        elif not record[name] and name != 'body':
+            yield f'{name} is empty'
+    for name, field in FEATURES.items():
+        if name not in record:
+            continue
+        value = np.asarray(record[name])
+        same_kind = np.can_cast(
+            value.dtype, field.dtype, 'same_kind'
+        )  # tfds reads scalars back as int and float
+        if value.shape != field.shape or not (value.dtype == field.dtype or same_kind and field.shape == ()):
+            yield f'{name} is {value.dtype} {value.shape}, not {np.dtype(field.dtype)} {field.shape}'
+            broken = True
+        elif not np.isfinite(value).all():
+            yield f'{name} has values that are not finite at {_where(~np.isfinite(value))}'
+            broken = True
+        elif name in WEIGHTS and (value < 0).any():
+            yield f'{name} is negative at {_where(value < 0)}'
+    if broken:
+        return
+
+    width, height = int(record['width']), int(record['height'])
+    try:
+        found = simplejpeg.decode_jpeg_header(record[IMAGE])[:2]
+    except (ValueError, TypeError) as error:
+        yield f'image is not a JPEG file in bytes ({error})'
+    else:
+        if found != (height, width):
+            yield f'image is {found[1]} x {found[0]} pixels, width and height say {width} x {height}'
+    x0, y0, x1, y1 = (float(x) for x in record['box'])
+    if not (x1 > x0 and y1 > y0):
+        yield f'box {(x0, y0, x1, y1)} has no area'
+    if x0 < 0 or y0 < 0 or x1 > width - 1 or y1 > height - 1:
+        yield f'box {(x0, y0, x1, y1)} is not clipped to [0, {width - 1}] x [0, {height - 1}]'
+    if record['box_enlargement'] <= 0:
+        yield f'box_enlargement is {float(record["box_enlargement"])}, not positive'
+    if record['camera_weight'] > 0:
+        if (record['focal'] <= 0).any():
+            yield f'focal is {record["focal"].tolist()} although camera_weight is not zero'
+        if record['root_m'][2] <= 0:
+            yield f'root_m lies behind the camera (z = {float(record["root_m"][2])})'
+    if record['smpl_weight'] > 0 and not record['body']:
+        yield 'body is empty although smpl_weight is not zero'
+
+
+def _where(mask):
+    """The first places where a mask is true, for a message."""
+    places = [tuple(int(i) for i in place) for place in np.argwhere(mask)[:3]]
+    return ', '.join('the scalar' if place == () else str(list(place)) for place in places)

@@ -1,0 +1,1 @@
+"""Conversion of parameters from and to other programs' files."""

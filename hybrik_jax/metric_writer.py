@@ -1,0 +1,74 @@
+"""Where the figures of a run go: the console, `metrics.jsonl`, TensorBoard event files."""
+
+import json
+import math
+import pathlib
+from typing import Any
+
+from absl import logging
+
+
+class MetricWriter:
+    """Writes rows of numbers as they come; reopening a run appends, dropping rows from steps that are done again.
+
+    Args:
+        workdir: folder of the run.
+        tensorboard: also write event files (readable by `tensorboard --logdir`).
+        active: False on all hosts but the first: then nothing is written.
+    """
+
+    def __init__(self, workdir: str | pathlib.Path, *, tensorboard: bool = True, active: bool = True):
+        self.active = active
+        self.path = pathlib.Path(workdir) / 'metrics.jsonl'
+        self._events = None
+        if active:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if tensorboard:
+                from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+                self._events = EventFileWriter(str(self.path.parent / 'tensorboard'))
+
+    def forget_after(self, step: int) -> None:
+        """Drops the rows of later steps, which a resumed run will write again."""
+        if self.active and self.path.exists():
+            kept = [row for row in read_metrics(self.path) if row['step'] <= step]
+            replacement = self.path.with_suffix('.tmp')
+            replacement.write_text(''.join(json.dumps(row) + '\n' for row in kept))
+            replacement.replace(self.path)
+
+    def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
+        """Writes one row; `kind` is 'train' or 'validation'. Numbers that are not finite are written as null."""
+        if not self.active:
+            return
+        numbers = {name: float(value) for name, value in values.items()}
+        row = {'kind': kind, 'step': step}
+        row |= {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+        with self.path.open('a') as f:
+            f.write(json.dumps(row) + '\n')
+        if self._events is not None:
+            from tensorboard.compat.proto.event_pb2 import Event
+            from tensorboard.compat.proto.summary_pb2 import Summary
+
+            scalars = [Summary.Value(tag=f'{kind}/{name}', simple_value=value) for name, value in numbers.items()]
+            import time
+
+            self._events.add_event(Event(step=step, wall_time=time.time(), summary=Summary(value=scalars)))
+        logging.info('%s step %d: %s', kind, step, ', '.join(f'{n} {v:.4g}' for n, v in numbers.items()))
+
+    def close(self) -> None:
+        """Flushes the event files."""
+        if self._events is not None:
+            self._events.close()
+
+
+def read_metrics(path: str | pathlib.Path) -> list[dict[str, Any]]:
+    """Returns the rows of a `metrics.jsonl`; a last line that a kill cut short is left out."""
+    rows = []
+    lines = pathlib.Path(path).read_text().splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number < len(lines):
+                raise ValueError(f'{path}, line {number} is not JSON: {error}') from error
+    return rows

@@ -1,0 +1,94 @@
+"""Lifting by heat-map volumes: the baseline that the paper compares with.
+
+Source: Li et al., HybrIK (2021), section 4.1; Sun et al., Integral Human Pose Regression (2018).
+"""
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from hybrik_jax.body import skeleton
+from hybrik_jax.model.lifting import NUM_BETAS, NUM_LEAVES, NUM_TWISTS, linear
+from hybrik_jax.model.resnet import batch_norm
+from hybrik_jax.types import Lifted
+
+NUM_LAYERS = 3
+HIDDEN = 1024
+
+
+def soft_argmax(volumes: jax.Array) -> jax.Array:
+    """Returns the expected place in each volume: (B, K, 3) as (column, row, depth), each in [-0.5, 0.5).
+
+    Args:
+        volumes: (B, rows, columns, K, depths) scores; their softmax over a joint's whole volume is the
+            probability of the joint's place. An index is divided by the number of indices of its axis, and
+            0.5 subtracted.
+    """
+    probability = nn.softmax(volumes, axis=(1, 2, 4))
+
+    def expected(marginal: jax.Array) -> jax.Array:
+        size = marginal.shape[1]
+        return jnp.einsum('bsk,s->bk', marginal, jnp.arange(size, dtype=marginal.dtype)) / size - 0.5
+
+    return jnp.stack([expected(probability.sum(axis=(1, 4))), expected(probability.sum(axis=(2, 4))),
+                      expected(jnp.swapaxes(probability.sum(axis=(1, 2)), 1, 2))], axis=-1)
+
+
+class DeconvLifting(nn.Module):
+    """Lifts a feature map (B, h, w, C) and a mean shape (10,) to a `Lifted` of 24 or 29 joints.
+
+    Three transposed convolutions (4x4, stride 2, PyTorch's padding 1) make heat-map volumes of
+    (depth_bins, 8 h, 8 w) per joint; global average pooling and two linear layers without activation make
+    twists, leaf rotations (only with 24 joints) and shape. Convolutions start as N(0, 0.001^2) with zero
+    bias.
+
+    num_joints: 24, or 29 to localise the five leaves of the mesh in place of predicting leaf rotations.
+    width: channels of the transposed convolutions.
+    depth_bins: cells of a volume along the depth axis.
+    dropout: after each of the two linear layers.
+    axis_name: as in `ResNet`.
+    dtype: of the computation; soft-argmax, heads and parameters are float32.
+
+    In training the random stream 'dropout' must be given.
+
+    Raises:
+        ValueError: if num_joints is neither 24 nor 29.
+    """
+    num_joints: int = 24
+    width: int = 256
+    depth_bins: int = 64
+    dropout: float = 0.5
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, features: jax.Array, *, training: bool, init_betas: jax.Array) -> Lifted:
+        if self.num_joints not in (skeleton.NUM_JOINTS, skeleton.NUM_JOINTS + NUM_LEAVES):
+            raise ValueError(f'num_joints={self.num_joints}: the baseline knows {skeleton.NUM_JOINTS} or '
+                             f'{skeleton.NUM_JOINTS + NUM_LEAVES} joints.')
+        small = nn.initializers.normal(0.001)
+        full = jnp.promote_types(features.dtype, jnp.float32)
+        x = features.astype(self.dtype)
+        for i in range(NUM_LAYERS):
+            # PyTorch's padding 1 leaves 4 - 1 - 1 = 2 zeros around the dilated input.
+            x = nn.ConvTranspose(self.width, (4, 4), strides=(2, 2), padding=((2, 2), (2, 2)), use_bias=False,
+                                 transpose_kernel=True, kernel_init=small, dtype=self.dtype,
+                                 name=f'deconv{i}')(x)
+            x = nn.relu(batch_norm(training=training, axis_name=self.axis_name, dtype=self.dtype,
+                                   name=f'deconv_bn{i}')(x))
+        x = nn.Conv(self.num_joints * self.depth_bins, (1, 1), kernel_init=small, dtype=self.dtype,
+                    name='volumes')(x)
+        uvd = soft_argmax(x.astype(full).reshape(*x.shape[:3], self.num_joints, self.depth_bins))
+
+        h = features.astype(full).mean(axis=(1, 2))
+        for i in range(2):
+            h = linear(HIDDEN, dtype=full, name=f'linear{i}')(h)
+            h = nn.Dropout(self.dropout, deterministic=not training)(h)
+        twists = linear(NUM_TWISTS * 2, dtype=full, name='head_twists')(h)
+        leaf_quaternions = None
+        if self.num_joints == skeleton.NUM_JOINTS:
+            leaf_quaternions = linear(NUM_LEAVES * 4, dtype=full, name='head_leaves')(h)
+            leaf_quaternions = leaf_quaternions.reshape(-1, NUM_LEAVES, 4)
+        return Lifted(uvd=uvd, twists=twists.reshape(-1, NUM_TWISTS, 2), leaf_quaternions=leaf_quaternions,
+                      betas=init_betas + linear(NUM_BETAS, dtype=full, name='head_betas')(h))

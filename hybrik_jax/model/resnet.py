@@ -1,0 +1,108 @@
+"""ResNet backbones whose arithmetic and layout are torchvision's, so that its weights fit.
+
+Source: He et al., Deep Residual Learning for Image Recognition (2016); the stride of a bottleneck block sits
+in its 3x3 convolution.
+"""
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+# Blocks of the four stages, and whether they are bottlenecks.
+STAGES = {18: ((2, 2, 2, 2), False), 34: ((3, 4, 6, 3), False), 50: ((3, 4, 6, 3), True),
+          101: ((3, 4, 23, 3), True), 152: ((3, 8, 36, 3), True)}
+PLANES = (64, 128, 256, 512)
+EXPANSION = 4  # output width of a bottleneck over its planes
+
+
+def convolution(planes: int, size: int, *, stride: int = 1, dtype: Any = jnp.float32, name: str) -> nn.Conv:
+    """Returns a bias-free convolution padded alike on both sides, as PyTorch's is (Flax's 'SAME' is not)."""
+    return nn.Conv(planes, (size, size), strides=(stride, stride), padding=[(size // 2, size // 2)] * 2,
+                   use_bias=False, dtype=dtype, name=name,
+                   kernel_init=nn.initializers.variance_scaling(2.0, 'fan_out', 'normal'))
+
+
+def batch_norm(*, training: bool, axis_name: str | None = None, dtype: Any = jnp.float32,
+               name: str) -> nn.BatchNorm:
+    """Returns batch normalisation with epsilon 1e-5 whose running statistics move by a tenth per step.
+
+    Statistics are those of the local batch, or of the batch over `axis_name` where it is given.
+    """
+    return nn.BatchNorm(use_running_average=not training, momentum=0.9, epsilon=1e-5, axis_name=axis_name,
+                        dtype=dtype, name=name)
+
+
+class Block(nn.Module):
+    """A residual block, basic (two 3x3) or bottleneck (1x1, 3x3, 1x1): (B, h, w, C) -> (B, h', w', C').
+
+    planes: inner width; C' is planes, or four times as much for a bottleneck.
+    stride: of the first (basic) or second (bottleneck) convolution; h' = h / stride.
+    """
+    planes: int
+    stride: int
+    bottleneck: bool
+    training: bool
+    axis_name: str | None
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        conv = functools.partial(convolution, dtype=self.dtype)
+        norm = functools.partial(batch_norm, training=self.training, axis_name=self.axis_name,
+                                 dtype=self.dtype)
+        if self.bottleneck:
+            layers = ((self.planes, 1, 1), (self.planes, 3, self.stride), (self.planes * EXPANSION, 1, 1))
+        else:
+            layers = ((self.planes, 3, self.stride), (self.planes, 3, 1))
+        y = x
+        for i, (planes, size, stride) in enumerate(layers, start=1):
+            y = norm(name=f'bn{i}')(conv(planes, size, stride=stride, name=f'conv{i}')(y))
+            if i < len(layers):
+                y = nn.relu(y)
+        if self.stride != 1 or x.shape[-1] != y.shape[-1]:
+            x = conv(y.shape[-1], 1, stride=self.stride, name='shortcut_conv')(x)
+            x = norm(name='shortcut_bn')(x)
+        return nn.relu(x + y)
+
+
+class ResNet(nn.Module):
+    """The feature map of the fourth stage: images (B, H, W, 3), normalised -> (B, H / 32, W / 32, C).
+
+    C is 512 for depths 18 and 34, 2048 for 50, 101 and 152. Convolutions start as torchvision's do (normal,
+    variance 2 / fan-out).
+
+    depth: 18, 34, 50, 101 or 152.
+    axis_name: name of the device axis over which training statistics of batch normalisation are taken; None:
+        each device has its own, as in the original. Running variances take the biased batch variance (PyTorch
+        takes the unbiased one; they differ by one part in the number of pixels).
+    dtype: of the computation; parameters and statistics are float32.
+    remat: keep only block boundaries for the backward pass, at the price of a second forward pass.
+
+    Raises:
+        ValueError: if there is no such depth, or an image side is no multiple of 32.
+    """
+    depth: int = 34
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, training: bool) -> jax.Array:
+        if self.depth not in STAGES:
+            raise ValueError(f'No ResNet of depth {self.depth}: choose one of {sorted(STAGES)}.')
+        if images.shape[1] % 32 or images.shape[2] % 32:
+            raise ValueError(f'Images are {images.shape[1]} x {images.shape[2]}: both sides must be multiples '
+                             'of 32.')
+        block_counts, bottleneck = STAGES[self.depth]
+        block_class = nn.remat(Block) if self.remat else Block
+        x = convolution(64, 7, stride=2, dtype=self.dtype, name='conv1')(images.astype(self.dtype))
+        x = nn.relu(batch_norm(training=training, axis_name=self.axis_name, dtype=self.dtype, name='bn1')(x))
+        x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        for stage, (planes, count) in enumerate(zip(PLANES, block_counts, strict=True), start=1):
+            for i in range(count):
+                x = block_class(planes=planes, stride=2 if stage > 1 and i == 0 else 1, bottleneck=bottleneck,
+                                training=training, axis_name=self.axis_name, dtype=self.dtype,
+                                name=f'layer{stage}_{i}')(x)
+        return x

@@ -1,0 +1,289 @@
+"""The training loop, from an empty folder (or where a run was stopped) to an evaluated network."""
+
+import json
+import pathlib
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from hybrik_jax import evaluate, setup
+from hybrik_jax.checkpoint import Checkpoints
+from hybrik_jax.data import pipeline
+from hybrik_jax.metric_writer import MetricWriter
+from hybrik_jax.step import AXIS, TrainState, parallel_train_step, split_over_devices
+
+
+def train(config: ConfigDict) -> TrainState:
+    """Trains as `config` says, going on from the last checkpoint in `config.workdir`, and returns the final state.
+
+    Writes into the workdir: config.json, metrics.jsonl, tensorboard/, checkpoints/, best/, log.txt. SIGTERM and
+    SIGINT end it after the running step with a checkpoint; the same command goes on from there.
+
+    Raises:
+        ValueError: the configuration does not fit the devices, the data or the checkpoint that is there.
+        FloatingPointError: the loss is not finite; the batch is saved and the message names the step.
+    """
+    host, hosts, devices = jax.process_index(), jax.process_count(), jax.device_count()
+    setup.check(config, devices=devices, hosts=hosts)
+    workdir = setup.create_workdir(config.workdir)
+    body = setup.load_body(config)
+    sources = setup.training_sources(config, body)
+    validation = setup.open_source(config, config.data.validation, 'validation', body)
+    network = setup.create_network(config, body)
+    total_steps, epoch_steps = setup.training_length(config, sources)
+    every = {
+        'validate': config.validate_every or epoch_steps,
+        'checkpoint': config.checkpoint_every or epoch_steps,
+    }
+
+    plain_config = setup.plain(config)
+    checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
+    state = setup.initial_state(config, network)
+    restored = checkpoints.restore(state, plain_config)
+    state = state if restored is None else restored
+    start = int(state.step)
+    writer = MetricWriter(workdir, tensorboard=config.tensorboard, active=host == 0)
+    writer.forget_after(start)
+    if host == 0:
+        (workdir / 'config.json').write_text(json.dumps(plain_config, indent=1) + '\n')
+    count = sum(x.size for x in jax.tree.leaves(state.variables['params']))
+    logging.info('%s: %.1f M parameters, %d devices on %d hosts, steps %d..%d, batch %d.', config.model.lifting,
+                 count / 1e6, devices, hosts, start, total_steps, config.batch_size)  # fmt: skip
+    if not config.pretrained.backbone:
+        logging.info('The backbone is trained from scratch: config.pretrained.backbone names no weights.')
+
+    step_fn = parallel_train_step(
+        model=network.model,
+        body=body,
+        optimizer=network.optimizer,
+        schedule=network.schedule,
+        loss_weights=dict(config.loss),
+        model_config=config.model,
+        init_betas=network.init_betas,
+        seed=config.seed,
+        ema_decay=config.average.ema_decay,
+        tail_start=max(0, total_steps - round(config.average.tail_epochs * epoch_steps)),
+    )
+    examples = pipeline.training_examples(
+        sources,
+        config.data.mixture,
+        settings=setup.augmentation_settings(config),
+        crop_size=config.image_size,
+        seed=config.seed,
+    )
+    batches = pipeline.training_batches(
+        examples,
+        batch_size=config.batch_size,
+        start_step=start,
+        host=host,
+        hosts=hosts,
+        threads=config.data.read_threads,
+        prefetch=config.data.prefetch,
+        workers=config.data.workers,
+    )
+
+    def validate(state: TrainState) -> float:
+        outputs = evaluate.predict_split(
+            network.eval_step(flip=False),
+            state.parameters(config.validate_parameters),
+            validation,
+            batch_size=config.evaluation.batch_size or config.batch_size,
+            crop_size=config.image_size,
+            examples=config.data.validation_examples,
+            title='validate',
+        )
+        errors = {k: float(v.mean()) for k, v in evaluate.errors_mm(outputs).items()}
+        writer.write('validation', int(state.step), errors)
+        return errors.get('mpjpe_mm', errors['mpjpe_24_mm'])
+
+    stop = _StopRequest()
+    in_flight: deque[tuple[int, dict, dict]] = deque()  # steps whose metrics have not been looked at yet
+    meter = _Meter(config.batch_size)
+    bar = tqdm(total=total_steps, initial=start, desc='train', unit='step', disable=host != 0, mininterval=2)
+    with stop:
+        for step in range(start + 1, total_steps + 1):
+            with meter.waiting_for_data():
+                fields = next(batches)
+            batch = split_over_devices(pipeline.to_batch(fields), jax.local_device_count())
+            state, metrics = step_fn(state, batch)
+            in_flight.append((step, metrics, fields))
+            meter.step()
+            due = {name: step % n == 0 or step == total_steps for name, n in every.items()}
+            log_now = step % config.log_every == 0 or step == start + 1
+            # Looking at a step's figures waits for it: stay one step behind, so that the device never waits for us.
+            settle = log_now or any(due.values()) or stop.requested
+            while len(in_flight) > (0 if settle else 1):
+                metrics = _checked(*in_flight.popleft(), workdir=workdir, host=host)
+            bar.update()
+            if log_now:
+                figures = {k: float(v) for k, v in metrics.items() if k != 'finite'}
+                writer.write('train', step, figures | meter.read() | {'epoch': step / epoch_steps})
+                bar.set_postfix(loss=f'{figures["loss"]:.3f}')
+            with meter.paused():
+                score = validate(state) if due['validate'] else None
+                if due['checkpoint'] or score is not None or stop.requested:
+                    checkpoints.save(state, plain_config, score=score)
+            if stop.requested:
+                checkpoints.close()
+                writer.close()
+                bar.close()
+                logging.info('Stopped at step %d; the same command goes on from there.', step)
+                sys.exit(128 + stop.requested)
+    bar.close()
+    checkpoints.close()
+    writer.close()
+    return state
+
+
+def test(config: ConfigDict, state: TrainState | None = None) -> dict[str, Any]:
+    """Returns, prints and writes the evaluation of `config.data.test` on raw, tail-averaged and EMA parameters.
+
+    Args:
+        state: None reads the last checkpoint in `config.workdir`.
+    """
+    setup.check(config, devices=jax.device_count(), hosts=jax.process_count())
+    workdir = pathlib.Path(config.workdir)
+    body = setup.load_body(config)
+    source = setup.open_source(config, config.data.test, 'test', body)
+    train_source = setup.open_source(config, config.data.test, 'train', body)
+    network = setup.create_network(config, body)
+    if state is None:
+        if not (workdir / 'checkpoints').is_dir():
+            raise FileNotFoundError(f'{workdir} holds no checkpoints: train first, or give another --config.workdir.')
+        checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
+        state = checkpoints.restore(setup.initial_state(config, network), setup.plain(config))
+        checkpoints.close()
+        if state is None:
+            raise FileNotFoundError(f'{workdir} holds no finished checkpoint: train first.')
+    rows = []
+    for flip in (False, True):
+        eval_step = network.eval_step(flip=flip)
+        for parameters in ('raw', 'tail', 'ema'):
+            outputs = evaluate.predict_split(
+                eval_step,
+                state.parameters(parameters),
+                source,
+                batch_size=config.evaluation.batch_size or config.batch_size,
+                crop_size=config.image_size,
+                title=f'test, {parameters}, flip test {"on" if flip else "off"}',
+            )
+            means = {k: float(v.mean()) for k, v in evaluate.errors_mm(outputs).items()}
+            rows.append({'parameters': parameters, 'flip_test': flip} | means)
+    result = {
+        'dataset': config.data.test,
+        'frames': len(source),
+        'step': int(state.step),
+        'tail_updates': int(state.tail_count),
+        'rows': rows,
+        'constant_prediction': evaluate.constant_prediction(train_source, source),
+        'protocol': {
+            'data': f'{config.data.test} test split, {len(source)} frames, one person each',
+            'joints': '14 of the 17 Human3.6M joints, regressed from the predicted mesh, relative to the pelvis',
+            'PA': 'similarity aligned on all 17 joints, then the 14',
+            'PVE': 'all vertices, relative to the SMPL pelvis',
+            'root': f'{config.evaluation.root} (places the person in the camera frame)',
+            'box': 'annotated, enlarged as the dataset says',
+            'body model': body.name,
+            'constant prediction': "mean root-relative joints of the dataset's training split",
+        },
+    }
+    if jax.process_index() == 0:
+        evaluate.write(result, workdir)
+        print(evaluate.table(result))
+    return result
+
+
+def _checked(step: int, metrics: dict, fields: dict[str, np.ndarray], *, workdir: pathlib.Path, host: int) -> dict:
+    """Returns the metrics of a step as numpy; raises where its loss or gradient was not finite."""
+    metrics = {name: np.asarray(value) for name, value in metrics.items()}
+    if metrics['finite']:
+        return metrics
+    path = workdir / f'nonfinite_step_{step}_host_{host}.npz'
+    np.savez_compressed(path, **fields)
+    terms = ', '.join(f'{k} {float(v):.4g}' for k, v in metrics.items() if k.startswith('loss') or 'norm' in k)
+    raise FloatingPointError(
+        f'Step {step}: loss or gradient is not finite ({terms}). The batch is in {path}; the update was not made, '
+        'and the checkpoints are of earlier steps. Look for bad labels in the batch, or lower '
+        '--config.optimizer.learning_rate.'
+    )
+
+
+class _StopRequest:
+    """While entered, SIGTERM and SIGINT ask for an orderly end; `requested` is the signal's number, 0 before."""
+
+    def __init__(self):
+        self.requested = 0
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> '_StopRequest':
+        for number in (signal.SIGTERM, signal.SIGINT):
+            try:
+                self._previous[number] = signal.signal(number, self._ask)
+            except ValueError:  # not in the main thread: signals stay as they are
+                break
+        return self
+
+    def __exit__(self, *unused: Any) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: Any) -> None:
+        if self.requested:  # asked twice: at once
+            raise KeyboardInterrupt
+        self.requested = number
+        logging.warning('Signal %d: stopping after this step.', number)
+
+
+class _Meter:
+    """Counts images per second, seconds per step and the share of time spent waiting for data, between two reads."""
+
+    def __init__(self, batch_size: int):
+        self.batch_size = batch_size
+        self._reset()
+
+    def _reset(self) -> None:
+        self.steps, self.waited, self.left_out, self.started = 0, 0.0, 0.0, time.perf_counter()
+
+    def waiting_for_data(self) -> '_Clock':
+        """Context: what passes in it is waiting for data."""
+        return _Clock(self, 'waited')
+
+    def paused(self) -> '_Clock':
+        """Context: what passes in it is no training."""
+        return _Clock(self, 'left_out')
+
+    def step(self) -> None:
+        """Counts one step."""
+        self.steps += 1
+
+    def read(self) -> dict[str, float]:
+        """Returns the figures since the last read."""
+        seconds = max(time.perf_counter() - self.started - self.left_out, 1e-9)
+        figures = {
+            'images_per_second': self.steps * self.batch_size / seconds,
+            'step_seconds': seconds / max(self.steps, 1),
+            'data_wait_share': self.waited / seconds,
+        }
+        self._reset()
+        return figures
+
+
+class _Clock:
+    def __init__(self, meter: _Meter, field: str):
+        self.meter, self.field = meter, field
+
+    def __enter__(self) -> None:
+        self.began = time.perf_counter()
+
+    def __exit__(self, *unused: Any) -> None:
+        setattr(self.meter, self.field, getattr(self.meter, self.field) + time.perf_counter() - self.began)

@@ -1,0 +1,139 @@
+"""Exact z-buffer rasteriser in numpy: expands all fragments of all triangles at once (fast for small ones).
+
+Pixels are counted as OpenCV counts them: the centre of the top left pixel is (0, 0). To draw with s x s
+samples per pixel, render with focal * s, centre (c + 0.5) * s - 0.5 and s times the height and width, then
+average.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass
+class Fragments:
+    """Visible pixels of a rendered mesh; k = number of covered pixels."""
+
+    pixel: np.ndarray  # (k,) flat index y * width + x
+    face: np.ndarray  # (k,) face id
+    weight: np.ndarray  # (k, 3) perspective-correct barycentric weights of the face's corners
+    depth: np.ndarray  # (k,) metres along the camera's z axis
+    height: int
+    width: int
+
+    def interpolate(self, values: np.ndarray, faces: np.ndarray) -> np.ndarray:
+        """Values (k, c) of the visible pixels from values (n, c) of the vertices."""
+        corner = faces.take(self.face, 0)
+        out = values.take(corner[:, 0], 0) * self.weight[:, :1]
+        out += values.take(corner[:, 1], 0) * self.weight[:, 1:2]
+        out += values.take(corner[:, 2], 0) * self.weight[:, 2:]
+        return out
+
+    def image(self, values: np.ndarray, background: float = 0.0) -> np.ndarray:
+        """Picture (height, width[, c]) float32 of values (k,) or (k, c) of the visible pixels."""
+        out = np.full((self.height * self.width,) + values.shape[1:], background, np.float32)
+        out[self.pixel] = values
+        return out.reshape((self.height, self.width) + values.shape[1:])
+
+
+def project(points: np.ndarray, focal: float | np.ndarray, centre: np.ndarray | tuple) -> np.ndarray:
+    """Pixels (n, 2), centres at integers, of camera-space points (n, 3); focal and centre in pixels."""
+    return points[:, :2] * (focal / points[:, 2:]) + np.asarray(centre, points.dtype)
+
+
+def lowest(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """Element-wise smallest of three arrays."""
+    return np.minimum(np.minimum(a, b), c)
+
+
+def highest(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """Element-wise largest of three arrays."""
+    return np.maximum(np.maximum(a, b), c)
+
+
+def rasterise(
+    points: np.ndarray,
+    faces: np.ndarray,
+    focal: float | np.ndarray,
+    centre: np.ndarray | tuple,
+    height: int,
+    width: int,
+    two_sided: bool | np.ndarray = False,
+    near: float = 0.05,
+) -> Fragments:
+    """Visible pixels (`Fragments`) of a mesh.
+
+    Args:
+        points: (n, 3) vertices, camera frame (x right, y down, z forward), metres.
+        faces: (m, 3) vertex ids, counter-clockwise seen from outside.
+        focal: pixels, a number or (2,).
+        centre: (2,) pixels.
+        height, width: pixels.
+        two_sided: bool or (m,) bool, faces that are drawn from both sides.
+        near: metres; faces with a corner nearer than that are left out.
+    """
+    uv = project(points, focal, centre).astype(np.float32)
+    a, b, c = (np.ascontiguousarray(faces[:, k]) for k in range(3))
+    px, py, pz = (np.ascontiguousarray(q, dtype=np.float32) for q in (uv[:, 0], uv[:, 1], points[:, 2]))
+    x, y = (px.take(a), px.take(b), px.take(c)), (py.take(a), py.take(b), py.take(c))
+    area = (x[1] - x[0]) * (y[2] - y[0]) - (x[2] - x[0]) * (y[1] - y[0])
+    front = (area < 0) | (two_sided & (area > 0))  # y points down
+    left, right = np.ceil(lowest(*x)), np.floor(highest(*x))
+    top, bottom = np.ceil(lowest(*y)), np.floor(highest(*y))
+    z = (pz.take(a), pz.take(b), pz.take(c))
+    keep = np.flatnonzero(
+        front
+        & (right >= left)
+        & (bottom >= top)
+        & (right >= 0)
+        & (bottom >= 0)
+        & (left < width)
+        & (top < height)
+        & (lowest(*z) > near)
+    )
+    x, y, z, inverse = [q[keep] for q in x], [q[keep] for q in y], [q[keep] for q in z], 1 / area[keep]
+    left, right = (
+        np.maximum(left[keep], 0).astype(np.int32),
+        np.minimum(right[keep], width - 1).astype(np.int32),
+    )
+    top, bottom = (
+        np.maximum(top[keep], 0).astype(np.int32),
+        np.minimum(bottom[keep], height - 1).astype(np.int32),
+    )
+    columns, rows = right - left + 1, bottom - top + 1
+
+    # one entry per row of each triangle's box, then one per pixel of each row
+    row_of = np.repeat(np.arange(len(keep), dtype=np.int32), rows)
+    row_y = np.arange(len(row_of), dtype=np.int32) + np.repeat(
+        top - (np.cumsum(rows) - rows).astype(np.int32), rows
+    )
+    n = columns[row_of]
+    per_pixel = np.repeat(np.arange(len(row_of), dtype=np.int32), n)
+    column = np.arange(len(per_pixel), dtype=np.int32) - np.repeat((np.cumsum(n) - n).astype(np.int32), n)
+    # the barycentric weights w0, w1 and the inverse depth are affine in the pixel position
+    dx0, dx1 = (y[1] - y[2]) * inverse, (y[2] - y[0]) * inverse
+    dy0, dy1 = (x[2] - x[1]) * inverse, (x[0] - x[2]) * inverse
+    px = (left - x[2]).astype(np.float32)[row_of]
+    py = (row_y - y[2][row_of]).astype(np.float32)
+    start0 = dx0[row_of] * px + dy0[row_of] * py
+    start1 = dx1[row_of] * px + dy1[row_of] * py
+    step = column.astype(np.float32)
+    w0 = start0[per_pixel] + dx0[row_of][per_pixel] * step
+    w1 = start1[per_pixel] + dx1[row_of][per_pixel] * step
+    inside = np.flatnonzero((w0 >= 0) & (w1 >= 0) & (w0 + w1 <= 1))
+    w0, w1, per_pixel, column = w0[inside], w1[inside], per_pixel[inside], column[inside]
+    triangle = row_of[per_pixel]
+    pixel = (row_y * width)[per_pixel] + left[triangle] + column
+    w2 = 1 - w0 - w1
+    a, b, c = w0 / z[0][triangle], w1 / z[1][triangle], w2 / z[2][triangle]
+    inverse_depth = a + b + c
+    nearest = np.zeros(height * width, np.float32)
+    np.maximum.at(nearest, pixel, inverse_depth)
+    won = np.flatnonzero(nearest[pixel] == inverse_depth)
+    owner = np.empty(height * width, np.int32)  # a tie on a shared edge leaves one winner
+    owner[pixel[won]] = won
+    pixel = np.flatnonzero(nearest)
+    won = owner[pixel]
+    depth = 1 / inverse_depth[won]
+    weight = np.stack([a[won], b[won], c[won]], 1) * depth[:, None]
+    return Fragments(pixel, keep[triangle[won]], weight, depth, height, width)

@@ -1,0 +1,309 @@
+"""Pictures of meshes and skeletons with numpy and OpenCV alone: overlays, side views, grids, data URIs.
+
+Images are uint8 RGB. Vertices are metres in the camera frame (x right, y down, z forward), absolute, not
+root-relative. Pixels as OpenCV counts them: u = focal * X / Z + centre, pixel centres at integers.
+"""
+
+import base64
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from hybrik_jax.view.rasterise import rasterise
+
+TRUTH_COLOUR = (0.45, 0.72, 0.55)  # muted green, RGB in [0, 1]
+PREDICTION_COLOUR = (0.48, 0.66, 0.90)  # light blue
+GHOST_COLOUR = (0.72, 0.72, 0.70)  # a second mesh shown for comparison
+BACKGROUND = (244, 243, 240)  # of side views and grids, uint8 RGB
+
+SUPERSAMPLE = 2
+NEAR_M = 0.2  # faces nearer to the camera plane than this are left out
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+LARGEST_COORDINATE = 16000  # pixels; OpenCV draws with fixed-point coordinates
+
+
+def shade_mesh(
+    vertices_m: np.ndarray,
+    faces: np.ndarray,
+    *,
+    focal: float | Sequence[float],
+    centre: Sequence[float],
+    height: int,
+    width: int,
+    colour: Sequence[float] = PREDICTION_COLOUR,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Colours (height, width, 3) and coverage (height, width) of the mesh under two soft lights.
+
+    Args:
+        vertices_m: (V, 3) camera frame, metres.
+        faces: (F, 3) vertex numbers, counter-clockwise seen from outside; back faces are not drawn.
+        focal: pixels, one number or (fx, fy).
+        centre: (2,) principal point, pixels, pixel centres at integers.
+        height, width: size of the picture, pixels.
+        colour: (3,) RGB in [0, 1].
+    Returns:
+        rgb float32 in [0, 1], not multiplied by the coverage, 0 where nothing is drawn;
+        coverage float32 in [0, 1].
+    Raises:
+        ValueError: shapes that do not fit, or vertices that are not finite.
+    """
+    vertices_m = _checked_vertices(vertices_m)
+    faces = np.asarray(faces)
+    if faces.ndim != 2 or faces.shape[1] != 3:
+        raise ValueError(f'faces has shape {faces.shape}: pass (F, 3) vertex numbers of triangles.')
+    focal = np.broadcast_to(np.asarray(focal, np.float64), (2,))
+    if not (focal > 0).all():
+        raise ValueError(f'focal={focal.tolist()}: both focal lengths must be positive, in pixels.')
+
+    with np.errstate(
+        divide='ignore', invalid='ignore', over='ignore'
+    ):  # vertices at z = 0; their faces are dropped
+        fragments = rasterise(
+            vertices_m,
+            faces,
+            focal * SUPERSAMPLE,
+            (np.asarray(centre, np.float64) + 0.5) * SUPERSAMPLE - 0.5,
+            height * SUPERSAMPLE,
+            width * SUPERSAMPLE,
+            near=NEAR_M,
+        )
+    normals = fragments.interpolate(vertex_normals(vertices_m, faces).astype(np.float32), faces)
+    view = -fragments.interpolate(vertices_m.astype(np.float32), faces)
+    coverage = _shrink(fragments.image(np.ones(len(fragments.pixel), np.float32)))
+    rgb = _shrink(fragments.image(_light(_unit(normals), _unit(view), colour)))
+    return rgb / np.maximum(coverage, 1e-6)[..., None], coverage
+
+
+def vertex_normals(vertices_m: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Outward unit normals (V, 3), area weighted; zero at vertices without a face."""
+    corners = vertices_m[faces]
+    of_face = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    index = faces.ravel()
+    normals = [
+        np.bincount(index, weights=np.repeat(of_face[:, axis], 3), minlength=len(vertices_m))
+        for axis in range(3)
+    ]
+    return _unit(np.stack(normals, axis=1))
+
+
+def overlay(
+    image: np.ndarray,
+    vertices_m: np.ndarray,
+    faces: np.ndarray,
+    *,
+    focal: float | Sequence[float],
+    centre: Sequence[float],
+    colour: Sequence[float] = PREDICTION_COLOUR,
+    opacity: float = 0.85,
+) -> np.ndarray:
+    """The image (H, W, 3) uint8 RGB with the mesh drawn over it.
+
+    Arguments as in `shade_mesh`; opacity 1 hides the photo under the mesh, 0 leaves it as it is.
+    """
+    image = _checked_image(image)
+    rgb, coverage = shade_mesh(
+        vertices_m,
+        faces,
+        focal=focal,
+        centre=centre,
+        height=image.shape[0],
+        width=image.shape[1],
+        colour=colour,
+    )
+    return _blend(image, rgb, coverage * opacity)
+
+
+def side_view(
+    vertices_m: np.ndarray,
+    faces: np.ndarray,
+    *,
+    size: int = 256,
+    colour: Sequence[float] = PREDICTION_COLOUR,
+    ghost_vertices_m: np.ndarray | None = None,
+    opacity: float = 1.0,
+) -> np.ndarray:
+    """The mesh seen from the camera's right, (size, size, 3) uint8 RGB on a neutral ground, framed to fit.
+
+    The mesh is turned by 90 degrees about the camera's vertical axis through its own middle: what was further
+    from the camera is now further to the right.
+
+    Args:
+        ghost_vertices_m: (V, 3) or None, a second mesh of the same faces, drawn pale behind the first in the
+            same frame (the truth, to judge a prediction by).
+    """
+    vertices_m = _checked_vertices(vertices_m)
+    meshes = [vertices_m] if ghost_vertices_m is None else [_checked_vertices(ghost_vertices_m), vertices_m]
+    middle = (vertices_m.min(0) + vertices_m.max(0)) / 2
+    turn = np.array(
+        [[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]]
+    )  # right = old forward, forward = old left
+    meshes = [(mesh - middle) @ turn.T for mesh in meshes]
+    both = np.concatenate(meshes)
+    half_extent = max(float(np.abs(both).max()), 1e-3)
+    distance = 6 * half_extent + NEAR_M  # far enough for little foreshortening
+    projected = both[:, :2] / (both[:, 2:] + distance)
+    low, high = projected.min(0), projected.max(0)
+    focal = 0.9 * size / max(float((high - low).max()), 1e-6)
+    centre = (size - 1) / 2 - focal * (low + high) / 2
+
+    picture = np.broadcast_to(np.array(BACKGROUND, np.uint8), (size, size, 3)).copy()
+    for mesh in meshes:
+        is_ghost = mesh is not meshes[-1]
+        picture = overlay(
+            picture,
+            mesh + [0, 0, distance],
+            faces,
+            focal=focal,
+            centre=centre,
+            colour=GHOST_COLOUR if is_ghost else colour,
+            opacity=0.6 if is_ghost else opacity,
+        )
+    return picture
+
+
+def draw_skeleton(
+    image: np.ndarray,
+    joints_px: np.ndarray,
+    edges: Sequence[tuple[int, int]],
+    *,
+    colour: Sequence[float] = PREDICTION_COLOUR,
+    thickness: int | None = None,
+) -> np.ndarray:
+    """The image (H, W, 3) uint8 RGB with joints and bones drawn over it.
+
+    Args:
+        joints_px: (K, 2) pixels, pixel centres at integers; one that is not finite is left out.
+        edges: pairs of joint numbers.
+        colour: (3,) RGB in [0, 1].
+        thickness: of the bones in pixels; None: fitted to the size of the image.
+    """
+    out = np.ascontiguousarray(_checked_image(image)).copy()
+    thickness = thickness or max(1, round(min(out.shape[:2]) / 160))
+    joints_px = np.asarray(joints_px, np.float64)
+    drawable = (np.abs(np.nan_to_num(joints_px, nan=np.inf)) < LARGEST_COORDINATE).all(axis=1)
+    shift = 4  # sixteenths of a pixel
+    fixed = [
+        tuple(int(round(c * 2**shift)) for c in joint) if ok else None
+        for joint, ok in zip(joints_px, drawable, strict=True)
+    ]
+    bone = tuple(int(255 * c) for c in colour)
+    joint_colour = tuple(int(255 * (0.35 * c)) for c in colour)
+    for a, b in edges:
+        if drawable[a] and drawable[b]:
+            cv2.line(out, fixed[a], fixed[b], bone, thickness, cv2.LINE_AA, shift)
+    for point in fixed:
+        if point is not None:
+            cv2.circle(out, point, (thickness + 1) * 2 ** (shift - 1), joint_colour, -1, cv2.LINE_AA, shift)
+    return out
+
+
+def caption(image: np.ndarray, text: str, *, height: int = 22) -> np.ndarray:
+    """The image with a strip of `height` pixels above it that holds the text, shrunk to fit the width."""
+    image = _checked_image(image)
+    strip = np.broadcast_to(np.array(BACKGROUND, np.uint8), (height, image.shape[1], 3)).copy()
+    scale = height / 44
+    (text_width, text_height), _ = cv2.getTextSize(text, FONT, scale, 1)
+    if text_width > image.shape[1] - 8:
+        scale *= max(image.shape[1] - 8, 1) / text_width
+        (text_width, text_height), _ = cv2.getTextSize(text, FONT, scale, 1)
+    cv2.putText(strip, text, (4, (height + text_height) // 2), FONT, scale, (40, 40, 40), 1, cv2.LINE_AA)
+    return np.concatenate([strip, image])
+
+
+def grid(
+    images: Sequence[np.ndarray], columns: int, labels: Sequence[str] | None = None, *, gap: int = 4
+) -> np.ndarray:
+    """All images in one picture, row by row, uint8 RGB; smaller ones are centred in their cell.
+
+    Args:
+        columns: images in a row.
+        labels: None, one text for each image, or one for each column (then above the first row only).
+        gap: pixels between and around cells.
+    Raises:
+        ValueError: no image, or a number of labels that is neither.
+    """
+    images = [_checked_image(image) for image in images]
+    if not images or columns < 1:
+        raise ValueError(f'{len(images)} images in {columns} columns: a grid needs at least one of each.')
+    if labels is not None:
+        if len(labels) not in (len(images), columns):
+            raise ValueError(
+                f'{len(labels)} labels for {len(images)} images in {columns} columns: '
+                'pass one for each image or for each column.'
+            )
+        images[: len(labels)] = [caption(image, text) for image, text in zip(images, labels, strict=False)]
+    width = max(image.shape[1] for image in images)
+    rows = []
+    for start in range(0, len(images), columns):
+        members = images[start : start + columns]
+        height = max(image.shape[0] for image in members)
+        row = np.full((height + gap, gap + columns * (width + gap), 3), BACKGROUND, np.uint8)
+        for number, image in enumerate(members):
+            top = (height - image.shape[0]) // 2
+            left = gap + number * (width + gap) + (width - image.shape[1]) // 2
+            row[top : top + image.shape[0], left : left + image.shape[1]] = image
+        rows.append(row)
+    return np.concatenate([np.full((gap, rows[0].shape[1], 3), BACKGROUND, np.uint8), *rows])
+
+
+def encode_jpeg(image: np.ndarray, quality: int = 88) -> str:
+    """The image as a `data:image/jpeg;base64,` URI."""
+    return _data_uri(image, '.jpg', 'image/jpeg', [cv2.IMWRITE_JPEG_QUALITY, quality])
+
+
+def encode_png(image: np.ndarray) -> str:
+    """The image as a `data:image/png;base64,` URI, lossless."""
+    return _data_uri(image, '.png', 'image/png', [])
+
+
+def _data_uri(image: np.ndarray, suffix: str, kind: str, options: list[int]) -> str:
+    done, data = cv2.imencode(suffix, cv2.cvtColor(_checked_image(image), cv2.COLOR_RGB2BGR), options)
+    if not done:
+        raise ValueError(f'OpenCV could not write an image of shape {image.shape} as {kind}.')
+    return f'data:{kind};base64,' + base64.b64encode(data.tobytes()).decode('ascii')
+
+
+def _light(normals: np.ndarray, view: np.ndarray, colour: Sequence[float]) -> np.ndarray:
+    """(k, 3) RGB of surface points with unit normals (k, 3) and unit directions to the camera (k, 3)."""
+    key = _unit(np.array([[-0.5, -0.8, -0.9]]))[0]  # towards the light: left, above, in front
+    fill = _unit(np.array([[0.9, -0.1, -0.4]]))[0]
+    wrapped = np.clip((normals @ key + 0.35) / 1.35, 0, 1)  # light that reaches a little round the edge
+    diffuse = 0.32 + 0.68 * wrapped**1.3 + 0.20 * np.clip(normals @ fill, 0, 1)
+    facing = np.clip((normals * view).sum(1), 0, 1)
+    diffuse *= 0.72 + 0.28 * facing  # darker towards the outline, which sets limbs apart
+    gloss = 0.10 * np.clip((normals * _unit(key + view)).sum(1), 0, 1) ** 24
+    return np.clip(diffuse[:, None] * np.asarray(colour, np.float32) + gloss[:, None], 0, 1).astype(
+        np.float32
+    )
+
+
+def _blend(image: np.ndarray, rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    mixed = image + alpha[..., None] * (255 * rgb - image)
+    return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+
+
+def _shrink(picture: np.ndarray) -> np.ndarray:
+    height, width = picture.shape[0] // SUPERSAMPLE, picture.shape[1] // SUPERSAMPLE
+    return picture.reshape(height, SUPERSAMPLE, width, SUPERSAMPLE, *picture.shape[2:]).mean((1, 3))
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+
+
+def _checked_vertices(vertices_m: np.ndarray) -> np.ndarray:
+    vertices_m = np.asarray(vertices_m, np.float64)
+    if vertices_m.ndim != 2 or vertices_m.shape[1] != 3 or not len(vertices_m):
+        raise ValueError(f'vertices_m has shape {vertices_m.shape}: pass the (V, 3) vertices of one person.')
+    bad = int((~np.isfinite(vertices_m)).any(axis=1).sum())
+    if bad:
+        raise ValueError(f'{bad} of {len(vertices_m)} vertices are not finite: such a mesh cannot be drawn.')
+    return vertices_m
+
+
+def _checked_image(image: np.ndarray) -> np.ndarray:
+    image = np.asarray(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f'image is {image.dtype} of shape {image.shape}: pass (H, W, 3) uint8 RGB.')
+    return image

@@ -1,0 +1,1 @@
+"""Command-line programs around the package; run them with `python -m tools.NAME --help`."""
