@@ -8,9 +8,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from hybrik_jax.body import rotations as rot
 from hybrik_jax.data.augment import DEPTH_SCALE_M
-from hybrik_jax.types import Batch, BodyPrediction, Lifted
+from hybrik_jax.types import Batch
 
 L1_FACTOR = 64.0
 Term = tuple[jax.Array, jax.Array]  # sum of errors, divisor
@@ -28,36 +27,42 @@ def masked_mse(prediction: jax.Array, target: jax.Array, mask: jax.Array) -> Ter
     return jnp.sum(jnp.square(mask * (prediction - target))), jnp.asarray(prediction.size, prediction.dtype)
 
 
-def loss_terms(lifted: Lifted, body: BodyPrediction, batch: Batch) -> dict[str, Term]:
+def loss_terms(
+    *,
+    uvd: jax.Array,
+    betas: jax.Array,
+    quaternions: jax.Array,
+    twists: jax.Array,
+    smpl_joints_m: jax.Array,
+    h36m_joints_m: jax.Array | None,
+    batch: Batch,
+) -> dict[str, Term]:
     """Returns the terms by the names of `config.loss`: uvd, betas, rotations, twists, smpl_joints, h36m_joints.
 
-    `h36m_joints` is there only if the prediction has them (it takes skinning).
-    Source: HybrIK (Li et al. 2021), section 3.4, with the weights of the released program.
+    Args:
+        uvd: (B, 24 or 29, 3); fewer joints than the targets' 29 are compared with the first ones.
+        betas, quaternions, twists: (B, 10), (B, 24, 4), (B, 23, 2).
+        smpl_joints_m, h36m_joints_m: (B, 24, 3), (B, 17, 3) of the posed body, root-relative; the latter's term is
+            left out where it is None.
+    Source: HybrIK (Li et al. 2021), section 3.4, with the weights and means of the released program.
     """
-    joints = lifted.uvd.shape[1]
-    quaternions = jax.vmap(jax.vmap(rot.matrix_to_quaternion))(body.rotations)
-    smpl_weight = batch.smpl_weight[:, None]
+    joints = uvd.shape[1]
 
     def over(weight: jax.Array, like: jax.Array) -> jax.Array:
         return jnp.broadcast_to(weight.reshape(weight.shape + (1,) * (like.ndim - weight.ndim)), like.shape)
 
+    def joints_term(joints_m: jax.Array, target_m: jax.Array, weight: jax.Array) -> Term:
+        return weighted_l1(joints_m / DEPTH_SCALE_M, target_m / DEPTH_SCALE_M, over(weight, target_m))
+
     terms = {
-        'uvd': weighted_l1(lifted.uvd, batch.uvd[:, :joints], batch.uvd_weight[:, :joints]),
-        'betas': masked_mse(lifted.betas, batch.betas, over(batch.smpl_weight, batch.betas)),
-        'rotations': masked_mse(quaternions, batch.quaternions, over(smpl_weight, quaternions)),
-        'twists': masked_mse(lifted.twists, batch.twists, over(batch.twist_weight, batch.twists)),
-        'smpl_joints': weighted_l1(
-            body.smpl_joints_m / DEPTH_SCALE_M,
-            batch.joints_m / DEPTH_SCALE_M,
-            over(batch.joints_weight, batch.joints_m),
-        ),
+        'uvd': weighted_l1(uvd, batch.uvd[:, :joints], batch.uvd_weight[:, :joints]),
+        'betas': masked_mse(betas, batch.betas, over(batch.smpl_weight, betas)),
+        'rotations': masked_mse(quaternions, batch.quaternions, over(batch.smpl_weight, quaternions)),
+        'twists': masked_mse(twists, batch.twists, over(batch.twist_weight, twists)),
+        'smpl_joints': joints_term(smpl_joints_m, batch.joints_m, batch.joints_weight),
     }
-    if body.h36m_joints_m is not None:
-        terms['h36m_joints'] = weighted_l1(
-            body.h36m_joints_m / DEPTH_SCALE_M,
-            batch.h36m_joints_m / DEPTH_SCALE_M,
-            over(batch.h36m_weight, batch.h36m_joints_m),
-        )
+    if h36m_joints_m is not None:
+        terms['h36m_joints'] = joints_term(h36m_joints_m, batch.h36m_joints_m, batch.h36m_weight)
     return terms
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -164,8 +165,10 @@ def create_network(config: ConfigDict, body: smpl.SMPL) -> Network:
 
     @cache
     def eval_step(*, flip: bool) -> Callable:
-        return parallel_eval_step(model=model, body=body, model_config=config.model, init_betas=betas, flip=flip)
+        step = parallel_eval_step(model=model, model_config=config.model, init_betas=betas, flip=flip)
+        return lambda variables, batch: step(variables, body_on_device, batch)
 
+    body_on_device = jax.device_put(body)
     return Network(
         model=model,
         optimizer=create_optimizer(config.optimizer),
@@ -181,4 +184,4 @@ def initial_state(config: ConfigDict, network: Network) -> TrainState:
     if not config.pretrained.backbone:
         return state
     weights = torch_export.load_torch_file(config.pretrained.backbone)
-    return fresh_state(torch_export.load_backbone(state.variables, weights), network.optimizer)
+    return fresh_state(torch_export.load_backbone(weights, state.variables), network.optimizer)

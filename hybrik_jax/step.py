@@ -4,6 +4,7 @@ The state is not stacked: parameters, averages and metrics keep their natural sh
 `out_axes=None` out), only the batch has a leading device axis.
 """
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -50,7 +51,7 @@ def inverse_square_root(peak: float, warmup_steps: int) -> optax.Schedule:
     warmup = optax.linear_schedule(0.0, peak, warmup_steps)
 
     def decay(updates_after_warmup: jax.Array) -> jax.Array:
-        return peak * jnp.sqrt(warmup_steps / (updates_after_warmup + warmup_steps))
+        return peak * jnp.sqrt(warmup_steps / (jnp.maximum(updates_after_warmup, 0) + warmup_steps))
 
     return optax.join_schedules([warmup, decay], [warmup_steps])
 
@@ -83,10 +84,10 @@ def fresh_state(variables: Any, optimizer: optax.GradientTransformation) -> Trai
 
 def train_step(
     state: TrainState,
+    body: smpl.SMPL,
     batch: Batch,
     *,
     model: HybrIK,
-    body: smpl.SMPL,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     loss_weights: dict[str, float],
@@ -103,6 +104,7 @@ def train_step(
     finite is not made: the state comes back unchanged but for the step, and `finite` is 0.
 
     Args:
+        body: an argument, or its 25 MB would be constants of the program; `without_mesh` where nothing is skinned.
         batch: leading axis = this device's examples.
         loss_weights: term -> weight, `config.loss`.
         tail_start: the tail average begins after this update.
@@ -132,7 +134,15 @@ def train_step(
             right_hand=model_config.right_hand,
             skinned=skinned,
         )
-        terms = losses.loss_terms(lifted, posed, batch)
+        terms = losses.loss_terms(
+            uvd=lifted.uvd,
+            betas=lifted.betas,
+            quaternions=jax.vmap(jax.vmap(rot.matrix_to_quaternion))(posed.rotations),
+            twists=lifted.twists,
+            smpl_joints_m=posed.smpl_joints_m,
+            h36m_joints_m=posed.h36m_joints_m,
+            batch=batch,
+        )
         divisors = {name: jax.lax.psum(jax.lax.stop_gradient(d), AXIS) for name, (_, d) in terms.items()}
         shares = {name: losses.ratio(n, divisors[name]) for name, (n, _) in terms.items()}
         total = sum(loss_weights[name] * share for name, share in shares.items() if loss_weights[name])
@@ -178,10 +188,10 @@ def train_step(
 
 def eval_step(
     variables: Any,
+    body: smpl.SMPL,
     batch: Batch,
     *,
     model: HybrIK,
-    body: smpl.SMPL,
     model_config: Any,
     init_betas: jax.Array,
     flip: bool,
@@ -225,15 +235,24 @@ def eval_step(
 
 
 def parallel_train_step(**fixed: Any) -> Callable:
-    """Returns `train_step` over this process's devices: (state, batch with a device axis) -> (state, metrics)."""
+    """Returns `train_step` over this process's devices: (state, body, batch) -> (state, metrics).
+
+    The batch has a leading device axis, see `split_over_devices`.
+    """
     return jax.pmap(
-        partial(train_step, **fixed), axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=(0,)
+        partial(train_step, **fixed), axis_name=AXIS, in_axes=(None, None, 0), out_axes=None, donate_argnums=(0,)
     )
 
 
 def parallel_eval_step(**fixed: Any) -> Callable:
-    """Returns `eval_step` over this process's devices: (variables, batch with a device axis) -> dict, device axis."""
-    return jax.pmap(partial(eval_step, **fixed), axis_name=AXIS, in_axes=(None, 0))
+    """Returns `eval_step` over this process's devices: (variables, body, batch) -> dict, device axis."""
+    return jax.pmap(partial(eval_step, **fixed), axis_name=AXIS, in_axes=(None, None, 0))
+
+
+def without_mesh(body: smpl.SMPL) -> smpl.SMPL:
+    """Returns the body's skeleton alone: enough for the inverse kinematics, not for skinning."""
+    mesh = ('v_template', 'shapedirs', 'posedirs', 'joint_regressor', 'h36m_regressor', 'weights', 'faces')
+    return dataclasses.replace(body, **dict.fromkeys(mesh))
 
 
 def split_over_devices(batch: Batch, devices: int) -> Batch:

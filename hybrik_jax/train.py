@@ -20,7 +20,7 @@ from hybrik_jax import evaluate, setup
 from hybrik_jax.checkpoint import Checkpoints
 from hybrik_jax.data import pipeline
 from hybrik_jax.metric_writer import MetricWriter
-from hybrik_jax.step import AXIS, TrainState, parallel_train_step, split_over_devices
+from hybrik_jax.step import TrainState, parallel_train_step, split_over_devices, without_mesh
 
 
 def train(config: ConfigDict) -> TrainState:
@@ -64,7 +64,6 @@ def train(config: ConfigDict) -> TrainState:
 
     step_fn = parallel_train_step(
         model=network.model,
-        body=body,
         optimizer=network.optimizer,
         schedule=network.schedule,
         loss_weights=dict(config.loss),
@@ -74,6 +73,7 @@ def train(config: ConfigDict) -> TrainState:
         ema_decay=config.average.ema_decay,
         tail_start=max(0, total_steps - round(config.average.tail_epochs * epoch_steps)),
     )
+    body_on_device = jax.device_put(body if config.loss.h36m_joints > 0 else without_mesh(body))
     examples = pipeline.training_examples(
         sources,
         config.data.mixture,
@@ -115,7 +115,7 @@ def train(config: ConfigDict) -> TrainState:
             with meter.waiting_for_data():
                 fields = next(batches)
             batch = split_over_devices(pipeline.to_batch(fields), jax.local_device_count())
-            state, metrics = step_fn(state, batch)
+            state, metrics = step_fn(state, body_on_device, batch)
             in_flight.append((step, metrics, fields))
             meter.step()
             due = {name: step % n == 0 or step == total_steps for name, n in every.items()}

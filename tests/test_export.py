@@ -167,7 +167,8 @@ def test_bottleneck_block_is_pytorchs(training):
     after = state()
     statistics = changed['batch_stats']['bn3']
     np.testing.assert_allclose(statistics['mean'], after['layer1.0.bn3.running_mean'], atol=1e-6)
-    np.testing.assert_allclose(statistics['var'], after['layer1.0.bn3.running_var'], rtol=2e-3 if training else 0)
+    np.testing.assert_allclose(statistics['var'], after['layer1.0.bn3.running_var'],
+                               rtol=2e-3 if training else 0)
 
 
 def test_attention_is_pytorchs():
@@ -183,7 +184,7 @@ def test_attention_is_pytorchs():
     params['out'] = {'kernel': theirs.out_proj.weight.detach().numpy().T,
                      'bias': theirs.out_proj.bias.detach().numpy()}
     attention = lifting.Attention(num_heads=2, dtype=jnp.float32)
-    ours = attention.apply({'params': params}, x, to, jnp.asarray(~hidden))
+    ours = jax.jit(attention.apply)({'params': params}, x, to, jnp.asarray(~hidden))
     expected, _ = theirs(torch.from_numpy(x), torch.from_numpy(to), torch.from_numpy(to),
                          key_padding_mask=torch.from_numpy(hidden))
     np.testing.assert_allclose(ours, expected.detach().numpy(), atol=1e-5)

@@ -231,7 +231,8 @@ def test_flip_test_commutes_with_mirroring():
 
     def predict(images):
         flat = images.reshape(-1, 48)
-        return jax.tree.map(lambda w, like: (flat @ w).reshape(-1, *like.shape[1:]), weights, random_lifted(0))
+        return jax.tree.map(lambda w, like: (flat @ w).reshape(-1, *like.shape[1:]), weights,
+                            random_lifted(0))
 
     mean = hybrik.flip_test(predict, images)
     jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-4),

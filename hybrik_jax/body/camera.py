@@ -37,8 +37,7 @@ def uvd_to_camera(
 
 
 def project(points_m: jax.Array, focal: jax.Array, centre: jax.Array) -> jax.Array:
-    """Pixels (..., 2) of camera-frame points (..., 3), metres, with focal lengths (2,) and centre (2,) in
-    pixels.
+    """Pixels (..., 2) of camera-frame points (..., 3), metres; focal lengths and centre (2,), pixels.
 
     Depths within a micrometre of the camera plane are taken as one micrometre, so that the result is finite.
     """

@@ -133,15 +133,17 @@ def rotation_about(axis: jax.Array, cosine: jax.Array, sine: jax.Array) -> jax.A
 def rotation_between(a: jax.Array, b: jax.Array) -> jax.Array:
     """The smallest rotation (3, 3) that turns `a` (3,) to the direction of `b` (3,).
 
-    Lengths do not matter. Antiparallel and zero vectors give the identity, as in the recorded outputs: the
+    Lengths do not matter. Antiparallel and zero vectors (of micrometres) give the identity, as in the recorded outputs: the
     epsilons are theirs. Gradients of nearly degenerate directions, infinite in the limit, are bounded (see
     `bound_gradient`).
     """
     a, b = bound_gradient(a), bound_gradient(b)
     cross = rotate(cross_matrix(a), b)
-    sine_length, lengths = norm(cross), norm(a) * norm(b) + _EPSILON
-    axis = cross / (sine_length + _EPSILON)
-    return rotation_about(axis, jnp.sum(a * b) / lengths, sine_length / lengths)
+    area, lengths, dot = norm(cross), norm(a) * norm(b), jnp.sum(a * b)
+    # Here the cross product, or the vector itself, is rounding error, on whose direction nothing may depend.
+    undefined = ((area < 1e-6 * lengths) & (dot < 0)) | (lengths < 1e-6)
+    axis = jnp.where(undefined, 0.0, cross / (area + _EPSILON))
+    return rotation_about(axis, dot / (lengths + _EPSILON), area / (lengths + _EPSILON))
 
 
 @jax.custom_vjp

@@ -6,7 +6,6 @@ shape space: parameters and regressors of one mean nothing to the other, which `
 
 import io
 import pickle
-import types
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -203,7 +202,7 @@ def body_from_arrays(
     if tuple(parents[1:].astype(np.int64)) != PARENTS[1:]:
         raise ValueError(
             f'{source}: kintree_table gives the parents {parents[1:].astype(np.int64).tolist()} to joints '
-            f'1..23, SMPL has {list(PARENTS[1:])}: bodies with another skeleton (SMPL-H, SMPL-X) are not supported.'
+            f'1..23, SMPL has {list(PARENTS[1:])}: other skeletons (SMPL-H, SMPL-X) do not fit here.'
         )
     if 'J_regressor_h36m' in arrays:
         h36m_regressor = read('J_regressor_h36m', (17, count))
@@ -344,8 +343,13 @@ class _StandIn:
 
     stands_for = ''
 
+    def __new__(cls, *args):
+        made = super().__new__(cls)
+        made.state = {}
+        return made
+
     def __init__(self, *args):
-        self.state = {}
+        pass
 
     def __setstate__(self, state):
         if isinstance(state, tuple):  # (dict, slots)
@@ -421,6 +425,7 @@ for _module in ('numpy.core', 'numpy._core'):
     _ALLOWED |= {(f'{_module}.multiarray', '_reconstruct'): np.zeros(1).__reduce__()[0]}
     _ALLOWED |= {(f'{_module}.multiarray', 'scalar'): _numpy_scalar}
     _ALLOWED |= {(f'{_module}.numeric', '_frombuffer'): np.zeros(1).__reduce_ex__(5)[0]}
+_SPARSE = ('csc_matrix', 'csr_matrix', 'csc_array', 'csr_array')
 
 
 class _Unpickler(pickle.Unpickler):
@@ -430,16 +435,9 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) in _ALLOWED:
             return _ALLOWED[module, name]
         package = module.split('.')[0]
-        sparse = module.startswith('scipy.sparse') and name in (
-            'csc_matrix',
-            'csr_matrix',
-            'csc_array',
-            'csr_array',
-        )
+        sparse = module.startswith('scipy.sparse') and name in _SPARSE
         if (package == 'chumpy' or sparse) and '.' not in name:
-            return types.new_class(
-                name, (_StandIn,), {}, lambda body: body.update(stands_for=f'{module}.{name}')
-            )
+            return type(name, (_StandIn,), {'stands_for': f'{module}.{name}'})
         raise _Refused(f'{module}.{name}')
 
     def persistent_load(self, pid: Any) -> Any:

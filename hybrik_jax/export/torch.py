@@ -159,9 +159,9 @@ def from_state_dict(state_dict: Mapping[str, Any], template: Mapping[str, Any],
 
 def to_state_dict(variables: Mapping[str, Any], table: Table = HYBRIK_TABLE) -> dict[str, np.ndarray]:
     """Returns PyTorch name -> float32 array of every parameter and batch statistic."""
-    arrays = {path: np.asarray(leaf, np.float32) for path, leaf in traverse_util.flatten_dict(variables).items()}
-    return {torch_name(path, table): np.ascontiguousarray(_to_torch_layout(path, array))
-            for path, array in arrays.items()}
+    leaves = traverse_util.flatten_dict(variables)
+    return {torch_name(path, table): np.array(_to_torch_layout(path, np.asarray(leaf)), np.float32, order='C')
+            for path, leaf in leaves.items()}
 
 
 def load_backbone(state_dict: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:

@@ -93,8 +93,8 @@ class ResNet(nn.Module):
         if self.depth not in STAGES:
             raise ValueError(f'No ResNet of depth {self.depth}: choose one of {sorted(STAGES)}.')
         if images.shape[1] % 32 or images.shape[2] % 32:
-            raise ValueError(f'Images are {images.shape[1]} x {images.shape[2]}: both sides must be multiples '
-                             'of 32.')
+            raise ValueError(f'Images are {images.shape[1]} x {images.shape[2]}: both sides must be '
+                             'multiples of 32.')
         block_counts, bottleneck = STAGES[self.depth]
         block_class = nn.remat(Block) if self.remat else Block
         x = convolution(64, 7, stride=2, dtype=self.dtype, name='conv1')(images.astype(self.dtype))

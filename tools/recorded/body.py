@@ -1,9 +1,9 @@
 """Skinning and inverse kinematics against recorded outputs.
 
 Works on any folder of the form of `tests/golden`: `toy_body.py`, `lbs.npz` and
-`ik_{24,29}joints_{eval,train}_noise*.npz`. The recordings are float32 arithmetic of another program in another
-order: positions agree to 1e-5 m and quaternions to 1e-4 (a chain of nine joints, each a normalised float32
-vector); gradients pass through the normalisation of short vectors, hence 2e-4 of each array's largest entry.
+`ik_{24,29}joints_{eval,train}_noise*.npz`. The recordings are float32 arithmetic of another program in
+another order: positions agree to 1e-5 m and quaternions to 1e-4 (a chain of nine joints, each a normalised
+float32 vector); gradients pass through the normalisation of short vectors, hence 2e-4 of an array's maximum.
 """
 
 import functools

@@ -1,0 +1,1 @@
+"""Data files of the package: the embedded body model, see LICENSE-open_body.md."""

@@ -1,0 +1,419 @@
+"""Skeleton tables, rotations, camera, body model files and skinning."""
+
+import os
+import pickle
+import sys
+import types
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.sparse
+
+from hybrik_jax.body import camera, rotations, skeleton, smpl
+from tools.recorded import body as recorded
+
+GOLDEN = Path(__file__).parent / 'golden'
+
+
+@pytest.fixture(scope='module')
+def open_body() -> smpl.SMPL:
+    return smpl.load_body()
+
+
+@pytest.fixture(scope='module')
+def arrays() -> dict:
+    """A tiny body of 40 vertices in the SMPL file schema."""
+    rng = np.random.default_rng(0)
+    parents = np.array(skeleton.PARENTS).astype(np.int64)
+    parents[0] = 2**32 - 1
+    regressor = rng.random((24, 40)) * (rng.random((24, 40)) < 0.3)
+    weights = rng.random((40, 24))
+    return {
+        'v_template': rng.normal(size=(40, 3)),
+        'shapedirs': rng.normal(size=(40, 3, 12)),
+        'posedirs': rng.normal(size=(40, 3, 207)),
+        'J_regressor': regressor,
+        'weights': weights / weights.sum(1, keepdims=True),
+        'kintree_table': np.stack([parents, np.arange(24)]),
+        'f': rng.integers(0, 40, (60, 3)),
+        'leaf_vertices': np.array([3, 5, 7, 9, 11]),
+    }
+
+
+def each(function):
+    """`function` over a leading axis, compiled as one program: op by op the tests would take minutes."""
+    return jax.jit(jax.vmap(function))
+
+
+def random_rotations(count: int, seed: int = 0, size: float = 1.0) -> np.ndarray:
+    vectors = size * np.random.default_rng(seed).normal(size=(count, 3)).astype(np.float32)
+    return np.asarray(each(rotations.axis_angle_to_matrix)(vectors))
+
+
+# ---- skeleton
+
+
+def test_every_mirror_is_its_own_inverse():
+    for mirror in (
+        skeleton.MIRROR_JOINTS,
+        skeleton.MIRROR_JOINTS_29,
+        skeleton.MIRROR_H36M,
+        skeleton.MIRROR_TWISTS,
+        skeleton.MIRROR_LEAVES,
+    ):
+        assert [mirror[k] for k in mirror] == list(range(len(mirror)))
+    assert skeleton.MIRROR_LEAVES == (1, 0, 2, 4, 3)
+    named = (skeleton.MIRROR_JOINTS, skeleton.JOINT_NAMES), (skeleton.MIRROR_H36M, skeleton.H36M_NAMES)
+    for table, names in named:
+        for joint, other in enumerate(table):
+            assert names[joint].replace('left', 'right') == names[other].replace('left', 'right')
+
+
+def test_levels_follow_the_parents():
+    assert len(skeleton.LEVELS) == 10
+    assert sorted(sum(skeleton.LEVELS, ())) == list(range(29))
+    for above, level in zip(skeleton.LEVELS[:-1], skeleton.LEVELS[1:], strict=True):
+        assert all(skeleton.PARENTS_29[joint] in above for joint in level)
+
+
+def test_relevant_children():
+    assert skeleton.RELEVANT_CHILD_24[:10] == (3, 4, 5, 6, 7, 8, 9, 10, 11, 12)
+    assert [j for j in range(24) if skeleton.RELEVANT_CHILD_24[j] < 0] == list(skeleton.LEAF_JOINTS)
+    assert [skeleton.RELEVANT_CHILD_29[j] for j in skeleton.LEAF_JOINTS] == [27, 28, 24, 25, 26]
+
+
+# ---- rotations
+
+
+def test_axis_angle_there_and_back():
+    vectors = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    vectors[0], vectors[1], vectors[2] = 0, (1e-5, 0, 0), (0, np.pi - 1e-3, 0)
+    matrices = each(rotations.axis_angle_to_matrix)(vectors)
+    # float32: near pi the angle comes from a quaternion whose w is 5e-4
+    np.testing.assert_allclose(each(rotations.matrix_to_axis_angle)(matrices), vectors, atol=3e-5)
+    again = each(lambda m: rotations.quaternion_to_matrix(rotations.matrix_to_quaternion(m)))(matrices)
+    np.testing.assert_allclose(again, matrices, atol=1e-6)
+
+
+def test_axis_angle_at_zero_has_the_true_gradient():
+    jacobian = jax.jit(jax.jacrev(rotations.axis_angle_to_matrix))(jnp.zeros(3))
+    columns = np.transpose(jacobian, (2, 1, 0))  # [axis, column] = axis x column
+    np.testing.assert_allclose(columns, np.cross(np.eye(3)[:, None], np.eye(3)[None]), atol=1e-7)
+
+
+def test_rotation_between_turns_a_to_b():
+    a, b = np.random.default_rng(1).normal(size=(2, 3)).astype(np.float32)
+    targets = np.stack([b, -a, 0 * a])
+    to_b, to_opposite, to_nothing = each(rotations.rotation_between)(np.stack([a] * 3), targets)
+    np.testing.assert_allclose(to_b @ a / np.linalg.norm(a), b / np.linalg.norm(b), atol=1e-6)
+    np.testing.assert_allclose(to_opposite, np.eye(3), atol=1e-6)
+    np.testing.assert_allclose(to_nothing, np.eye(3), atol=1e-6)
+
+
+def test_twist_and_swing_recompose_and_the_swing_is_the_smallest():
+    bones = np.random.default_rng(2).normal(size=(20, 3)).astype(np.float32)
+    matrices = random_rotations(20, 3, size=1.5)
+    swing, angle = each(rotations.twist_swing)(matrices, bones)
+    axis = bones / np.linalg.norm(bones, axis=1, keepdims=True)
+    turn = each(rotations.rotation_about)(axis, np.cos(angle), np.sin(angle))
+    np.testing.assert_allclose(swing @ turn, matrices, atol=2e-6)
+    smallest = each(rotations.rotation_between)(bones, (matrices @ bones[:, :, None])[:, :, 0])
+    np.testing.assert_allclose(swing, smallest, atol=2e-5)
+    assert np.all(np.abs(angle) <= np.pi + 1e-6)
+
+
+def test_twist_of_a_flipped_or_missing_bone_is_zero_and_still_recomposes():
+    half_turn = np.diag([1.0, -1.0, -1.0]).astype(np.float32)
+    bones = np.array([[0.0, 0.3, 0.0], [0.0, 0.0, 0.0], [0.2, 0.0, 0.0]], np.float32)
+    swing, angle = each(rotations.twist_swing)(np.stack([half_turn] * 3), bones)
+    np.testing.assert_allclose(angle, [0, 0, np.pi], atol=1e-6)
+    np.testing.assert_allclose(swing[:2], np.stack([half_turn] * 2), atol=1e-6)
+    np.testing.assert_allclose(swing[2], np.eye(3), atol=1e-6)
+
+
+def test_kabsch_finds_the_rotation_also_of_coplanar_vectors():
+    source = np.random.default_rng(4).normal(size=(3, 3)).astype(np.float32)
+    flat = source * np.array([1, 1, 0], np.float32)
+    one, two = random_rotations(2, 5)
+    mirrored = source * np.array([-1, 1, 1], np.float32)
+    targets = np.stack([source @ one.T, flat @ two.T, 0 * source, mirrored])
+    best = each(rotations.kabsch)(np.stack([source, flat, source, source]), targets)
+    np.testing.assert_allclose(best[0], one, atol=2e-6)
+    np.testing.assert_allclose(best[1], two, atol=2e-6)
+    np.testing.assert_array_equal(best[2], np.eye(3))
+    np.testing.assert_allclose(np.linalg.det(best[3]), 1, atol=1e-5)  # a rotation still, not a reflection
+
+
+def test_kabsch_gradient_is_that_of_small_changes():
+    rng = np.random.default_rng(6)
+    source, change, weight = rng.normal(size=(3, 3, 3))
+    target = source @ random_rotations(1, 7)[0].T.astype(np.float64) + 0.1 * rng.normal(size=(3, 3))
+    with jax.enable_x64(True):
+
+        def objective(x):
+            return jnp.sum(rotations.kabsch(x, jnp.asarray(target)) * weight)
+
+        slope = np.sum(jax.jit(jax.grad(objective))(jnp.asarray(source)) * change)
+        step = 1e-6
+        ahead, behind = each(objective)(np.stack([source + step * change, source - step * change]))
+        np.testing.assert_allclose(slope, (ahead - behind) / (2 * step), rtol=1e-6)
+
+
+ZERO, X = np.zeros(3), np.array([0.2, 0.0, 0.0])
+EYE, TURN_X, TURN_Z = np.eye(3), np.diag([1.0, -1.0, -1.0]), np.diag([-1.0, -1.0, 1.0])
+FLAT = np.array([[1.0, 0, 0], [0, 1.0, 0], [1.0, 1.0, 0]])
+LINE = np.array([[1.0, 0, 0], [2.0, 0, 0], [-1.0, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    ('function', 'inputs'),
+    [
+        (rotations.axis_angle_to_matrix, [(ZERO,), (ZERO - 1e-8,), (1e-3 * X,)]),
+        (rotations.matrix_to_axis_angle, [(EYE,), (TURN_X,), (TURN_Z,)]),
+        (rotations.matrix_to_quaternion, [(EYE,), (0 * EYE,), (TURN_X,)]),
+        (rotations.quaternion_to_matrix, [(np.zeros(4),)]),
+        (rotations.rotation_between, [(ZERO, ZERO), (X, ZERO), (X, X), (X, -X), (X, 1e-30 * X)]),
+        (rotations.twist_swing, [(EYE, ZERO), (TURN_Z, X), (TURN_X, X)]),
+        (rotations.kabsch, [(0 * EYE, 0 * EYE), (FLAT, FLAT), (FLAT, 0 * FLAT), (LINE, LINE), (EYE, -EYE)]),
+    ],
+    ids=lambda x: getattr(x, '__name__', ''),
+)
+def test_degenerate_rotations_are_finite_in_value_and_gradient(function, inputs):
+    @each
+    def value_and_gradients(*arguments):
+        value, pull = jax.vjp(function, *arguments)
+        return value, pull(jax.tree.map(jnp.ones_like, value))
+
+    columns = [np.stack(column).astype(np.float32) for column in zip(*inputs, strict=True)]
+    for array in jax.tree.leaves(value_and_gradients(*columns)):
+        assert np.isfinite(array).all()
+
+
+# ---- camera
+
+
+def test_projected_joints_lift_back():
+    rng = np.random.default_rng(8)
+    focal, centre = jnp.array([1100.0, 1150.0]), jnp.array([500.0, 480.0])
+    root = jnp.array([0.3, -0.2, 4.0])
+    relative = rng.uniform(-0.6, 0.6, (24, 3)).astype(np.float32)
+    relative[0] = 0
+    angle, scale, crop_size = 0.4, 2.5, 256
+    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    crop_to_photo = np.concatenate([turn, [[210.0], [90.0]]], axis=1).astype(np.float32)
+    pixels = camera.project(relative + root, focal, centre)
+    crop = np.linalg.solve(turn, (np.asarray(pixels) - crop_to_photo[:, 2]).T).T
+    uvd = np.concatenate([crop / crop_size - 0.5, relative[:, 2:] / 2.0], axis=1).astype(np.float32)
+    inverse = camera.intrinsics_inverse(focal, centre)
+    joints_m = camera.uvd_to_camera(uvd, crop_to_photo, inverse, root, crop_size=crop_size)
+    # 1e-5 m: float32 pixels of 1e3 at 4 m and a focal length of 1100
+    np.testing.assert_allclose(joints_m, relative, atol=1e-5)
+    unknown = camera.uvd_to_camera(uvd, crop_to_photo, jnp.zeros((3, 3)), root, crop_size=crop_size)
+    np.testing.assert_array_equal(unknown, np.zeros((24, 3)))
+
+
+# ---- skinning
+
+
+def test_skinning_agrees_with_the_recorded_outputs():
+    for what, error, tolerance in recorded.compare_skinning(GOLDEN):
+        assert error < tolerance, what
+
+
+skin_one = jax.jit(smpl.skin)
+
+
+def test_rest_pose_is_the_shaped_template_and_the_root_turns_everything(open_body):
+    betas = np.linspace(-1, 1, 10).astype(np.float32)
+    rest = np.broadcast_to(np.eye(3, dtype=np.float32), (24, 3, 3)).copy()
+    posed = skin_one(open_body, betas, rest)
+    joints = smpl.rest_joints(open_body, betas)
+    np.testing.assert_allclose(posed.vertices, open_body.v_template + open_body.shapedirs @ betas, atol=1e-5)
+    np.testing.assert_allclose(posed.joints, joints[:24], atol=1e-6)
+    np.testing.assert_allclose(posed.vertices[open_body.leaf_vertices], joints[24:], atol=1e-6)
+    rest[0] = random_rotations(1, 9)[0]
+    turned = skin_one(open_body, betas, rest)
+    pelvis = joints[0]
+    for after, before in ((turned.vertices, posed.vertices), (turned.h36m_joints, posed.h36m_joints)):
+        np.testing.assert_allclose(after, (before - pelvis) @ rest[0].T + pelvis, atol=1e-5)
+
+
+def test_skinning_gradient_is_finite_at_the_rest_pose(open_body):
+    def objective(pose, betas, body):
+        matrices = jax.vmap(rotations.axis_angle_to_matrix)(pose)
+        return jnp.sum(smpl.skin(body, betas, matrices).vertices ** 2)
+
+    slope = jax.jit(jax.grad(objective, argnums=(0, 1)))
+    for gradient in slope(np.zeros((24, 3), np.float32), np.zeros(10, np.float32), open_body):
+        assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0
+
+
+def test_wrong_betas_are_refused(open_body):
+    with pytest.raises(ValueError, match=r'\(10,\)'):
+        smpl.rest_joints(open_body, jnp.zeros(300))
+
+
+# ---- files
+
+
+def same_body(a: smpl.SMPL, b: smpl.SMPL) -> None:
+    keys = ('v_template', 'shapedirs', 'posedirs', 'joint_regressor', 'weights', 'faces', 'leaf_vertices')
+    for key in keys:
+        np.testing.assert_array_equal(getattr(a, key), getattr(b, key), err_msg=key)
+
+
+def official_pickle(arrays: dict, path: Path, protocol: int) -> None:
+    """Writes `arrays` as SMPL's own files hold them: a sparse regressor and chumpy objects, under chumpy's name."""
+    modules = {name: types.ModuleType(name) for name in ('chumpy', 'chumpy.ch', 'chumpy.reordering')}
+
+    class Ch:
+        def __init__(self, **state):
+            self.__dict__.update(state)
+
+    class Select(Ch):
+        pass
+
+    for cls, module in ((Ch, 'chumpy.ch'), (Select, 'chumpy.reordering')):
+        cls.__module__, cls.__qualname__ = module, cls.__name__
+        setattr(modules[module], cls.__name__, cls)
+    content = dict(arrays)
+    content['J_regressor'] = scipy.sparse.csc_matrix(arrays['J_regressor'])
+    content['shapedirs'] = Ch(x=arrays['shapedirs'], _dirty_vars={'x'})
+    chosen = Ch(x=arrays['posedirs'].ravel()[::-1].copy())
+    count = arrays['posedirs'].size
+    shape = arrays['posedirs'].shape
+    content['posedirs'] = Select(a=chosen, idxs=np.arange(count)[::-1], preferred_shape=shape)
+    content['bs_type'] = 'lrotmin'
+    content['J'] = Ch(terms=3)  # an expression that nobody needs
+    sys.modules.update(modules)
+    try:
+        path.write_bytes(pickle.dumps(content, protocol=protocol))
+    finally:
+        for name in modules:
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize('protocol', [0, 2, 4])
+def test_official_pickle_loads_without_chumpy(arrays, tmp_path, protocol):
+    path = tmp_path / 'basic_model.pkl'
+    official_pickle(arrays, path, protocol)
+    assert 'chumpy' not in sys.modules
+    loaded = smpl.load_body(path)
+    assert 'chumpy' not in sys.modules
+    expected = smpl.body_from_arrays(arrays)
+    same_body(loaded, expected)
+    np.testing.assert_allclose(loaded.rest_joints_template, expected.rest_joints_template, atol=1e-6)
+    np.testing.assert_array_equal(loaded.leaf_vertices, arrays['leaf_vertices'])
+
+
+def test_csr_regressor_and_npz_load_the_same(arrays, tmp_path):
+    content = {**arrays, 'J_regressor': scipy.sparse.csr_matrix(arrays['J_regressor'])}
+    (tmp_path / 'body.pkl').write_bytes(pickle.dumps(content, protocol=2))
+    np.savez(tmp_path / 'body.npz', **arrays)
+    same_body(smpl.load_body(tmp_path / 'body.pkl'), smpl.load_body(tmp_path / 'body.npz'))
+    assert smpl.load_body(tmp_path / 'body.npz').name == 'body'
+
+
+class Payload:
+    """Runs `call` when it is unpickled by anything that executes what it reads."""
+
+    def __init__(self, call):
+        self.call = call
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize('name', ['system', 'eval', 'open', 'getattr'])
+def test_a_malicious_pickle_is_refused_and_nothing_runs(arrays, tmp_path, name):
+    touched, path = tmp_path / 'touched', tmp_path / 'evil.pkl'
+    calls = {
+        'system': (os.system, (f'touch {touched}',)),
+        'eval': (eval, (f'open({str(touched)!r}, "w")',)),
+        'open': (open, (str(touched), 'w')),
+        'getattr': (getattr, ('text', 'upper')),
+    }
+    for protocol in (0, 2, 5):
+        path.write_bytes(pickle.dumps({**arrays, 'extra': Payload(calls[name])}, protocol=protocol))
+        with pytest.raises(ValueError, match=rf'evil.pkl.*refused to load \w+\.{name}'):
+            smpl.load_body(path)
+    assert not touched.exists()
+
+
+def test_stand_ins_of_chumpy_run_nothing_and_expressions_are_named(arrays, tmp_path):
+    path = tmp_path / 'expression.pkl'
+    official_pickle(arrays, path, 2)
+    content = smpl.read_smpl_pickle(path)
+    with pytest.raises(ValueError, match=r'weights is a chumpy\.ch\.Ch'):
+        smpl.body_from_arrays({**content, 'weights': content['J']}, source='expression.pkl')
+
+
+def test_damaged_and_foreign_files_name_themselves(tmp_path):
+    for name, data in (('empty.pkl', b''), ('cut.pkl', b'\x80\x02}q\x00'), ('cut.npz', b'PK\x03\x04abc')):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ValueError, match=name):
+            smpl.load_body(tmp_path / name)
+    (tmp_path / 'list.pkl').write_bytes(pickle.dumps([1, 2]))
+    with pytest.raises(ValueError, match='list.pkl.*dict'):
+        smpl.load_body(tmp_path / 'list.pkl')
+
+
+@pytest.mark.parametrize(
+    ('key', 'change', 'message'),
+    [
+        ('weights', lambda x: x[:, :23], r'weights has the shape \(40, 23\), expected is \(40, 24\)'),
+        ('shapedirs', lambda x: x[:, :, :9], r'shapedirs.*\(40, 3, 10 or more\)'),
+        ('posedirs', lambda x: x.reshape(120, 207), r'posedirs.*\(40, 3, 207\)'),
+        ('v_template', lambda x: np.where(x > 1, np.nan, x), 'v_template.*not finite'),
+        ('J_regressor', lambda x: x.astype(str), 'J_regressor has the type'),
+        ('f', lambda x: x + 40, 'f names vertices'),
+        ('kintree_table', lambda x: x[:, ::-1], 'kintree_table gives the parents'),
+    ],
+)
+def test_wrong_arrays_are_named(arrays, tmp_path, key, change, message):
+    path = tmp_path / 'wrong.npz'
+    np.savez(path, **{**arrays, key: change(arrays[key])})
+    with pytest.raises(ValueError, match=rf'wrong.npz: {message}'):
+        smpl.load_body(path)
+
+
+def test_missing_keys_are_named(arrays, tmp_path):
+    np.savez(tmp_path / 'half.npz', **{key: arrays[key] for key in ('v_template', 'f')})
+    with pytest.raises(ValueError, match='half.npz.*missing: shapedirs, posedirs'):
+        smpl.load_body(tmp_path / 'half.npz')
+
+
+# ---- what belongs to which body
+
+
+def test_names_and_the_guard(open_body, arrays, tmp_path):
+    assert open_body.name == 'open_body (CC0)'
+    assert len(jax.tree_util.tree_leaves(open_body)) == 10  # the name is not among them
+    smpl.check_same_body(open_body, 'open_body (CC0)', 'the poses')
+    with pytest.raises(ValueError, match="the betas was made for the body model 'SMPL'"):
+        smpl.check_same_body(open_body, 'SMPL', 'the betas')
+
+
+def test_regressor_file_belongs_to_bodies_without_their_own(open_body, arrays, tmp_path):
+    path, regressor = tmp_path / 'J_regressor_h36m.npy', np.random.default_rng(0).random((17, 40))
+    np.save(path, regressor)
+    np.savez(tmp_path / 'body.npz', **arrays)
+    assert smpl.load_body(tmp_path / 'body.npz').h36m_regressor is None
+    loaded = smpl.load_body(tmp_path / 'body.npz', h36m_regressor=path)
+    np.testing.assert_array_equal(loaded.h36m_regressor, regressor.astype(np.float32))
+    with pytest.raises(ValueError, match='carries its own J_regressor_h36m'):
+        smpl.load_body(h36m_regressor=path)
+    np.save(path, regressor[:, :39])
+    with pytest.raises(ValueError, match=r'J_regressor_h36m.npy.*\(17, 39\).*\(17, 40\)'):
+        smpl.load_body(tmp_path / 'body.npz', h36m_regressor=path)
+
+
+def test_mean_shape_of_another_body_is_refused(open_body, tmp_path):
+    np.save(tmp_path / 'mean.npy', np.zeros(10))
+    with pytest.raises(ValueError, match="mean.npy was made for the body model 'SMPL'"):
+        smpl.load_mean_betas(tmp_path / 'mean.npy', open_body)
+    np.savez(tmp_path / 'mean.npz', betas=np.ones(10), model_name='open_body (CC0)')
+    np.testing.assert_array_equal(smpl.load_mean_betas(tmp_path / 'mean.npz', open_body), np.ones(10))
