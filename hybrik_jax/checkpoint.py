@@ -5,17 +5,19 @@ parameters, averages, optimizer, step, data position and configuration; orbax wr
 so that a kill leaves no half checkpoint.
 """
 
+import contextlib
 import dataclasses
 import errno
 import json
+import logging
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging
 
 from hybrik_jax.step import TrainState
 
@@ -36,6 +38,8 @@ FREE_KEYS = (
     'data.workers',
     'data.test',
 )
+
+LOG = logging.getLogger(__name__)
 
 
 class Checkpoints:
@@ -70,21 +74,17 @@ class Checkpoints:
         meta = {'step': step, 'data_position': step, 'config': config}
         tree = _as_tree(state)
         items = ocp.args.Composite(state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(meta))
-        try:
+        with _explaining(self.workdir):
             if step not in self._recent.all_steps():
                 self._recent.save(step, args=items)
             if score is not None and np.isfinite(score) and step not in self._best.all_steps():
                 self._best.save(step, args=items, metrics={'score': float(score)})
-        except OSError as error:
-            raise _explained(error, self.workdir) from error
 
     def wait(self) -> None:
         """Returns when everything is on disk."""
-        try:
+        with _explaining(self.workdir):
             self._recent.wait_until_finished()
             self._best.wait_until_finished()
-        except OSError as error:
-            raise _explained(error, self.workdir) from error
 
     def restore(self, state: TrainState, config: dict[str, Any], *, best: bool = False) -> TrainState | None:
         """Returns the last (or the best) state, None where there is none.
@@ -173,16 +173,24 @@ def _restore_state(manager: ocp.CheckpointManager, step: int, state: TrainState)
         restored = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))['state']
     except (ValueError, KeyError) as error:
         raise ValueError(f'The checkpoint of step {step} does not fit this network: {error}') from error
-    # Host copies: the training step decides where they live.
-    local = jax.tree.map(lambda x: jnp.asarray(np.asarray(x.addressable_data(0))), restored)
-    logging.info('Restored step %d from %s.', step, manager.directory)
+    # Host copies: the training step decides where they live. Scalars come back as numpy already.
+    local = jax.tree.map(
+        lambda x: jnp.asarray(np.asarray(x.addressable_data(0) if isinstance(x, jax.Array) else x)), restored
+    )
+    LOG.info('Restored step %d from %s.', step, manager.directory)
     return TrainState(**local)
 
 
-def _explained(error: OSError, workdir: pathlib.Path) -> OSError:
-    reason = 'the disk is full' if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
-    return OSError(
-        error.errno,
-        f'A checkpoint could not be written to {workdir}: {reason}. Earlier checkpoints are untouched; make room '
-        'and start the same command again, it goes on from the last one.',
-    )
+@contextlib.contextmanager
+def _explaining(workdir: pathlib.Path) -> Iterator[None]:
+    """Turns what goes wrong while writing (tensorstore raises ValueError for a full disk) into one clear OSError."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        code = getattr(error, 'errno', None) or errno.EIO
+        reason = 'the disk is full' if code in (errno.ENOSPC, errno.EDQUOT) else str(error).splitlines()[0]
+        raise OSError(
+            code,
+            f'A checkpoint could not be written to {workdir}: {reason}. Earlier checkpoints are untouched; make room '
+            'and start the same command again, it goes on from the last one.',
+        ) from error

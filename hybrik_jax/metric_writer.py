@@ -1,11 +1,15 @@
 """Where the figures of a run go: the console, `metrics.jsonl`, TensorBoard event files."""
 
 import json
+import logging
 import math
 import pathlib
+import time
 from typing import Any
 
-from absl import logging
+
+LOG = logging.getLogger(__name__)
+NOT_ON_CONSOLE = ('loss_smpl_joints', 'loss_h36m_joints', 'gradient_norm', 'epoch')
 
 
 class MetricWriter:
@@ -50,10 +54,9 @@ class MetricWriter:
             from tensorboard.compat.proto.summary_pb2 import Summary
 
             scalars = [Summary.Value(tag=f'{kind}/{name}', simple_value=value) for name, value in numbers.items()]
-            import time
-
             self._events.add_event(Event(step=step, wall_time=time.time(), summary=Summary(value=scalars)))
-        logging.info('%s step %d: %s', kind, step, ', '.join(f'{n} {v:.4g}' for n, v in numbers.items()))
+        shown = ', '.join(f'{n} {v:.4g}' for n, v in numbers.items() if n not in NOT_ON_CONSOLE)
+        LOG.info('%s step %d: %s', kind, step, shown)
 
     def close(self) -> None:
         """Flushes the event files."""

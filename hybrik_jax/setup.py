@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import logging
+import os
 import pathlib
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -11,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import logging
 from ml_collections import ConfigDict
 
 from hybrik_jax.body import smpl
@@ -28,6 +29,8 @@ from hybrik_jax.step import (
     inverse_square_root,
     parallel_eval_step,
 )
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,43 +100,44 @@ def load_body(config: ConfigDict) -> smpl.SMPL:
     return smpl.load_body(config.body or None, config.h36m_regressor or None)
 
 
-def init_betas(config: ConfigDict) -> np.ndarray:
+def init_betas(config: ConfigDict, body: smpl.SMPL) -> np.ndarray:
     """Returns the mean shape (10,): from `config.init_betas`, or zeros."""
     if not config.init_betas:
         return np.zeros(10, np.float32)
-    betas = np.load(config.init_betas).astype(np.float32).reshape(-1)
-    if betas.shape != (10,) or not np.isfinite(betas).all():
-        raise ValueError(f'{config.init_betas} holds {betas.shape}, not 10 finite shape coefficients.')
-    return betas
+    return smpl.load_mean_betas(config.init_betas, body)
 
 
 def open_source(config: ConfigDict, dataset: str, split: str, body: smpl.SMPL) -> Sequence:
     """Returns a split of a dataset as a random-access sequence of records.
 
-    The synthetic people are built first where they are missing. Raises FileNotFoundError for any other missing
+    The synthetic people are drawn first where they are missing. Raises FileNotFoundError for any other missing
     dataset, ValueError where its betas belong to another body model.
     """
     folder = pathlib.Path(config.data.root) / dataset
-    if dataset == 'synthetic':
-        try:
-            synthetic.find(folder)
-        except FileNotFoundError:
-            sizes = config.data.synthetic
-            logging.info('No synthetic people in %s: drawing %d of them.', folder, sizes.train)
-            synthetic.build(
-                folder,
-                train=sizes.train,
-                validation=sizes.validation,
-                test=sizes.test,
-                seed=sizes.seed,
-                workers=2,
-            )
+    try:
+        synthetic.find(folder)
+    except FileNotFoundError as error:
+        if dataset != 'synthetic':
+            raise FileNotFoundError(
+                f'There is no dataset {dataset!r} in {folder}: build it there, or point --config.data.root elsewhere.'
+            ) from error
+        if jax.process_count() > 1:  # one host would build what another reads
+            raise
+        sizes = config.data.synthetic
+        LOG.info('No synthetic people in %s: drawing %d of them for training.', folder, sizes.train)
+        synthetic.build(
+            folder,
+            train=sizes.train,
+            validation=sizes.validation,
+            test=sizes.test,
+            seed=sizes.seed,
+            workers=os.cpu_count() or 1,
+        )
     source = synthetic.open_split(folder, split)
     if len(source):
         first = source[0]
-        name = augment.text(first['body'])
         if first['smpl_weight'] > 0:
-            smpl.check_same_body(body, name, f'pose and betas of dataset {dataset!r}')
+            smpl.check_same_body(body, augment.text(first['body']), f'pose and betas of dataset {dataset!r}')
     return source
 
 
@@ -161,7 +165,7 @@ def augmentation_settings(config: ConfigDict) -> augment.AugmentationSettings:
 def create_network(config: ConfigDict, body: smpl.SMPL) -> Network:
     """Returns the network of `config.model` with its optimizer and evaluation steps."""
     model = create_model(config.model, axis_name=AXIS)
-    betas = jnp.asarray(init_betas(config))
+    betas = jnp.asarray(init_betas(config, body))
 
     @cache
     def eval_step(*, flip: bool) -> Callable:

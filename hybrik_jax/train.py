@@ -1,6 +1,7 @@
 """The training loop, from an empty folder (or where a run was stopped) to an evaluated network."""
 
 import json
+import logging
 import pathlib
 import signal
 import sys
@@ -10,9 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from absl import logging
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -22,11 +21,13 @@ from hybrik_jax.data import pipeline
 from hybrik_jax.metric_writer import MetricWriter
 from hybrik_jax.step import TrainState, parallel_train_step, split_over_devices, without_mesh
 
+LOG = logging.getLogger(__name__)
+
 
 def train(config: ConfigDict) -> TrainState:
     """Trains as `config` says, going on from the last checkpoint in `config.workdir`, and returns the final state.
 
-    Writes into the workdir: config.json, metrics.jsonl, tensorboard/, checkpoints/, best/, log.txt. SIGTERM and
+    Writes into the workdir: config.json, metrics.jsonl, tensorboard/, checkpoints/, best/. SIGTERM and
     SIGINT end it after the running step with a checkpoint; the same command goes on from there.
 
     Raises:
@@ -57,10 +58,10 @@ def train(config: ConfigDict) -> TrainState:
     if host == 0:
         (workdir / 'config.json').write_text(json.dumps(plain_config, indent=1) + '\n')
     count = sum(x.size for x in jax.tree.leaves(state.variables['params']))
-    logging.info('%s: %.1f M parameters, %d devices on %d hosts, steps %d..%d, batch %d.', config.model.lifting,
+    LOG.info('%s: %.1f M parameters, %d devices on %d hosts, steps %d..%d, batch %d.', config.model.lifting,
                  count / 1e6, devices, hosts, start, total_steps, config.batch_size)  # fmt: skip
     if not config.pretrained.backbone:
-        logging.info('The backbone is trained from scratch: config.pretrained.backbone names no weights.')
+        LOG.info('The backbone is trained from scratch: config.pretrained.backbone names no weights.')
 
     step_fn = parallel_train_step(
         model=network.model,
@@ -137,7 +138,7 @@ def train(config: ConfigDict) -> TrainState:
                 checkpoints.close()
                 writer.close()
                 bar.close()
-                logging.info('Stopped at step %d; the same command goes on from there.', step)
+                LOG.info('Stopped at step %d; the same command goes on from there.', step)
                 sys.exit(128 + stop.requested)
     bar.close()
     checkpoints.close()
@@ -241,7 +242,7 @@ class _StopRequest:
         if self.requested:  # asked twice: at once
             raise KeyboardInterrupt
         self.requested = number
-        logging.warning('Signal %d: stopping after this step.', number)
+        LOG.warning('Signal %d: stopping after this step.', number)
 
 
 class _Meter:

@@ -266,7 +266,7 @@ def same_body(a: smpl.SMPL, b: smpl.SMPL) -> None:
 
 
 def official_pickle(arrays: dict, path: Path, protocol: int) -> None:
-    """Writes `arrays` as SMPL's own files hold them: a sparse regressor and chumpy objects, under chumpy's name."""
+    """Writes `arrays` as SMPL's own files hold them: a sparse regressor, and objects of chumpy's classes."""
     modules = {name: types.ModuleType(name) for name in ('chumpy', 'chumpy.ch', 'chumpy.reordering')}
 
     class Ch:

@@ -133,9 +133,9 @@ def rotation_about(axis: jax.Array, cosine: jax.Array, sine: jax.Array) -> jax.A
 def rotation_between(a: jax.Array, b: jax.Array) -> jax.Array:
     """The smallest rotation (3, 3) that turns `a` (3,) to the direction of `b` (3,).
 
-    Lengths do not matter. Antiparallel and zero vectors (of micrometres) give the identity, as in the recorded outputs: the
-    epsilons are theirs. Gradients of nearly degenerate directions, infinite in the limit, are bounded (see
-    `bound_gradient`).
+    Lengths do not matter. Antiparallel vectors and vectors of micrometres give the identity, as in the recorded
+    outputs, whose epsilons these are. Gradients of nearly degenerate directions, infinite in the limit, are
+    bounded (see `bound_gradient`).
     """
     a, b = bound_gradient(a), bound_gradient(b)
     cross = rotate(cross_matrix(a), b)

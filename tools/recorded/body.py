@@ -73,9 +73,10 @@ def compare_ik(golden_dir: str | Path) -> list[Comparison]:
         }
         # The 24-joint recordings carry the released program's index slip in the right hand.
         right_hand = 'released' if count == '24' else 'leaf'
-        outputs, gradients = _solve_and_pose(
+        quaternions, matrices, gradients = _solve(
             inputs, bodies[seed], recorded['grad_weights'], training=form == 'train', right_hand=right_hand
         )
+        outputs = {'quaternions': quaternions, **_pose(bodies[seed], recorded['betas'], matrices)}
         for key, tolerance in (
             ('quaternions', _QUATERNION),
             ('joints', _POSED_M),
@@ -91,8 +92,8 @@ def compare_ik(golden_dir: str | Path) -> list[Comparison]:
 
 
 @functools.partial(jax.jit, static_argnames=('training', 'right_hand'))
-def _solve_and_pose(inputs, body, grad_weights, *, training, right_hand):
-    """Our version of the recorded outputs, and the gradients of sum(quaternions * grad_weights)."""
+def _solve(inputs, body, grad_weights, *, training, right_hand):
+    """Quaternions, rotations, and the gradients of sum(quaternions * grad_weights) to the inputs."""
 
     def solve(inputs):
         rest = jax.vmap(smpl.rest_joints, in_axes=(None, 0))(body, inputs['betas'])
@@ -108,14 +109,18 @@ def _solve_and_pose(inputs, body, grad_weights, *, training, right_hand):
         return jnp.sum(quaternions.reshape(len(quaternions), -1) * grad_weights), (quaternions, matrices)
 
     gradients, (quaternions, matrices) = jax.grad(objective, has_aux=True)(inputs)
-    posed = jax.vmap(smpl.skin, in_axes=(None, 0, 0))(body, inputs['betas'], matrices)
-    outputs = {
-        'quaternions': quaternions,
+    return quaternions, matrices, gradients
+
+
+@jax.jit
+def _pose(body, betas, matrices):
+    """Joints relative to SMPL's pelvis, Human3.6M joints and vertices relative to the Human3.6M pelvis."""
+    posed = jax.vmap(smpl.skin, in_axes=(None, 0, 0))(body, betas, matrices)
+    return {
         'joints': posed.joints - posed.joints[:, :1],
         'joints_h36m': posed.h36m_joints - posed.h36m_joints[:, :1],
         'vertices_every_10': posed.vertices[:, ::10] - posed.h36m_joints[:, :1],
     }
-    return outputs, gradients
 
 
 def _worst(ours, recorded) -> float:

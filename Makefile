@@ -1,0 +1,38 @@
+# make demo   install, draw synthetic people, train, evaluate, predict, write runs/demo/report.html (about 12 minutes)
+# make test   install, style check, all tests but the slow ones
+# make venv   the environment alone
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(VENV)/bin/pip --disable-pip-version-check --quiet
+PHOTO ?= docs/photographer.jpg
+BOX ?= 0,62,332,450
+
+.PHONY: demo test test-slow venv clean
+
+demo: $(VENV)/installed
+	$(PY) -m hybrik_jax.main --config configs/demo.py
+	$(PY) -m tools.predict $(PHOTO) --box $(BOX) --checkpoint runs/demo --out runs/demo/prediction
+	$(PY) -m tools.report runs/demo --photo $(PHOTO) --box $(BOX)
+	@echo "Look at runs/demo/report.html"
+
+test: $(VENV)/installed-test
+	$(VENV)/bin/ruff check
+	$(PY) -m pytest -q
+
+test-slow: $(VENV)/installed-test
+	$(PY) -m pytest -q -m slow
+
+venv: $(VENV)/installed
+
+$(VENV)/installed: requirements.txt
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -r requirements.txt
+	touch $@
+
+$(VENV)/installed-test: requirements-test.txt $(VENV)/installed
+	$(PIP) install -r requirements-test.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) .jax_cache .pytest_cache .ruff_cache

@@ -1,0 +1,28 @@
+"""A few minutes of training: shows that the whole chain runs, not how good it gets.
+
+    python -m hybrik_jax.main --config configs/demo.py
+
+`configs/synthetic.py` is the longer run.
+"""
+
+from configs import synthetic
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Returns the embedded default at a size for a first look."""
+    config = synthetic.get_config()
+    config.workdir = 'runs/demo'
+    config.data.root = 'data/demo'
+    config.data.synthetic.train = 3000
+    config.data.synthetic.validation = 100
+    config.data.synthetic.test = 200
+    config.num_epochs = 4
+    config.steps_per_epoch = 60
+    config.optimizer.warmup_steps = 100
+    config.average.tail_epochs = 1.0
+    config.average.ema_decay = 0.98
+    config.validate_every = 120
+    config.checkpoint_every = 120
+    config.log_every = 10
+    return config
