@@ -12,6 +12,7 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from hybrik_jax import losses
@@ -247,6 +248,15 @@ def parallel_train_step(**fixed: Any) -> Callable:
 def parallel_eval_step(**fixed: Any) -> Callable:
     """Returns `eval_step` over this process's devices: (variables, body, batch) -> dict, device axis."""
     return jax.pmap(partial(eval_step, **fixed), axis_name=AXIS, in_axes=(None, None, 0))
+
+
+def replicate(tree: Any) -> Any:
+    """Returns the arrays of `tree` on every device of this process, laid out as the parallel steps give them back.
+
+    A state that comes in laid out otherwise would have the training step compiled twice.
+    """
+    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
+    return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
 
 
 def without_mesh(body: smpl.SMPL) -> smpl.SMPL:

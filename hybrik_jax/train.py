@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -19,7 +20,7 @@ from hybrik_jax import evaluate, setup
 from hybrik_jax.checkpoint import Checkpoints
 from hybrik_jax.data import pipeline
 from hybrik_jax.metric_writer import MetricWriter
-from hybrik_jax.step import TrainState, parallel_train_step, split_over_devices, without_mesh
+from hybrik_jax.step import TrainState, parallel_train_step, replicate, split_over_devices, without_mesh
 
 LOG = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ def train(config: ConfigDict) -> TrainState:
     checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
     state = setup.initial_state(config, network)
     restored = checkpoints.restore(state, plain_config)
-    state = state if restored is None else restored
+    state = replicate(state if restored is None else restored)
     start = int(state.step)
     writer = MetricWriter(workdir, tensorboard=config.tensorboard, active=host == 0)
     writer.forget_after(start)
@@ -74,7 +75,7 @@ def train(config: ConfigDict) -> TrainState:
         ema_decay=config.average.ema_decay,
         tail_start=max(0, total_steps - round(config.average.tail_epochs * epoch_steps)),
     )
-    body_on_device = jax.device_put(body if config.loss.h36m_joints > 0 else without_mesh(body))
+    body_on_device = replicate(body if config.loss.h36m_joints > 0 else without_mesh(body))
     examples = pipeline.training_examples(
         sources,
         config.data.mixture,
@@ -122,7 +123,9 @@ def train(config: ConfigDict) -> TrainState:
             due = {name: step % n == 0 or step == total_steps for name, n in every.items()}
             log_now = step % config.log_every == 0 or step == start + 1
             # Looking at a step's figures waits for it: stay one step behind, so that the device never waits for us.
-            settle = log_now or any(due.values()) or stop.requested
+            # Several hosts must stop at one step: they ask each other, and only now and then, as it costs a round trip.
+            stopping = stop.requested if hosts == 1 else log_now and stop.requested_anywhere()
+            settle = log_now or any(due.values()) or stopping
             while len(in_flight) > (0 if settle else 1):
                 metrics = _checked(*in_flight.popleft(), workdir=workdir, host=host)
             bar.update()
@@ -132,14 +135,14 @@ def train(config: ConfigDict) -> TrainState:
                 bar.set_postfix(loss=f'{figures["loss"]:.3f}')
             with meter.paused():
                 score = validate(state) if due['validate'] else None
-                if due['checkpoint'] or score is not None or stop.requested:
+                if due['checkpoint'] or score is not None or stopping:
                     checkpoints.save(state, plain_config, score=score)
-            if stop.requested:
+            if stopping:
                 checkpoints.close()
                 writer.close()
                 bar.close()
                 LOG.info('Stopped at step %d; the same command goes on from there.', step)
-                sys.exit(128 + stop.requested)
+                sys.exit(128 + stopping)
     bar.close()
     checkpoints.close()
     writer.close()
@@ -237,6 +240,10 @@ class _StopRequest:
     def __exit__(self, *unused: Any) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+
+    def requested_anywhere(self) -> int:
+        """Returns the signal that some host got, 0 where none did; all hosts must call it at the same step."""
+        return int(multihost_utils.process_allgather(np.int32(self.requested)).max())
 
     def _ask(self, number: int, frame: Any) -> None:
         if self.requested:  # asked twice: at once

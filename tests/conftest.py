@@ -23,3 +23,11 @@ def golden() -> pathlib.Path:
 def parsed_flags() -> None:
     """grain reads absl flags, which no test parses."""
     flags.FLAGS.mark_as_parsed()
+
+
+@pytest.fixture(scope='session')
+def data_root(tmp_path_factory) -> pathlib.Path:
+    """A data root with a few synthetic people, see `tests/tiny_config.py`."""
+    from tests import helpers
+
+    return helpers.build_tiny_data(tmp_path_factory.mktemp('data'))

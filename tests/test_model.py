@@ -21,7 +21,7 @@ SMALL = dict(num_blocks=2, num_heads=2, width=8, ffn_width=12, ffn_depth=3)
 def model_config(**changes):
     config = ml_collections.ConfigDict(dict(
         lifting='transformer',
-        backbone=dict(depth=18, dtype='float32', remat=False, sync_batch_norm=False),
+        backbone=dict(depth=18, width=64, dtype='float32', remat=False, sync_batch_norm=False),
         transformer=dict(variant='custom', dropout=0.1, leaf_tokens=True, patch_sampling=0.2, remat=False,
                          dtype='float32', **SMALL),
         deconv=dict(num_joints=24, width=16, depth_bins=64, dropout=0.5, dtype='float32')))

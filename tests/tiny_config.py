@@ -1,7 +1,8 @@
 """A network and a run small enough for tests; a configuration file like those in configs/."""
 
-from configs import default
 from ml_collections import ConfigDict
+
+from configs import default
 
 
 def get_config() -> ConfigDict:

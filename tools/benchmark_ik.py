@@ -37,9 +37,9 @@ def evaluation(*people: jax.Array) -> jax.Array:
 
 
 def training(*people: jax.Array) -> tuple[jax.Array, ...]:
-    """Gradients of a sum over the rotations of the training form, to all inputs."""
+    """Gradients of the squared distance of the training form's rotations from the identity, to all inputs."""
     solve = jax.vmap(functools.partial(ik.solve, training=True))
-    return jax.grad(lambda *inputs: jnp.sum(solve(*inputs)[..., 0]), argnums=(0, 1, 2, 3))(*people)
+    return jax.grad(lambda *inputs: jnp.sum((solve(*inputs) - jnp.eye(3)) ** 2), argnums=(0, 1, 2, 3))(*people)
 
 
 def measure(function: Callable, people: Sequence[jax.Array], repeats: int) -> tuple[float, float]:

@@ -3,18 +3,20 @@
     python -m tools.predict PHOTO --box x,y,w,h --checkpoint runs/synthetic
     python -m tools.predict --synthetic 0 --checkpoint runs/synthetic
 
-Writes into --out: overlay.png (the mesh on the photo), side.png (the mesh from the camera's right), crop.png (what
-the network looks at, with its 2D joints), prediction.json and prediction.npz (everything, with mesh).
+Writes into --out: overlay.png (the mesh on the photo), side.png (the mesh from the camera's right), crop.png (the
+part of the photo that the network looks at, with its 2D joints), prediction.json and prediction.npz (with the mesh).
 
 A photo says neither its focal length nor how far away the person is. Without --focal, the focal length is taken to be
 the photo's diagonal (a view of 53 degrees from corner to corner). Without --root-depth, the square around the person
-is taken to be 2 m wide, and the body is then moved to where its joints project closest to the network's 2D joints.
-Whatever was assumed is marked so in prediction.json.
+is taken to be 2 m wide where the person is. prediction.json marks both as assumed. With that camera and depth the
+joints are lifted; the body that follows from them, whose size is its own, is then moved to where its joints project
+closest to the network's 2D joints: camera_translation_m.
 """
 
 import argparse
 import dataclasses
 import json
+import logging
 import math
 import os
 import pathlib
@@ -42,7 +44,7 @@ from hybrik_jax.view import render
 
 ENLARGEMENT = 1.25  # of the square around the person, as in training
 ASSUMED_SIDE_M = 2.0  # width of the enlarged square, at the person's depth
-PLAUSIBLE = 4.0  # a fitted depth that differs from the assumed one by more than this factor is not believed
+PLAUSIBLE = 4.0  # a fitted depth that differs from the one lifted with by more than this factor is not believed
 FIT_ROUNDS = 4  # of reweighting; the last one moves the mesh by less than a millimetre
 LARGEST_PICTURE = 1600  # pixels; the overlay of a larger photo is drawn this large
 CROP_PICTURE = 384  # pixels
@@ -207,7 +209,7 @@ def load_network(
     parameters, variables = choose_parameters(tree, parameters, step)
     config.model.backbone.sync_batch_norm = False  # needs a device axis; means nothing outside of training
     body = _load_body(config, folder, body_file, h36m_regressor)
-    init_betas = jnp.asarray(setup.init_betas(config))
+    init_betas = jnp.asarray(setup.init_betas(config, body))
     model = create_model(config.model)
     on_device = jax.device_put((variables, body))
 
@@ -298,7 +300,7 @@ def predict(
         network: of `load_network`.
         focal: pixels, one number or (fx, fy); None: the photo's diagonal.
         centre: (2,) principal point, pixels; None: the middle of the photo.
-        root_depth_m: the pelvis' distance from the camera plane; None: fitted, see `fit_translation`.
+        root_depth_m: the pelvis' distance from the camera plane, to lift with; None: assumed, see above.
         enlargement: of the square around the box.
     Raises:
         ValueError: a box, focal length or depth that cannot be, or a prediction that is not finite.
@@ -329,8 +331,8 @@ def predict(
     crop_px = (np.asarray(lifted.uvd[0, :, :2], np.float64) + 0.5) * network.image_size
     joints_px = crop_px @ crop_to_photo[:, :2].T + crop_to_photo[:, 2]
 
-    start_m = ASSUMED_SIDE_M * math.sqrt(focal[0] * focal[1]) / side
-    depth_m = start_m if root_depth_m is None else root_depth_m
+    assumed_m = ASSUMED_SIDE_M * math.sqrt(focal[0] * focal[1]) / side
+    depth_m = assumed_m if root_depth_m is None else root_depth_m
     crop = Crop(
         crop_to_photo=np.asarray(crop_to_photo[None], np.float32),
         inverse_intrinsics=np.asarray(augment.inverse_intrinsics(focal, centre)[None], np.float32),
@@ -343,10 +345,10 @@ def predict(
         )
     camera = {'focal': focal, 'centre': centre}
     visible_px = joints_px[: skeleton.NUM_JOINTS]
-    translation = fit_translation(posed.joints_m, visible_px, **camera, depth_m=root_depth_m)
-    if root_depth_m is None and not start_m / PLAUSIBLE < translation[2] < start_m * PLAUSIBLE:
-        warnings.append('The depth could not be fitted to the 2D joints; the assumed one is used.')
-        translation = fit_translation(posed.joints_m, visible_px, **camera, depth_m=start_m)
+    translation = fit_translation(posed.joints_m, visible_px, **camera)
+    if not depth_m / PLAUSIBLE < translation[2] < depth_m * PLAUSIBLE:
+        warnings.append(f'The body cannot be fitted to the 2D joints; it is placed at a depth of {depth_m:.2f} m.')
+        translation = fit_translation(posed.joints_m, visible_px, **camera, depth_m=depth_m)
     placed = posed.joints_m + translation
     return Prediction(
         photo_size=(width, height),
@@ -531,7 +533,9 @@ def write(
             crop_to_photo=prediction.crop_to_photo,
         )
         files = sorted(unfinished.iterdir())
-        return [pathlib.Path(shutil.move(file, out / file.name)) for file in files]
+        for file in files:
+            os.replace(file, out / file.name)
+        return [out / file.name for file in files]
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -597,7 +601,7 @@ def run(argv: Sequence[str] | None = None) -> list[pathlib.Path]:
     parser.add_argument('--checkpoint', required=True, metavar='DIR', help='workdir of a run')
     parser.add_argument('--out', metavar='DIR', help='default: runs/predictions/NAME')
     parser.add_argument('--focal', type=float, metavar='PX', help="default: the photo's diagonal")
-    parser.add_argument('--root-depth', type=float, metavar='M', help='of the pelvis, metres; default: fitted')
+    parser.add_argument('--root-depth', type=float, metavar='M', help='of the pelvis, metres; default: assumed')
     add_network_options(parser)
     args = parser.parse_args(argv)
     if (args.photo is None) == (args.synthetic is None):
@@ -638,10 +642,10 @@ def summary(prediction: Prediction, network: Network, errors: dict[str, float]) 
         f'{network.folder}: step {network.step}, {network.parameters} parameters, '
         f'flip test {"on" if network.flip else "off"}, body {network.body.name}',
         f'photo {p.photo_size[0]} x {p.photo_size[1]} px, box {",".join(f"{x:g}" for x in p.box)}',
-        f'focal length {p.focal[0]:.0f} px ({"assumed" if p.focal_assumed else "given"}), pelvis at '
-        f'({", ".join(f"{x:.2f}" for x in p.translation_m)}) m '
-        f'({"fitted, its scale is a guess" if p.root_depth_assumed else "depth given"})',
-        f'the body projects {p.reprojection_px:.1f} px from the 2D joints on average',
+        f'focal length {p.focal[0]:.0f} px ({"assumed" if p.focal_assumed else "given"}), lifted at '
+        f'{p.root_depth_m:.2f} m ({"assumed" if p.root_depth_assumed else "given"})',
+        f'pelvis fitted at ({", ".join(f"{x:.2f}" for x in p.translation_m)}) m: the body projects '
+        f'{p.reprojection_px:.1f} px from the 2D joints on average',
     ]
     lines += [f'error against the label ({key}): {value:.1f}' for key, value in errors.items()]
     return '\n'.join(lines + [f'warning: {warning}' for warning in p.warnings])
@@ -649,6 +653,7 @@ def summary(prediction: Prediction, network: Network, errors: dict[str, float]) 
 
 def main() -> None:
     """Predicts what the command line says; an error is one line and exit status 1."""
+    logging.getLogger('absl').setLevel(logging.ERROR)  # orbax warns of reading a folder that it cannot write
     try:
         run()
     except (ValueError, OSError) as error:

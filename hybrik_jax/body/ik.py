@@ -31,18 +31,20 @@ from hybrik_jax.body.skeleton import (
     RELEVANT_CHILD_29,
 )
 
-# The joints level by level, each level filled up to the widest one with copies of its first joint; the slot
-# of each joint's parent in the level above; and where joints 1..23 are found among all slots.
+# The joints level by level, each level filled up to the widest one with copies of its first joint; which slot of the
+# level above holds each one's parent (ones and zeros, (8, 5, 5)); and where joints 1..23 are among all slots.
 _WIDTH = max(map(len, LEVELS_24))
 _SLOTS = np.array([(*level, *(level[:1] * (_WIDTH - len(level)))) for level in LEVELS_24[1:]])
-_PARENT_SLOTS = np.array(
-    [[above.index(PARENTS[j]) for j in level] for above, level in zip(LEVELS_24[:-1], _SLOTS, strict=True)]
+_PARENT_OF_SLOT = np.array(
+    [
+        [np.arange(_WIDTH) == above.index(PARENTS[joint]) for joint in level]
+        for above, level in zip(LEVELS_24[:-1], _SLOTS, strict=True)
+    ]
 )
 _SLOT_OF_JOINT = np.array([_SLOTS.ravel().tolist().index(joint) for joint in range(1, NUM_JOINTS)])
 
-_FAR_M = (
-    0.015  # beyond this, evaluation trusts the predicted bone more than the joint that is still to be reached
-)
+# Beyond this, evaluation trusts the predicted bone more than the joint that is still to be reached.
+_FAR_M = 0.015
 
 
 def solve(
@@ -94,33 +96,32 @@ def solve(
     # One type throughout: float32, or float64 where a caller works in it.
     kind = jnp.result_type(jnp.float32, joints_m, twists, rest_m)
     joints_m, twists, rest_m = (jnp.asarray(x, kind) for x in (joints_m, twists, rest_m[:count]))
-    parents = np.array((0, *PARENTS_29[1:count]))
 
-    # Entry 0 of a bone or target has no meaning of its own; it is what 'released' finds there.
-    bones = (rest_m - rest_m[parents]).at[0].set(rest_m[0])
-    predicted = joints_m - joints_m[parents]
-    predicted = (jax.lax.stop_gradient(predicted) if stop_gradient else predicted).at[0].set(rest_m[0])
+    # Bone 0 has no parent to come from: it is t_0, which is what 'released' finds there.
+    parents = PARENTS_29[:count]
+    bones = rest_m - rot.pick(rest_m, parents)
+    predicted = joints_m - rot.pick(joints_m, parents)
+    predicted = jax.lax.stop_gradient(predicted) if stop_gradient else predicted
+    predicted = jnp.concatenate([bones[:1], predicted[1:]])
     targets = joints_m - joints_m[0] + rest_m[0]
 
-    # What depends on no other joint: bone to the relevant child, that child's target, mended bone, twist,
-    # leaf rotation. Leaf joints get some finite bone; their own rotation is chosen in the end.
-    ends = np.array([j for j in range(1, NUM_JOINTS) if child[j] < 0], int)
-    children = np.array([c if c >= 0 else j for j, c in enumerate(child)])
-    bone, target = bones[children], targets[children]
-    mended = jax.vmap(rot.direction)(predicted[children], bone) * rot.norm(bone)[:, None]
+    # What depends on no other joint: bone to the relevant child, that child's target, mended bone, twist and leaf
+    # rotation. Joints without a relevant child get zeros; their own rotation is chosen in the end.
+    bone, target, child_bone = rot.pick(bones, child), rot.pick(targets, child), rot.pick(predicted, child)
+    mended = jax.vmap(rot.direction)(child_bone, bone) * rot.norm(bone)[:, None]
     twist = _twist_rotations(bone, jnp.concatenate([twists[:1], twists]))  # entry 0 is not used
     given = jnp.broadcast_to(jnp.eye(3, dtype=kind), (NUM_JOINTS, 3, 3))
-    if len(ends) and leaf_quaternions is not None:
-        order = np.array([LEAF_JOINTS.index(joint) for joint in ends])
-        given = given.at[ends].set(
-            jax.vmap(rot.quaternion_to_matrix)(jnp.asarray(leaf_quaternions, kind)[order])
-        )
+    if leaf_quaternions is not None:
+        leaves = jax.vmap(rot.quaternion_to_matrix)(jnp.asarray(leaf_quaternions, kind))
+        given = rot.pick(leaves, [LEAF_JOINTS.index(j) if j in LEAF_JOINTS else -1 for j in range(NUM_JOINTS)])
 
     def solve_level(above, level):
         world, position = above
-        parent, is_end, offset, bone, target, mended, twist, given = level
-        world = world[parent]
-        position = position[parent] + rot.rotate(world, offset)
+        parent, is_end, joint = level
+        offset, bone, target, mended, twist, given = jnp.split(joint, (3, 6, 9, 12, 21), axis=-1)
+        twist, given = twist.reshape(_WIDTH, 3, 3), given.reshape(_WIDTH, 3, 3)
+        world = rot.matmul(parent, world.reshape(_WIDTH, 9)).reshape(_WIDTH, 3, 3)
+        position = rot.matmul(parent, position) + rot.rotate(world, offset)
         wanted = target - position
         if not training:
             far = jnp.sum((wanted - mended) ** 2, axis=-1, keepdims=True) > _FAR_M**2
@@ -131,10 +132,12 @@ def solve(
 
     root = (_root_by_swing if training else _root_by_svd)(bones, predicted)
     start = jnp.broadcast_to(root, (_WIDTH, 3, 3)), jnp.broadcast_to(rest_m[0], (_WIDTH, 3))
-    is_end = np.isin(_SLOTS, ends)
-    by_level = (x[_SLOTS] for x in (bones, bone, target, mended, twist, given))
-    _, local = jax.lax.scan(solve_level, start, (_PARENT_SLOTS, is_end, *by_level))
-    return jnp.concatenate([root[None], local.reshape(-1, 3, 3)[_SLOT_OF_JOINT]])
+    quantities = (bones[:NUM_JOINTS], bone, target, mended, twist, given)
+    by_joint = jnp.concatenate([x.reshape(NUM_JOINTS, -1) for x in quantities], axis=-1)
+    is_end = np.array(child)[_SLOTS] < 0
+    levels = jnp.asarray(_PARENT_OF_SLOT, kind), is_end, rot.pick(by_joint, _SLOTS)
+    _, local = jax.lax.scan(solve_level, start, levels)
+    return jnp.concatenate([root[None], rot.pick(local.reshape(-1, 3, 3), _SLOT_OF_JOINT)])
 
 
 def _twist_rotations(bone: jax.Array, twists: jax.Array) -> jax.Array:

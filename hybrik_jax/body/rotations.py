@@ -35,6 +35,17 @@ def direction(vector: jax.Array, fallback: jax.Array | None = None) -> jax.Array
     return unit if fallback is None else jnp.where(some, unit, direction(fallback))
 
 
+def pick(x: jax.Array, indices: np.ndarray) -> jax.Array:
+    """x[indices] along the first axis, for constant indices; -1 picks zeros.
+
+    A product with zeros and ones, exact in full precision. The gradient of plain indexing would be a scatter,
+    which is slow, and on GPUs adds in no fixed order.
+    """
+    indices = np.asarray(indices)
+    chosen = (indices[..., None] == np.arange(x.shape[0])).astype(x.dtype)
+    return jnp.tensordot(chosen, x, axes=1, precision='highest')
+
+
 def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
     """Product of matrices (..., n, k) and (..., k, m) as a sum of elementwise products, in full precision."""
     return jnp.sum(a[..., :, :, None] * b[..., None, :, :], axis=-2)
@@ -133,9 +144,9 @@ def rotation_about(axis: jax.Array, cosine: jax.Array, sine: jax.Array) -> jax.A
 def rotation_between(a: jax.Array, b: jax.Array) -> jax.Array:
     """The smallest rotation (3, 3) that turns `a` (3,) to the direction of `b` (3,).
 
-    Lengths do not matter. Antiparallel vectors and vectors of micrometres give the identity, as in the recorded
-    outputs, whose epsilons these are. Gradients of nearly degenerate directions, infinite in the limit, are
-    bounded (see `bound_gradient`).
+    Lengths do not matter. Antiparallel vectors and vectors of micrometres give the identity, as in the
+    recorded outputs, whose epsilons these are. Gradients of nearly degenerate directions, infinite in the
+    limit, are bounded (see `bound_gradient`).
     """
     a, b = bound_gradient(a), bound_gradient(b)
     cross = rotate(cross_matrix(a), b)

@@ -34,7 +34,7 @@ class BodyName(str):
 class SMPL:
     """A body model: V vertices, 24 joints, 10 shape and 207 pose directions; numpy float32 unless said.
 
-    A pytree: pass it to a jitted function as an argument, or XLA takes its 25 MB as constants.
+    A pytree: pass it to a jitted function as an argument, or XLA takes its 20 MB as constants.
     """
 
     v_template: chex.Array  # (V, 3) rest vertices of the mean shape, metres
@@ -85,15 +85,15 @@ def pose_skeleton(rotations: jax.Array, rest_m: jax.Array) -> tuple[jax.Array, j
       rest_m: (24 or more, 3) rest joints, metres; the first 24 are used. Joint 0 stays where it rests.
     """
     rest_m = rest_m[:NUM_JOINTS]
-    bones = rest_m - rest_m[np.array((0, *PARENTS[1:]))]
+    bones = rest_m - rot.pick(rest_m, PARENTS)
     worlds, joints = [rotations[:1]], [rest_m[:1]]
     for above, level in zip(LEVELS_24[:-1], LEVELS_24[1:], strict=True):
-        parent = np.array([above.index(PARENTS[joint]) for joint in level])
-        world, level = worlds[-1][parent], np.array(level)
-        joints.append(joints[-1][parent] + rot.rotate(world, bones[level]))
-        worlds.append(rot.matmul(world, rotations[level]))
+        parent = [above.index(PARENTS[joint]) for joint in level]
+        world = rot.pick(worlds[-1], parent)
+        joints.append(rot.pick(joints[-1], parent) + rot.rotate(world, rot.pick(bones, level)))
+        worlds.append(rot.matmul(world, rot.pick(rotations, level)))
     order = np.argsort(np.concatenate(LEVELS_24))
-    return jnp.concatenate(worlds)[order], jnp.concatenate(joints)[order]
+    return rot.pick(jnp.concatenate(worlds), order), rot.pick(jnp.concatenate(joints), order)
 
 
 def skin(body: SMPL, betas: jax.Array, rotations: jax.Array) -> Skinned:

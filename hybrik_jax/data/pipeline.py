@@ -67,15 +67,15 @@ def training_batches(
 
     Args:
         batch_size: over all hosts.
-        threads, prefetch: reader threads and examples read ahead, in each process.
+        threads, prefetch: reader threads and examples read ahead, in each process; a thread makes a batch at a time.
         workers: processes that make batches; 0 keeps the work in this process's threads.
     """
     if batch_size % hosts:
         raise ValueError(f'batch_size={batch_size} cannot be split over {hosts} hosts: make it a multiple.')
     local = batch_size // hosts
-    # A slice needs an end; the stream has none to speak of.
     batches = examples[host::hosts].batch(local, batch_fn=stack)[start_step:]
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(1, prefetch // local))
+    # A thread makes whole batches: each needs a place in the buffer.
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(threads, prefetch // local))
     iterable = batches.to_iter_dataset(options)
     if workers:
         iterable = iterable.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))

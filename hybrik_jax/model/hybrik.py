@@ -39,7 +39,7 @@ class HybrIK(nn.Module):
 def create_model(config: Any, *, axis_name: str | None = None) -> HybrIK:
     """Returns the network that `config`, the section `model` of a configuration, describes.
 
-    Keys read: `lifting` ('transformer' or 'deconv'); `backbone.{depth, dtype, remat, sync_batch_norm}`;
+    Keys read: `lifting` ('transformer' or 'deconv'); `backbone.{depth, width, dtype, remat, sync_batch_norm}`;
     `transformer.{variant, num_blocks, num_heads, width, ffn_width, ffn_depth, dropout, leaf_tokens,
     patch_sampling, remat, dtype}`; `deconv.{num_joints, width, depth_bins, dropout, dtype}`. Types are names
     such as 'float32' or 'bfloat16'.
@@ -53,7 +53,7 @@ def create_model(config: Any, *, axis_name: str | None = None) -> HybrIK:
     if config.backbone.sync_batch_norm and axis_name is None:
         raise ValueError('model.backbone.sync_batch_norm=True needs the device axis: pass axis_name.')
     statistics_axis = axis_name if config.backbone.sync_batch_norm else None
-    backbone = ResNet(depth=config.backbone.depth, remat=config.backbone.remat, axis_name=statistics_axis,
+    backbone = ResNet(depth=config.backbone.depth, width=config.backbone.width, remat=config.backbone.remat, axis_name=statistics_axis,
                       dtype=jnp.dtype(config.backbone.dtype))
     if config.lifting == 'transformer':
         options = dict(config.transformer)

@@ -13,7 +13,6 @@ from flax import linen as nn
 # Blocks of the four stages, and whether they are bottlenecks.
 STAGES = {18: ((2, 2, 2, 2), False), 34: ((3, 4, 6, 3), False), 50: ((3, 4, 6, 3), True),
           101: ((3, 4, 23, 3), True), 152: ((3, 8, 36, 3), True)}
-PLANES = (64, 128, 256, 512)
 EXPANSION = 4  # output width of a bottleneck over its planes
 
 
@@ -70,10 +69,11 @@ class Block(nn.Module):
 class ResNet(nn.Module):
     """The feature map of the fourth stage: images (B, H, W, 3), normalised -> (B, H / 32, W / 32, C).
 
-    C is 512 for depths 18 and 34, 2048 for 50, 101 and 152. Convolutions start as torchvision's do (normal,
+    C is 8 `width` for depths 18 and 34 (512), 32 `width` for 50, 101 and 152 (2048). Convolutions start as torchvision's do (normal,
     variance 2 / fan-out).
 
     depth: 18, 34, 50, 101 or 152.
+    width: planes of the stem and of the first stage, doubled by each further stage; 64 is the published network.
     axis_name: name of the device axis over which training statistics of batch normalisation are taken; None:
         each device has its own, as in the original. Running variances take the biased batch variance (PyTorch
         takes the unbiased one; they differ by one part in the number of pixels).
@@ -84,6 +84,7 @@ class ResNet(nn.Module):
         ValueError: if there is no such depth, or an image side is no multiple of 32.
     """
     depth: int = 34
+    width: int = 64
     axis_name: str | None = None
     dtype: Any = jnp.float32
     remat: bool = False
@@ -97,10 +98,11 @@ class ResNet(nn.Module):
                              'multiples of 32.')
         block_counts, bottleneck = STAGES[self.depth]
         block_class = nn.remat(Block) if self.remat else Block
-        x = convolution(64, 7, stride=2, dtype=self.dtype, name='conv1')(images.astype(self.dtype))
+        x = convolution(self.width, 7, stride=2, dtype=self.dtype, name='conv1')(images.astype(self.dtype))
         x = nn.relu(batch_norm(training=training, axis_name=self.axis_name, dtype=self.dtype, name='bn1')(x))
         x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
-        for stage, (planes, count) in enumerate(zip(PLANES, block_counts, strict=True), start=1):
+        for stage, count in enumerate(block_counts, start=1):
+            planes = self.width * 2 ** (stage - 1)
             for i in range(count):
                 x = block_class(planes=planes, stride=2 if stage > 1 and i == 0 else 1, bottleneck=bottleneck,
                                 training=training, axis_name=self.axis_name, dtype=self.dtype,

@@ -1,0 +1,323 @@
+"""Writes the report of a run: curves, metrics, test images with true and predicted meshes, what was run.
+
+    python -m tools.report runs/synthetic
+    python -m tools.report runs/synthetic --photo person.jpg --box 281,45,219,347
+
+One HTML file that needs no other file. What a run does not have yet (evaluation, log, checkpoint) is left out, and
+the report says so.
+"""
+
+import argparse
+import importlib
+import importlib.metadata
+import json
+import logging
+import os
+import pathlib
+import platform
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from hybrik_jax import evaluate, metric_writer, metrics
+from hybrik_jax.body import rotations as rot
+from hybrik_jax.body import skeleton, smpl
+from hybrik_jax.data import augment, pipeline
+from hybrik_jax.data.synthetic import builder as synthetic
+from hybrik_jax.view import report
+from tools import predict
+
+PICTURE_PIXELS = 256  # the crops in the report
+PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'chex', 'numpy')
+CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
+
+
+def test_examples(network: predict.Network, source: Sequence, count: int) -> list[report.Example]:
+    """Returns `count` evenly spaced examples of a split with true and predicted meshes and their MPJPE.
+
+    As in the evaluation, the pelvis of the label places the prediction in the camera frame; the error is that of the
+    14 evaluation joints where the body has a Human3.6M regressor, else of the 24.
+    """
+    indices = np.unique(np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(int))
+    if not len(indices):
+        return []
+    records = [source[int(i)] for i in indices]
+    rows = [augment.make_example(r, augment.Augmentation(), crop_size=network.image_size) for r in records]
+    batch = pipeline.to_batch(pipeline.stack(rows))
+    posed = jax.tree.map(np.asarray, network.pose(network.lift(batch.image), batch.crop))
+    if posed.h36m_joints_m is None:
+        errors = metrics.mpjpe(posed.joints_m, batch.joints_m)
+    else:
+        joints = skeleton.EVALUATION_JOINTS_14
+        errors = metrics.mpjpe(posed.h36m_joints_m, batch.h36m_joints_m, joints=joints)
+    true = np.asarray(_true_vertices(network.body, batch.betas, batch.quaternions))
+    examples = []
+    for k, record in enumerate(records):
+        focal, centre = crop_camera(record, PICTURE_PIXELS)
+        has_camera = record['camera_weight'] > 0  # NaN is drawn as a blank
+        known = has_camera and augment.text(record['body']) == str(network.body.name) and record['smpl_weight'] > 0
+        examples.append(
+            report.Example(
+                image=augment.make_example(record, augment.Augmentation(), crop_size=PICTURE_PIXELS)['image'],
+                true_vertices_m=true[k] + record['root_m'] if known else np.full_like(true[k], np.nan),
+                predicted_vertices_m=posed.vertices_m[k] + (record['root_m'] if has_camera else np.nan),
+                faces=np.asarray(network.body.faces),
+                focal=focal,
+                centre=centre,
+                error_mm=evaluate.MM * float(errors[k]) if np.all(record['h36m_weight'] > 0) else np.nan,
+                name=augment.text(record['name']),
+            )
+        )
+    return examples
+
+
+def crop_camera(record: Mapping[str, Any], crop_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns focal lengths (2,) and principal point (2,) of a record's evaluation crop, crop pixels."""
+    centre, side = augment.box_centre_and_side(record['box'], float(record['box_enlargement']))
+    affine = augment.crop_affine(centre, side, 0.0, crop_size)
+    return np.asarray(record['focal']) * crop_size / side, affine[:, :2] @ record['centre'] + affine[:, 2]
+
+
+@jax.jit
+def _true_vertices(body: smpl.SMPL, betas: jax.Array, quaternions: jax.Array) -> jax.Array:
+    """Vertices (B, V, 3) of labelled bodies, relative to SMPL's pelvis, metres."""
+
+    def one(betas, quaternions):
+        skinned = smpl.skin(body, betas, jax.vmap(rot.quaternion_to_matrix)(quaternions))
+        return skinned.vertices - skinned.joints[0]
+
+    return jax.vmap(one)(betas, quaternions)
+
+
+def photo_pictures(
+    network: predict.Network, photos: Sequence[tuple[str, np.ndarray | None]]
+) -> list[tuple[str, np.ndarray]]:
+    """Returns captions and pictures, overlay and side view, of the person in each (file, box x y w h)."""
+    pictures = []
+    for file, box in photos:
+        photo, name = predict.read_photo(file), pathlib.Path(file).name
+        prediction = predict.predict(photo, box, network=network)
+        faces = np.asarray(network.body.faces)
+        pictures.append((f'{name}, prediction (assumed camera)', predict.draw_overlay(photo, prediction, faces)))
+        pictures.append((f'{name}, from the side', predict.draw_side(prediction, faces, size=360)))
+    return pictures
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """Returns the object in a JSON file, {} where there is none; ValueError, naming the file, where it is broken."""
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f'{path} is not readable JSON ({error}): remove it, or write it again.') from error
+    if not isinstance(content, dict):
+        raise ValueError(f'{path} holds a {type(content).__name__} where an object is expected.')
+    return content
+
+
+def training_command(config: Mapping[str, Any]) -> str:
+    """Returns a command that trains as `config` says: the nearest file in configs/ and what differs from it."""
+    nearest = None
+    for path in sorted(CONFIGS.glob('*.py')):
+        base = flat(json.loads(importlib.import_module(f'configs.{path.stem}').get_config().to_json_best_effort()))
+        changed = {key: value for key, value in flat(config).items() if base.get(key, None) != value}
+        if nearest is None or len(changed) < len(nearest[1]):
+            nearest = path.name, changed
+    if nearest is None:
+        return ''
+    words = [
+        f'--config.{key}={tuple(value) if isinstance(value, list) else value}' for key, value in nearest[1].items()
+    ]
+    return ' '.join(['python -m hybrik_jax.main --config', f'configs/{nearest[0]}', *map(shlex.quote, words)])
+
+
+def flat(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+    """Returns nested dicts as one dict with dotted keys."""
+    out = {}
+    for key, value in tree.items():
+        out |= flat(value, f'{prefix}{key}.') if isinstance(value, Mapping) else {prefix + key: value}
+    return out
+
+
+def training_seconds(log: Sequence[Mapping[str, Any]]) -> float:
+    """Returns the time spent in training steps, from the logged step times; validation is not in it."""
+    total, before = 0.0, 0
+    for line in log:
+        if line.get('kind') == 'train' and line.get('step_seconds') is not None:
+            total += line['step_seconds'] * max(0, line['step'] - before)
+            before = line['step']
+    return total
+
+
+def dataset_sizes(config: ConfigDict) -> dict[str, str]:
+    """Returns 'dataset, split' -> number of examples, or what is missing."""
+    wanted = [(name, 'train') for name, share in config.data.mixture.items() if share > 0]
+    wanted += [(config.data.validation, 'validation'), (config.data.test, 'test')]
+    sizes = {}
+    for name, split in wanted:
+        try:
+            source = synthetic.open_split(pathlib.Path(config.data.root) / name, split)
+            sizes[f'{name}, {split}'] = f'{len(source)} examples'
+        except (FileNotFoundError, ValueError):
+            sizes[f'{name}, {split}'] = 'not on this machine'
+    return sizes
+
+
+def what_was_run(
+    config: Mapping[str, Any], log: Sequence[Mapping[str, Any]], network: predict.Network | None
+) -> dict[str, Any]:
+    """Returns the facts of the report."""
+    facts: dict[str, Any] = {}
+    if config:
+        facts['command (equivalent)'] = training_command(config)
+    steps = [line['step'] for line in log if line.get('kind') == 'train']
+    if steps:
+        facts['training steps logged'] = max(steps)
+        facts['training time'] = f'{training_seconds(log) / 60:.1f} minutes in training steps, validation not counted'
+    if network is not None:
+        flip = 'with' if network.flip else 'without'
+        facts['meshes'] = f'{network.parameters} parameters of step {network.step}, {flip} flip test'
+        facts['body model'] = str(network.body.name)
+    if config:
+        facts['datasets'] = dataset_sizes(ConfigDict(config))
+    devices = jax.devices()
+    accelerators = f'{len(devices)} x {devices[0].device_kind}, ' if devices[0].platform != 'cpu' else ''
+    facts['machine of this report'] = (
+        f'{accelerators}{os.cpu_count()} CPU cores ({platform.machine()}), Python {platform.python_version()}'
+    )
+    facts['versions'] = ', '.join(f'{name} {importlib.metadata.version(name)}' for name in PACKAGES)
+    if config:
+        facts['configuration'] = flat(config)
+    return facts
+
+
+def honest_notes(
+    config: Mapping[str, Any], evaluation: Mapping[str, Any], network: predict.Network | None, missing: Sequence[str]
+) -> list[str]:
+    """Returns what a reader of the figures should know."""
+    notes = list(missing)
+    rows = [row for row in evaluation.get('rows') or [] if 'mpjpe_mm' in row]
+    constant = (evaluation.get('constant_prediction') or {}).get('mpjpe_mm')
+    if rows and constant:
+        best = min(rows, key=lambda row: row['mpjpe_mm'])
+        flip = 'with' if best['flip_test'] else 'without'
+        notes.append(
+            f'The lowest MPJPE, {best["mpjpe_mm"]:.1f} mm ({best["parameters"]} parameters, {flip} flip test), is '
+            f'{100 * best["mpjpe_mm"] / constant:.1f}% of the {constant:.1f} mm of the best constant prediction, the '
+            'mean pose of the training set: what a network reaches that does not look at the image.'
+        )
+    if config and _synthetic_only(config):
+        notes.append(
+            'Trained and tested on synthetic people: rendered images of a free body (CC0), which is not SMPL. The '
+            'figures say that the program learns; they say nothing of its accuracy on real photos, and cannot be '
+            'compared with published ones.'
+        )
+    if config and not config['pretrained']['backbone']:
+        notes.append('The backbone was trained from scratch: no ImageNet weights, which the paper starts from.')
+    if network is not None:
+        notes.append(
+            f'The crops above are cut from the photos again at {PICTURE_PIXELS} pixels; the network sees '
+            f'{network.image_size}. The meshes of the test images are placed at the pelvis of the label, as in the '
+            'evaluation; those of other photos are moved to fit the predicted 2D joints, under an assumed camera.'
+        )
+    return notes
+
+
+def _synthetic_only(config: Mapping[str, Any]) -> bool:
+    return all(name == 'synthetic' for name, share in config['data']['mixture'].items() if share > 0)
+
+
+def write(
+    workdir: str | pathlib.Path,
+    out: str | pathlib.Path | None = None,
+    *,
+    examples: int = 12,
+    photos: Sequence[tuple[str, np.ndarray | None]] = (),
+    **network_options: Any,
+) -> pathlib.Path:
+    """Returns the report's path, after writing it.
+
+    Args:
+        workdir: of the run.
+        out: the HTML file; None: report.html in the workdir.
+        examples: how many test images.
+        photos: (file, box x y w h or None) of people to predict.
+        network_options: of `predict.load_network`.
+    Raises:
+        FileNotFoundError: no such folder; photos are to be predicted, and there is no checkpoint.
+    """
+    workdir = pathlib.Path(workdir)
+    if not workdir.is_dir():
+        raise FileNotFoundError(f'{workdir} is no folder: give the workdir of a run.')
+    config = read_json(workdir / 'config.json')
+    evaluation = read_json(workdir / 'evaluation.json')
+    log_file = workdir / 'metrics.jsonl'
+    log = metric_writer.read_metrics(log_file) if log_file.is_file() else []
+    missing = [f'There is no {name}.' for name, found in (('metrics.jsonl', log), ('config.json', config)) if not found]
+    network, shown = None, []
+    try:
+        network = predict.load_network(workdir, **network_options)
+    except FileNotFoundError as error:
+        if photos:
+            raise
+        missing.append(f'No meshes: {error}')
+    else:
+        config = config or json.loads(network.config.to_json_best_effort())
+        try:
+            shown = test_examples(network, predict.open_test_split(network.config), examples)
+        except FileNotFoundError as error:
+            missing.append(f'No test images: {error}')
+    synthetic_only = bool(config) and _synthetic_only(config)
+    return report.write_report(
+        out or workdir / 'report.html',
+        title=f'HybrIK in JAX: {workdir.resolve().name}',
+        facts=what_was_run(config, log, network),
+        train_log=log,
+        evaluation=evaluation,
+        examples=shown,
+        pictures=photo_pictures(network, photos),
+        notes=honest_notes(config, evaluation, network, missing),
+        banner=report.SYNTHETIC_BANNER if synthetic_only or not config else None,
+    )
+
+
+def run(argv: Sequence[str] | None = None) -> pathlib.Path:
+    """Returns the path of the report that the command line `argv` asks for; raises where something is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('workdir', metavar='WORKDIR', help='folder of a run')
+    parser.add_argument('--out', metavar='FILE', help='default: WORKDIR/report.html')
+    parser.add_argument('--examples', type=int, default=12, metavar='N', help='test images (default: 12)')
+    parser.add_argument('--photo', action='append', default=[], help='a photo to predict; may be given several times')
+    parser.add_argument('--box', action='append', default=[], metavar='x,y,w,h', help='one for each --photo')
+    predict.add_network_options(parser)
+    args = parser.parse_args(argv)
+    if args.examples < 0:
+        raise ValueError(f'--examples {args.examples} must not be negative.')
+    if args.box and len(args.box) != len(args.photo):
+        raise ValueError(f'{len(args.photo)} --photo and {len(args.box)} --box: give one box for each photo, or none.')
+    boxes = [predict.parse_box(box) for box in args.box] or [None] * len(args.photo)
+    photos = list(zip(args.photo, boxes, strict=True))
+    for photo, _ in photos:
+        predict.read_photo(photo)  # what is wrong is said before the network is loaded
+    path = write(args.workdir, args.out, examples=args.examples, photos=photos, **predict.network_options(args))
+    print(f'wrote {path}')
+    return path
+
+
+def main() -> None:
+    """Writes what the command line says; an error is one line and exit status 1."""
+    logging.getLogger('absl').setLevel(logging.ERROR)  # orbax warns of reading a folder that it cannot write
+    try:
+        run()
+    except (ValueError, OSError) as error:
+        sys.exit(f'error: {error}')
+
+
+if __name__ == '__main__':
+    main()
