@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
     config.model.right_hand = 'leaf'  # or 'released', the index slip that released checkpoints carry
     config.model.backbone = ConfigDict()
     config.model.backbone.depth = 34  # 18, 34, 50, 101, 152
-    config.model.backbone.width = 64  # planes of the first stage; 64 is the published network, 32 has half of all widths
+    config.model.backbone.width = 64  # planes of the first stage; 64: the published network, 32: half of all widths
     config.model.backbone.dtype = 'float32'  # or 'bfloat16': arithmetic, the parameters stay float32
     config.model.backbone.remat = False  # recompute activations in the backward pass: less memory, more time
     config.model.backbone.sync_batch_norm = False  # True: batch statistics over all devices

@@ -5,8 +5,9 @@
 `configs/synthetic.py` is the longer run.
 """
 
-from configs import synthetic
 from ml_collections import ConfigDict
+
+from configs import synthetic
 
 
 def get_config() -> ConfigDict:
@@ -14,15 +15,15 @@ def get_config() -> ConfigDict:
     config = synthetic.get_config()
     config.workdir = 'runs/demo'
     config.data.root = 'data/demo'
-    config.data.synthetic.train = 3000
+    config.data.synthetic.train = 4000
     config.data.synthetic.validation = 100
     config.data.synthetic.test = 200
     config.num_epochs = 4
-    config.steps_per_epoch = 60
-    config.optimizer.warmup_steps = 100
+    config.steps_per_epoch = 200
+    config.optimizer.warmup_steps = 200
     config.average.tail_epochs = 1.0
-    config.average.ema_decay = 0.98
-    config.validate_every = 120
-    config.checkpoint_every = 120
-    config.log_every = 10
+    config.average.ema_decay = 0.99
+    config.validate_every = 400
+    config.checkpoint_every = 200
+    config.log_every = 20
     return config

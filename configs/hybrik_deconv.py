@@ -5,8 +5,9 @@
 For accelerators: XLA's transposed convolutions are very slow on a CPU.
 """
 
-from configs import default
 from ml_collections import ConfigDict
+
+from configs import default
 
 
 def get_config() -> ConfigDict:

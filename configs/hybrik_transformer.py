@@ -7,8 +7,9 @@ The backbone starts from torchvision's ImageNet weights, as in the paper. The mi
 no published score belongs to it.
 """
 
-from configs import default
 from ml_collections import ConfigDict
+
+from configs import default
 
 
 def get_config() -> ConfigDict:

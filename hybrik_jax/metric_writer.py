@@ -7,7 +7,6 @@ import pathlib
 import time
 from typing import Any
 
-
 LOG = logging.getLogger(__name__)
 NOT_ON_CONSOLE = ('loss_smpl_joints', 'loss_h36m_joints', 'gradient_norm', 'epoch')
 

@@ -16,8 +16,8 @@ import numpy as np
 import optax
 
 from hybrik_jax import losses
-from hybrik_jax.body import smpl
 from hybrik_jax.body import rotations as rot
+from hybrik_jax.body import smpl
 from hybrik_jax.model.hybrik import HybrIK, body_from_lifted, flip_test, initialise, normalise_image
 from hybrik_jax.types import Batch
 

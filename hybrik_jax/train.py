@@ -7,7 +7,6 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
 from typing import Any
 
 import jax

@@ -278,13 +278,19 @@ def write(
         out or workdir / 'report.html',
         title=f'HybrIK in JAX: {workdir.resolve().name}',
         facts=what_was_run(config, log, network),
-        train_log=log,
+        train_log=[without_idle_terms(row, config) for row in log],
         evaluation=evaluation,
         examples=shown,
         pictures=photo_pictures(network, photos),
         notes=honest_notes(config, evaluation, network, missing),
         banner=report.SYNTHETIC_BANNER if synthetic_only or not config else None,
     )
+
+
+def without_idle_terms(row: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """Returns a row of the log without the loss terms that have no weight in `config`."""
+    idle = {f'loss_{name}' for name, weight in config.get('loss', {}).items() if not weight}
+    return {key: value for key, value in row.items() if key not in idle}
 
 
 def run(argv: Sequence[str] | None = None) -> pathlib.Path:

@@ -146,8 +146,8 @@ def decode_jpeg(record: dict[str, Any]) -> np.ndarray:
     expected = int(record['height']), int(record['width'])
     if photo.shape[:2] != expected:
         raise ValueError(
-            f'record {text(record["name"])!r} of {text(record["dataset"])!r}: the image is {photo.shape[:2]} (height, width), '
-            f'its annotation says {expected}. Build the dataset again.'
+            f'record {text(record["name"])!r} of {text(record["dataset"])!r}: the image is {photo.shape[:2]} '
+            f'(height, width), its annotation says {expected}. Build the dataset again.'
         )
     return photo
 

@@ -53,8 +53,8 @@ def create_model(config: Any, *, axis_name: str | None = None) -> HybrIK:
     if config.backbone.sync_batch_norm and axis_name is None:
         raise ValueError('model.backbone.sync_batch_norm=True needs the device axis: pass axis_name.')
     statistics_axis = axis_name if config.backbone.sync_batch_norm else None
-    backbone = ResNet(depth=config.backbone.depth, width=config.backbone.width, remat=config.backbone.remat, axis_name=statistics_axis,
-                      dtype=jnp.dtype(config.backbone.dtype))
+    backbone = ResNet(depth=config.backbone.depth, width=config.backbone.width, remat=config.backbone.remat,
+                      axis_name=statistics_axis, dtype=jnp.dtype(config.backbone.dtype))
     if config.lifting == 'transformer':
         options = dict(config.transformer)
         lifting = TransformerLifting(**{**options, 'dtype': jnp.dtype(options['dtype'])})

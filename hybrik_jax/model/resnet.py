@@ -69,8 +69,8 @@ class Block(nn.Module):
 class ResNet(nn.Module):
     """The feature map of the fourth stage: images (B, H, W, 3), normalised -> (B, H / 32, W / 32, C).
 
-    C is 8 `width` for depths 18 and 34 (512), 32 `width` for 50, 101 and 152 (2048). Convolutions start as torchvision's do (normal,
-    variance 2 / fan-out).
+    C is 8 `width` for depths 18 and 34 (512), 32 `width` for 50, 101 and 152 (2048). Convolutions start as
+    torchvision's do (normal, variance 2 / fan-out).
 
     depth: 18, 34, 50, 101 or 152.
     width: planes of the stem and of the first stage, doubled by each further stage; 64 is the published network.

@@ -235,8 +235,8 @@ def _examples_section(examples: Sequence[Example]) -> str:
         return _section('Test images', _missing('No test images were given.'))
     columns = ('image', 'truth', 'prediction', 'from the side')
     parts = [
-        '<p class="small">Of each image: the crop that the network saw, the true mesh, the predicted mesh, '
-        'and the predicted mesh from the camera’s right (the true one in grey behind it); and its error.</p>',
+        '<p class="small">Of each image: the network\'s crop (drawn finer than it sees it), the true mesh, '
+        'the predicted mesh, and the predicted mesh from the camera’s right (the true one in grey behind it); and its error.</p>',
         '<div class="examples">',
     ]
     for example in examples:
@@ -313,7 +313,7 @@ def _training_section(train: list[Mapping], validation: list[Mapping], evaluatio
     references = [(f'constant prediction, {constant:.0f} mm', constant)] if math.isfinite(constant) else []
     keys = [key for key in _keys(validation) if key.startswith('mpjpe') and key.endswith('_mm')]
     curves = [
-        Series(key.removeprefix('mpjpe').removesuffix('_mm').strip('_') or 'MPJPE', s.x, s.y, colour=s.colour)
+        Series(METRIC_NAMES.get(key, key.removesuffix('_mm')), s.x, s.y, colour=s.colour)
         for key, s in zip(keys, _series(validation, keys, noisy=False), strict=True)
     ]
     if curves:
