@@ -236,7 +236,8 @@ def _examples_section(examples: Sequence[Example]) -> str:
     columns = ('image', 'truth', 'prediction', 'from the side')
     parts = [
         '<p class="small">Of each image: the network\'s crop (drawn finer than it sees it), the true mesh, '
-        'the predicted mesh, and the predicted mesh from the camera’s right (the true one in grey behind it); and its error.</p>',
+        'the predicted mesh, and the predicted mesh from the camera’s right (the true one in grey behind it); '
+        'and its error.</p>',
         '<div class="examples">',
     ]
     for example in examples:
