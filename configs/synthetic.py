@@ -14,7 +14,7 @@ def get_config() -> ConfigDict:
     config.workdir = 'runs/synthetic'
     config.image_size = 96
     config.batch_size = 32
-    config.num_epochs = 12
+    config.num_epochs = 10
     config.steps_per_epoch = 500
     # Nothing is pretrained here, and from scratch the number of images seen counts most: half the widths of a
     # ResNet-18 see three times as many in the same time.
