@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
     config.data.synthetic.train = 4000
     config.data.synthetic.validation = 100
     config.data.synthetic.test = 200
-    config.num_epochs = 4
+    config.num_epochs = 3
     config.steps_per_epoch = 200
     config.optimizer.warmup_steps = 200
     config.average.tail_epochs = 1.0

@@ -28,7 +28,7 @@ def figures(folder):
     """{(kind, step): figures} of a run, times left out."""
     rows = read_metrics(folder / 'metrics.jsonl')
     assert len({(row['kind'], row['step']) for row in rows}) == len(rows)
-    return {(row['kind'], row['step']): {k: v for k, v in row.items() if k not in TIMES} for row in rows}
+    return {(row['kind'], row['step']): {k: v for k, v in row.items() if k not in (*TIMES, 'kind')} for row in rows}
 
 
 def checkpoints_in(folder, kind='checkpoints'):
