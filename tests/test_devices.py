@@ -37,6 +37,7 @@ def test_a_batch_that_devices_cannot_share_is_refused():
         split_over_devices(batch, 4)
 
 
+@pytest.mark.slow  # three compilations side by side: minutes on two cores
 def test_two_hosts_are_one(tmp_path, data_root):
     """Two processes with a device each train as one process does, although one of them is asked to stop on the way.
 
