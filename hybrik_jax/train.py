@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections import deque
+from contextlib import closing
 from typing import Any
 
 import jax
@@ -111,7 +112,8 @@ def train(config: ConfigDict) -> TrainState:
     in_flight: deque[tuple[int, dict, dict]] = deque()  # steps whose metrics have not been looked at yet
     meter = _Meter(config.batch_size)
     bar = tqdm(total=total_steps, initial=start, desc='train', unit='step', disable=host != 0, mininterval=2)
-    with stop:
+    # However the loop ends, what was saved is on disk before anybody hears of it.
+    with stop, closing(checkpoints), closing(writer), closing(bar):
         for step in range(start + 1, total_steps + 1):
             with meter.waiting_for_data():
                 fields = next(batches)
@@ -137,14 +139,9 @@ def train(config: ConfigDict) -> TrainState:
                 if due['checkpoint'] or score is not None or stopping:
                     checkpoints.save(state, plain_config, score=score)
             if stopping:
-                checkpoints.close()
-                writer.close()
-                bar.close()
+                checkpoints.wait()
                 LOG.info('Stopped at step %d; the same command goes on from there.', step)
                 sys.exit(128 + stopping)
-    bar.close()
-    checkpoints.close()
-    writer.close()
     return state
 
 

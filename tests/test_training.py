@@ -222,7 +222,7 @@ def test_it_learns_and_averages(tiny, people):
     batch = batch_of(people)
     state = tiny.initial()
     ema = jax.tree.map(np.array, state.variables)
-    rows, tail, last = [], [], 24
+    rows, tail, last = [], [], 40
     for step in range(1, last + 1):
         state, (row,) = tiny.run(state, batch)
         rows.append(row)
