@@ -218,7 +218,7 @@ def is_healthy(before, state, rows):
 
 
 def test_it_learns_and_averages(tiny, people):
-    """On one batch the loss falls by 40 % in 40 steps; the tail is the mean of the raw parameters, EMA and statistics as stated."""
+    """On one batch the loss falls by 40 % in 40 steps; tail and EMA are the means that they are said to be."""
     batch = batch_of(people)
     state = tiny.initial()
     ema = jax.tree.map(np.array, state.variables)
