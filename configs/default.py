@@ -60,6 +60,7 @@ def get_config() -> ConfigDict:
     config.data.mixture = ConfigDict({'synthetic': 1.0})  # dataset -> share of the training examples
     config.data.validation = 'synthetic'  # dataset whose 'validation' split is watched while training
     config.data.test = 'synthetic'  # dataset whose 'test' split is evaluated at the end
+    config.data.validation_split = 'validation'
     config.data.validation_examples = 0  # the first n of the split; 0: all
     config.data.read_threads = 4
     config.data.prefetch = 64  # examples read ahead by the threads
@@ -110,5 +111,16 @@ def get_config() -> ConfigDict:
 
     config.evaluation = ConfigDict()
     config.evaluation.batch_size = 0  # 0: as in training
-    config.evaluation.root = 'annotation'  # whose root joint places the person in the camera frame
+    config.evaluation.datasets = ()  # whose 'test' splits are evaluated, such as ('pw3d', 'human36m'); (): data.test
+    config.evaluation.parameters = ('raw', 'tail', 'ema')  # as trained, mean of the last epochs, moving average
+    config.evaluation.flips = (False, True)  # without and with the mirrored image
+    # Whose root joint places the person in the camera frame: 'annotation', or 'predicted', by a program like RootNet,
+    # in a JSON file: {record name: [x, y, z] in MILLIMETRES}, or RootNet's own (hybrik_jax/detections.py).
+    # '{dataset}' in a file's name stands for the dataset.
+    config.evaluation.root = 'annotation'
+    config.evaluation.root_file = ''
+    config.evaluation.box_file = ''  # detected boxes, JSON: {record name: [x, y, w, h] pixels}; '': the annotated ones
+    config.evaluation.box_enlargement = 1.25  # of detected boxes
+    config.evaluation.allow_other_body = False  # True: score published datasets without SMPL, as 'NAME-like (BODY)'
+    config.evaluation.constant_examples = 25000  # training people that the constant prediction is made of; 0: all
     return config

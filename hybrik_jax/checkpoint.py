@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 from hybrik_jax.step import TrainState
 
@@ -85,6 +86,12 @@ class Checkpoints:
         with _explaining(self.workdir):
             self._recent.wait_until_finished()
             self._best.wait_until_finished()
+
+    def wait_for_all_hosts(self) -> None:
+        """Returns when everything of every host is on disk; all hosts must call it. None then leaves the others."""
+        self.wait()
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices('checkpoints are written')
 
     def restore(self, state: TrainState, config: dict[str, Any], *, best: bool = False) -> TrainState | None:
         """Returns the last (or the best) state, None where there is none.

@@ -1,5 +1,7 @@
 """Error measures of 3D human pose, in metres, per frame (numpy). Millimetres are made where figures are reported."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 PCK_THRESHOLD_M = 0.150
@@ -53,7 +55,12 @@ def pve(prediction: np.ndarray, truth: np.ndarray, prediction_pelvis: np.ndarray
     return joint_errors(prediction - prediction_pelvis[:, None], truth - truth_pelvis[:, None]).mean(-1)
 
 
-def pck_auc(errors_m: np.ndarray, groups: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+def root_errors(prediction: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns distances (N,) of roots (N, 3) in the camera frame, and absolute differences by axis (N, 3)."""
+    return joint_errors(prediction, truth), np.abs(prediction - truth)
+
+
+def pck_auc(errors_m: np.ndarray, groups: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
     """Returns PCK at 150 mm and AUC over 0, 5, ..., 150 mm, percent: (G + 1,) each, the last weighted by group size.
 
     Args:
@@ -62,8 +69,8 @@ def pck_auc(errors_m: np.ndarray, groups: list[list[int]]) -> tuple[np.ndarray, 
     Source: MPI-INF-3DHP (Mehta et al. 2017), as the released evaluation counts it.
     """
     sizes = np.array([len(g) for g in groups])
-    pck = np.array([(errors_m[:, g] < PCK_THRESHOLD_M).mean() for g in groups])
-    auc = np.array([np.mean([(errors_m[:, g] < t).mean() for t in AUC_THRESHOLDS_M]) for g in groups])
+    pck = np.array([(errors_m[:, list(g)] < PCK_THRESHOLD_M).mean() for g in groups])
+    auc = np.array([np.mean([(errors_m[:, list(g)] < t).mean() for t in AUC_THRESHOLDS_M]) for g in groups])
 
     def with_total(x: np.ndarray) -> np.ndarray:
         return 100 * np.append(x, (x * sizes).sum() / sizes.sum())

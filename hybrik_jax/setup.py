@@ -16,7 +16,7 @@ import optax
 from ml_collections import ConfigDict
 
 from hybrik_jax.body import smpl
-from hybrik_jax.data import augment
+from hybrik_jax.data import augment, store
 from hybrik_jax.data.synthetic import builder as synthetic
 from hybrik_jax.export import torch as torch_export
 from hybrik_jax.model.hybrik import HybrIK, create_model
@@ -70,14 +70,42 @@ def check(config: ConfigDict, *, devices: int, hosts: int) -> None:
         problems.append(f'data.mixture={shares} needs shares of at least 0, one of them positive.')
     if config.validate_parameters not in ('raw', 'ema'):
         problems.append(f"validate_parameters={config.validate_parameters!r}: choose 'raw' or 'ema'.")
-    if config.evaluation.root != 'annotation':
-        problems.append(f"evaluation.root={config.evaluation.root!r}: only 'annotation' is available.")
+    problems += _evaluation_problems(config.evaluation)
     if config.model.right_hand not in ('leaf', 'released'):
         problems.append(f"model.right_hand={config.model.right_hand!r}: choose 'leaf' or 'released'.")
     if not 0 < config.average.ema_decay < 1:
         problems.append(f'average.ema_decay={config.average.ema_decay} must lie between 0 and 1.')
     if problems:
         raise ValueError('The configuration cannot work:\n  ' + '\n  '.join(problems))
+
+
+def _evaluation_problems(config: ConfigDict) -> list[str]:
+    """Returns what is wrong with the section `evaluation` of a configuration."""
+    problems = []
+    if config.root not in ('annotation', 'predicted'):
+        problems.append(f"evaluation.root={config.root!r}: choose 'annotation', or 'predicted' with a root_file.")
+    elif config.root == 'predicted' and not config.root_file:
+        problems.append(
+            "evaluation.root='predicted' needs roots that another program has predicted: give "
+            '--config.evaluation.root_file=FILE.json.'
+        )
+    elif config.root == 'annotation' and config.root_file:
+        problems.append(
+            f"evaluation.root_file={config.root_file!r} would not be used: add --config.evaluation.root=predicted."
+        )
+    if not config.flips or not set(config.flips) <= {False, True} or len(set(config.flips)) < len(config.flips):
+        problems.append(f'evaluation.flips={tuple(config.flips)}: give False, True, or both.')
+    names = tuple(config.parameters)
+    if not names or not set(names) <= {'raw', 'tail', 'ema'} or len(set(names)) < len(names):
+        problems.append(f"evaluation.parameters={names}: choose some of 'raw', 'tail' and 'ema'.")
+    datasets = tuple(config.datasets)
+    if not all(isinstance(name, str) and name for name in datasets) or len(set(datasets)) < len(datasets):
+        problems.append(f'evaluation.datasets={datasets}: give names of datasets, each once.')
+    if config.box_enlargement <= 0:
+        problems.append(f'evaluation.box_enlargement={config.box_enlargement} must be positive.')
+    if config.constant_examples < 0:
+        problems.append(f'evaluation.constant_examples={config.constant_examples} must not be negative.')
+    return problems
 
 
 def create_workdir(workdir: str) -> pathlib.Path:
@@ -115,11 +143,12 @@ def open_source(config: ConfigDict, dataset: str, split: str, body: smpl.SMPL) -
     """
     folder = pathlib.Path(config.data.root) / dataset
     try:
-        synthetic.find(folder)
+        store.find(folder)
     except FileNotFoundError as error:
         if dataset != 'synthetic':
             raise FileNotFoundError(
-                f'There is no dataset {dataset!r} in {folder}: build it there, or point --config.data.root elsewhere.'
+                f'There is no dataset {dataset!r} in {folder}: build it there (docs/datasets.md), or point '
+                '--config.data.root elsewhere.'
             ) from error
         if jax.process_count() > 1:  # one host would build what another reads
             raise
@@ -133,7 +162,7 @@ def open_source(config: ConfigDict, dataset: str, split: str, body: smpl.SMPL) -
             seed=sizes.seed,
             workers=os.cpu_count() or 1,
         )
-    source = synthetic.open_split(folder, split)
+    source = store.open_split(folder, split)
     if len(source):
         first = source[0]
         if first['smpl_weight'] > 0:

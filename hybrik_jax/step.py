@@ -19,7 +19,7 @@ from hybrik_jax import losses
 from hybrik_jax.body import rotations as rot
 from hybrik_jax.body import smpl
 from hybrik_jax.model.hybrik import HybrIK, body_from_lifted, flip_test, initialise, normalise_image
-from hybrik_jax.types import Batch
+from hybrik_jax.types import Batch, Lifted
 
 AXIS = 'batch'  # the device axis
 
@@ -197,10 +197,10 @@ def eval_step(
     init_betas: jax.Array,
     flip: bool,
 ) -> dict[str, jax.Array]:
-    """Returns, per example of one device's share: the posed body and its errors that need the vertices.
+    """Returns, per example of one device's share, the `pose_outputs` of what the network says of it.
 
-    joints_m (24, 3) and h36m_joints_m (17, 3) of the posed body, lifted_joints_m (K, 3), rotations (24, 3, 3),
-    betas (10,), pve_m () the mean vertex distance, both relative to SMPL's pelvis, against the body of the labels.
+    Args:
+        flip: average with what it says of the mirror image.
     """
     images = normalise_image(batch.image, mean=model_config.image_mean, std=model_config.image_std)
 
@@ -208,13 +208,18 @@ def eval_step(
         return model.apply(variables, images, training=False, init_betas=init_betas)
 
     lifted = flip_test(predict, images) if flip else predict(images)
+    return pose_outputs(lifted, batch, body, right_hand=model_config.right_hand)
+
+
+def pose_outputs(lifted: Lifted, batch: Batch, body: smpl.SMPL, *, right_hand: str) -> dict[str, jax.Array | None]:
+    """Returns, per example, the body that a network's word describes, and its errors that need the vertices.
+
+    joints_m (24, 3) and h36m_joints_m (17, 3; None without regressor) of the posed body, lifted_joints_m (K, 3),
+    rotations (24, 3, 3), betas (10,), pve_m () the mean vertex distance, both relative to SMPL's pelvis, against the
+    body of the labels, root_m (3,) the root joint that placed the person in the camera frame.
+    """
     posed = body_from_lifted(
-        lifted,
-        batch.crop,
-        body,
-        training=False,
-        crop_size=batch.image.shape[1],
-        right_hand=model_config.right_hand,
+        lifted, batch.crop, body, training=False, crop_size=batch.image.shape[1], right_hand=right_hand
     )
 
     def vertices(betas, rotations):
@@ -232,6 +237,7 @@ def eval_step(
         'rotations': posed.rotations,
         'betas': posed.betas,
         'pve_m': jax.vmap(vertex_error)(posed.betas, posed.rotations, batch.betas, batch.quaternions),
+        'root_m': batch.crop.root_m,
     }
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections import deque
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,9 +17,9 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from hybrik_jax import evaluate, setup
+from hybrik_jax import detections, evaluate, protocols, setup
 from hybrik_jax.checkpoint import Checkpoints
-from hybrik_jax.data import pipeline
+from hybrik_jax.data import augment, pipeline
 from hybrik_jax.metric_writer import MetricWriter
 from hybrik_jax.step import TrainState, parallel_train_step, replicate, split_over_devices, without_mesh
 
@@ -40,7 +41,7 @@ def train(config: ConfigDict) -> TrainState:
     workdir = setup.create_workdir(config.workdir)
     body = setup.load_body(config)
     sources = setup.training_sources(config, body)
-    validation = setup.open_source(config, config.data.validation, 'validation', body)
+    validation = setup.open_source(config, config.data.validation, config.data.validation_split, body)
     network = setup.create_network(config, body)
     total_steps, epoch_steps = setup.training_length(config, sources)
     every = {
@@ -110,7 +111,7 @@ def train(config: ConfigDict) -> TrainState:
 
     stop = _StopRequest()
     in_flight: deque[tuple[int, dict, dict]] = deque()  # steps whose metrics have not been looked at yet
-    meter = _Meter(config.batch_size)
+    meter = _Meter(config.batch_size, names=list(sources))
     bar = tqdm(total=total_steps, initial=start, desc='train', unit='step', disable=host != 0, mininterval=2)
     # However the loop ends, what was saved is on disk before anybody hears of it.
     with stop, closing(checkpoints), closing(writer), closing(bar):
@@ -120,7 +121,7 @@ def train(config: ConfigDict) -> TrainState:
             batch = split_over_devices(pipeline.to_batch(fields), jax.local_device_count())
             state, metrics = step_fn(state, body_on_device, batch)
             in_flight.append((step, metrics, fields))
-            meter.step()
+            meter.step(fields[pipeline.SOURCE])
             due = {name: step % n == 0 or step == total_steps for name, n in every.items()}
             log_now = step % config.log_every == 0 or step == start + 1
             # Looking at a step's figures waits for it: stay one step behind, so that the device never waits for us.
@@ -139,23 +140,40 @@ def train(config: ConfigDict) -> TrainState:
                 if due['checkpoint'] or score is not None or stopping:
                     checkpoints.save(state, plain_config, score=score)
             if stopping:
-                checkpoints.wait()
+                checkpoints.wait_for_all_hosts()
                 LOG.info('Stopped at step %d; the same command goes on from there.', step)
                 sys.exit(128 + stopping)
+        checkpoints.wait_for_all_hosts()
     return state
 
 
 def test(config: ConfigDict, state: TrainState | None = None) -> dict[str, Any]:
-    """Returns, prints and writes the evaluation of `config.data.test` on raw, tail-averaged and EMA parameters.
+    """Returns, prints and writes the evaluation of the test splits of `config.evaluation.datasets`, in one table.
+
+    Every split is scored under its protocol with `config.evaluation.parameters`, with and without flip test as
+    `config.evaluation.flips` says.
 
     Args:
         state: None reads the last checkpoint in `config.workdir`.
+    Raises:
+        ValueError: a published protocol shall be scored with another body than SMPL; what cannot be scored.
+        FileNotFoundError: no checkpoint, dataset, root or box file.
     """
     setup.check(config, devices=jax.device_count(), hosts=jax.process_count())
+    options = config.evaluation
     workdir = pathlib.Path(config.workdir)
     body = setup.load_body(config)
-    source = setup.open_source(config, config.data.test, 'test', body)
-    train_source = setup.open_source(config, config.data.test, 'train', body)
+    body_name = str(body.name)
+    sources, scored, given = {}, {}, {}
+    for dataset in tuple(options.datasets) or (config.data.test,):
+        sources[dataset] = source = setup.open_source(config, dataset, 'test', body)
+        named = augment.text(source[0]['dataset']) if len(source) else dataset
+        scored[dataset] = protocols.protocol_of(named, body_name, allow_other_body=options.allow_other_body)
+        files = {'roots': (options.root_file, 'root'), 'boxes': (options.box_file, 'box')}
+        given[dataset] = {
+            key: detections.Found(path.replace('{dataset}', dataset), kind) if path else None
+            for key, (path, kind) in files.items()
+        }
     network = setup.create_network(config, body)
     if state is None:
         if not (workdir / 'checkpoints').is_dir():
@@ -165,42 +183,53 @@ def test(config: ConfigDict, state: TrainState | None = None) -> dict[str, Any]:
         checkpoints.close()
         if state is None:
             raise FileNotFoundError(f'{workdir} holds no finished checkpoint: train first.')
-    rows = []
-    for flip in (False, True):
-        eval_step = network.eval_step(flip=flip)
-        for parameters in ('raw', 'tail', 'ema'):
-            outputs = evaluate.predict_split(
-                eval_step,
-                state.parameters(parameters),
-                source,
-                batch_size=config.evaluation.batch_size or config.batch_size,
-                crop_size=config.image_size,
-                title=f'test, {parameters}, flip test {"on" if flip else "off"}',
-            )
-            means = {k: float(v.mean()) for k, v in evaluate.errors_mm(outputs).items()}
-            rows.append({'parameters': parameters, 'flip_test': flip} | means)
+    variables = {name: state.parameters(name) for name in options.parameters}
+    steps = {flip: network.eval_step(flip=flip) for flip in options.flips}
+    variants = {(name, flip): partial(step, own) for flip, step in steps.items() for name, own in variables.items()}
+    hashes = {name: evaluate.checkpoint_hash(own) for name, own in variables.items()}
+    rows, constants = [], {}
+    for dataset, source in sources.items():
+        own_rows, frames = evaluate.score_split(
+            variants,
+            source,
+            scored[dataset],
+            batch_size=options.batch_size or config.batch_size,
+            crop_size=config.image_size,
+            title=f'test, {dataset}',
+            box_enlargement=options.box_enlargement,
+            **given[dataset],
+        )
+        said = {'dataset': dataset, 'body_model': body_name, 'config': evaluate.config_hash(setup.plain(config))}
+        rows += [said | {'checkpoint': hashes[row['parameters']]} | row for row in own_rows]
+        constants[dataset] = _constant_prediction(config, dataset, body, frames, scored[dataset])
     result = {
-        'dataset': config.data.test,
-        'frames': len(source),
         'step': int(state.step),
         'tail_updates': int(state.tail_count),
         'rows': rows,
-        'constant_prediction': evaluate.constant_prediction(train_source, source),
-        'protocol': {
-            'data': f'{config.data.test} test split, {len(source)} frames, one person each',
-            'joints': '14 of the 17 Human3.6M joints, regressed from the predicted mesh, relative to the pelvis',
-            'PA': 'similarity aligned on all 17 joints, then the 14',
-            'PVE': 'all vertices, relative to the SMPL pelvis',
-            'root': f'{config.evaluation.root} (places the person in the camera frame)',
-            'box': 'annotated, enlarged as the dataset says',
-            'body model': body.name,
+        'constant_prediction': {dataset: figures for dataset, figures in constants.items() if figures},
+        'protocol': protocols.explanations(rows)
+        | {
+            'box': 'enlarged as the dataset says, unless a figure is given',
+            'gender': 'one neutral body model for everybody, on both sides',
             'constant prediction': "mean root-relative joints of the dataset's training split",
         },
     }
     if jax.process_index() == 0:
         evaluate.write(result, workdir)
-        print(evaluate.table(result))
+        print(evaluate.table(result, details=False))
     return result
+
+
+def _constant_prediction(
+    config: ConfigDict, dataset: str, body: Any, frames: protocols.Frames, protocol: protocols.Protocol
+) -> dict[str, float]:
+    """Returns the figures of the best constant guess, {} where the training split is not at hand."""
+    try:
+        train_source = setup.open_source(config, dataset, 'train', body)
+    except (FileNotFoundError, ValueError) as error:
+        LOG.info('No constant prediction for %s: %s', dataset, error)
+        return {}
+    return evaluate.constant_prediction(train_source, frames, protocol, examples=config.evaluation.constant_examples)
 
 
 def _checked(step: int, metrics: dict, fields: dict[str, np.ndarray], *, workdir: pathlib.Path, host: int) -> dict:
@@ -249,14 +278,17 @@ class _StopRequest:
 
 
 class _Meter:
-    """Counts images per second, seconds per step and the share of time spent waiting for data, between two reads."""
+    """Counts, between two reads: images per second, seconds per step, the share of time spent waiting for data, and
+    the share of each dataset in this host's batches.
+    """
 
-    def __init__(self, batch_size: int):
-        self.batch_size = batch_size
+    def __init__(self, batch_size: int, *, names: list[str]):
+        self.batch_size, self.names = batch_size, names
         self._reset()
 
     def _reset(self) -> None:
         self.steps, self.waited, self.left_out, self.started = 0, 0.0, 0.0, time.perf_counter()
+        self.counts = np.zeros(len(self.names), int)
 
     def waiting_for_data(self) -> '_Clock':
         """Context: what passes in it is waiting for data."""
@@ -266,9 +298,10 @@ class _Meter:
         """Context: what passes in it is no training."""
         return _Clock(self, 'left_out')
 
-    def step(self) -> None:
-        """Counts one step."""
+    def step(self, sources: np.ndarray) -> None:
+        """Counts one step, whose examples are from datasets number `sources` (B,)."""
         self.steps += 1
+        self.counts += np.bincount(sources, minlength=len(self.names))
 
     def read(self) -> dict[str, float]:
         """Returns the figures since the last read."""
@@ -278,6 +311,8 @@ class _Meter:
             'step_seconds': seconds / max(self.steps, 1),
             'data_wait_share': self.waited / seconds,
         }
+        shares = self.counts / max(self.counts.sum(), 1)
+        figures |= {f'share_{name}': float(share) for name, share in zip(self.names, shares, strict=True)}
         self._reset()
         return figures
 

@@ -72,8 +72,7 @@ def person(seed: int, **changes: Any) -> dict[str, Any]:
     h36m = np.concatenate([np.zeros((1, 3)), rng.uniform(-0.7, 0.7, (16, 3))])
     smooth = cv2.resize(rng.integers(0, 256, (20, 23, 3), np.uint8), (width, height))
     fields = record.blank() | {
-        'width': width,
-        'height': height,
+        **record.whole_photo(width, height),
         'box': np.clip([*low, *high], 0, [width - 1, height - 1] * 2),
         'box_enlargement': 1.5,
         'focal': focal,
@@ -96,7 +95,7 @@ def person(seed: int, **changes: Any) -> dict[str, Any]:
     fields |= changes
     fields = {name: np.asarray(value, record.FEATURES[name].dtype)[()] for name, value in fields.items()}
     jpeg = cv2.imencode('.jpg', smooth, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
-    texts = {'name': f'test/{seed:03d}', 'dataset': 'test', 'body': 'open_body (CC0)'}
+    texts = {'name': f'test/{seed:03d}', 'dataset': 'test', 'body': 'open_body (CC0)', 'sequence': '', 'action': ''}
     return fields | {record.IMAGE: jpeg} | texts
 
 
@@ -105,7 +104,7 @@ def without_3d(example: dict[str, Any]) -> dict[str, Any]:
     px_weight = np.array(example['joints_px_weight'])
     px_weight[:, 2] = 0
     zero = record.blank()
-    known = ('width', 'height', 'box', 'box_enlargement', 'joints_px', 'visible')
+    known = (*record.whole_photo(1, 1), 'box', 'box_enlargement', 'joints_px', 'visible')
     return example | {k: v for k, v in zero.items() if k not in known} | {'joints_px_weight': px_weight}
 
 

@@ -93,7 +93,7 @@ def test_crop_shows_the_photo_where_the_affine_says():
         photo = np.zeros((int(one['height']), int(one['width']), 3), np.uint8)
         u, v = np.round(one['joints_px'][7, :2]).astype(int)
         photo[max(v - 8, 0) : v + 9, max(u - 8, 0) : u + 9] = 255
-        example = augment.make_example(one, drawn, crop_size=256, photo=photo)
+        example = augment.make_example(one, drawn, crop_size=256, image=photo)
         joint = 8 if drawn.mirror else 7
         x, y = np.round((example['uvd'][joint, :2] + 0.5) * 256).astype(int)
         assert example['image'][y, x].min() > 150
@@ -184,8 +184,8 @@ def test_occlusion_changes_its_rectangle_only_and_not_the_record():
     one = person(0)
     photo = augment.decode_jpeg(one)
     before = photo.copy()
-    occluded = augment.make_example(one, Augmentation(occlusion=(60, 50, 100, 90, 1)), crop_size=256, photo=photo)
-    plain = augment.make_example(one, Augmentation(), crop_size=256, photo=photo)
+    occluded = augment.make_example(one, Augmentation(occlusion=(60, 50, 100, 90, 1)), crop_size=256, image=photo)
+    plain = augment.make_example(one, Augmentation(), crop_size=256, image=photo)
     np.testing.assert_array_equal(photo, before)
     changed = (occluded['image'] != plain['image']).any(-1)
     y, x = np.nonzero(changed)
@@ -274,6 +274,6 @@ def test_a_corrupt_jpeg_names_its_record():
 
 
 def test_a_photo_of_another_size_names_its_record():
-    one = person(7) | {'width': np.int32(231)}
-    with pytest.raises(ValueError, match=r"'test/007' of 'test': the image is \(200, 230\) \(height, width\)"):
+    one = person(7) | {'region_size': np.array([231, 200], np.int32)}
+    with pytest.raises(ValueError, match=r"'test/007' of 'test': the image is \(230, 200\) \(width, height\)"):
         augment.make_example(one, Augmentation(), crop_size=CROP_SIZE)

@@ -20,23 +20,28 @@ ALLOWED = {
     'model': (('numpy', 'jax', 'flax'), ('body', 'model', 'types')),
     'view': (('numpy', 'cv2'), ('view', SKELETON)),
     'data': (
-        ('numpy', 'cv2', 'simplejpeg', 'grain', 'tensorflow_datasets', 'tqdm', 'scipy'),
+        ('array_record', 'ijson', 'numpy', 'cv2', 'simplejpeg', 'grain', 'tensorflow_datasets', 'tqdm', 'scipy'),
         ('data', 'types', 'view.rasterise', SKELETON),
     ),
     'export': (('numpy', 'flax', 'torch'), ('export', SKELETON)),
     'losses': (('jax', 'chex'), ('types', 'data.augment')),
     'metrics': (('numpy',), ()),
+    'protocols': (('numpy',), ('metrics', SKELETON)),
+    'detections': (('numpy',), ('data.annotation',)),
     'metric_writer': (('tensorboard', 'absl'), ()),
     'step': (('numpy', 'jax', 'chex', 'optax'), ('losses', 'body', 'model', 'types')),
     'checkpoint': (('numpy', 'jax', 'orbax', 'absl'), ('step',)),
+    'labelling': (('numpy', 'jax'), ('body', 'data')),
     'setup': (
         ('numpy', 'jax', 'optax', 'absl', 'ml_collections'),
         ('body', 'data', 'export', 'model', 'step', 'types'),
     ),
-    'evaluate': (('numpy', 'jax', 'tqdm'), ('metrics', 'body', 'data', 'step', 'types')),
+    'evaluate': (('numpy', 'jax', 'tqdm'), ('protocols', 'detections', SKELETON, 'data', 'step')),
     'train': (
         ('numpy', 'jax', 'absl', 'ml_collections', 'tqdm'),
-        ('evaluate', 'setup', 'checkpoint', 'data', 'metric_writer', 'step', 'types'),
+        (
+            'evaluate', 'protocols', 'detections', 'setup', 'checkpoint', 'data', 'metric_writer', 'step', 'types',
+        ),
     ),
     'main': (('jax', 'absl', 'ml_collections'), ('train',)),
 }

@@ -14,7 +14,7 @@ from configs import synthetic as synthetic_config
 from hybrik_jax import setup
 from hybrik_jax.body import skeleton, smpl
 from hybrik_jax.checkpoint import Checkpoints
-from hybrik_jax.data import augment
+from hybrik_jax.data import augment, store
 from hybrik_jax.data.synthetic import builder
 from hybrik_jax.types import Lifted
 from tools import predict, report
@@ -127,7 +127,7 @@ def test_whole_photo_and_clipped_box_are_said(network, photo_file):
 
 def test_true_network_gives_the_labelled_body(network, dataset):
     """With labels in place of a network's word, the body is the labelled one, and sits on the person."""
-    source = builder.open_split(dataset / 'synthetic', 'test')
+    source = store.open_split(dataset / 'synthetic', 'test')
     for record in (source[0], source[1]):
         true = telling_the_truth(network, [record])
         _, prediction = predict.predict_record(record, network=true)
@@ -139,7 +139,7 @@ def test_true_network_gives_the_labelled_body(network, dataset):
 
 
 def test_overlay_sits_on_the_person_under_an_assumed_camera(network, dataset):
-    record = builder.open_split(dataset / 'synthetic', 'test')[0]
+    record = store.open_split(dataset / 'synthetic', 'test')[0]
     photo = augment.decode_jpeg(record)
     x0, y0, x1, y1 = record['box']
     box = np.array([x0, y0, x1 - x0 + 1, y1 - y0 + 1])
@@ -289,7 +289,7 @@ def test_error_is_one_line(monkeypatch, tmp_path):
 # ------------------------------------------------------------------------------------------------ report
 def test_examples_of_a_true_network(network, dataset):
     """True and predicted meshes agree, and the crop's camera projects the labelled joints where they are."""
-    source = builder.open_split(dataset / 'synthetic', 'test')
+    source = store.open_split(dataset / 'synthetic', 'test')
     true = telling_the_truth(network, [source[i] for i in range(4)])
     examples = report.test_examples(true, source, 12)
     assert [example.name for example in examples] == [augment.text(source[i]['name']) for i in range(4)]

@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from hybrik_jax.body import ik, smpl
 from hybrik_jax.body.skeleton import MIRROR_JOINTS, RELEVANT_CHILD_29
-from hybrik_jax.data import record
+from hybrik_jax.data import record, store
 from hybrik_jax.data.synthetic import builder
 from hybrik_jax.data.synthetic.generator import BODY, Generator, render_person
 from hybrik_jax.data.synthetic.people import Part
@@ -181,7 +181,7 @@ def test_unknown_split_is_refused():
 # ------------------------------------------------------------------------------------------------ builder
 def test_example_depends_on_seed_split_and_index_alone(dataset, examples):
     """Two worker processes wrote what one generator makes here, in the order of the index."""
-    source = builder.open_split(dataset, 'train')
+    source = store.open_split(dataset, 'train')
     again = {i: Generator('train').record(i) for i in (16, 17)} | {0: examples[0], 7: examples[7]}
     for index, expected in again.items():
         found = source[index]
@@ -190,14 +190,14 @@ def test_example_depends_on_seed_split_and_index_alone(dataset, examples):
             value = value.encode() if isinstance(value, str) else value
             assert np.array_equal(found[name], value), name
     betas = [Generator('train', seed=1).record(0)['betas'], examples[0]['betas']]
-    betas += [builder.open_split(dataset, split)[0]['betas'] for split in ('validation', 'test')]
+    betas += [store.open_split(dataset, split)[0]['betas'] for split in ('validation', 'test')]
     assert len({bytes(b) for b in betas}) == 4
 
 
 def test_built_splits_hold_valid_records(dataset):
     names = set()
     for split, count in COUNTS.items():
-        source = builder.open_split(dataset.parents[2], split)  # the folder given to build
+        source = store.open_split(dataset.parents[2], split)  # the folder given to build
         assert len(source) == count
         for i in range(count):
             record.check(source[i])
@@ -212,16 +212,16 @@ def test_building_again_does_not_draw_again(dataset, capsys):
 
 def test_missing_dataset_error_says_how_to_build(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'python -m tools.build_synthetic --out .*nowhere'):
-        builder.open_split(tmp_path / 'nowhere', 'train')
+        store.open_split(tmp_path / 'nowhere', 'train')
 
 
 def test_missing_split_and_ambiguous_folder_are_named(dataset, tmp_path):
     with pytest.raises(ValueError, match="no split 'val', only"):
-        builder.open_split(dataset, 'val')
+        store.open_split(dataset, 'val')
     for name in ('one', 'two'):
         shutil.copytree(dataset, tmp_path / builder.NAME / name / dataset.name)
     with pytest.raises(ValueError, match='several datasets'):
-        builder.open_split(tmp_path, 'train')
+        store.open_split(tmp_path, 'train')
 
 
 @pytest.mark.parametrize('wrong', [{'train': -1}, dict.fromkeys(SPLITS, 0), {'size': 8}, {'workers': -1}])
@@ -246,7 +246,7 @@ def test_killed_build_is_not_taken_for_a_dataset(tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     with pytest.raises(FileNotFoundError, match='no finished dataset'):
-        builder.open_split(tmp_path, 'train')
+        store.open_split(tmp_path, 'train')
     deadline = time.monotonic() + 20
     while any(b'spawn_main' in command_line(pid) for pid in workers):
         assert time.monotonic() < deadline, 'workers outlived the killed build'
@@ -254,7 +254,7 @@ def test_killed_build_is_not_taken_for_a_dataset(tmp_path):
     assert not list(tmp_path.glob('*/*/*/dataset_info.json'))
     counts['train'] = 3
     builder.build(tmp_path, **counts, workers=0)
-    assert len(builder.open_split(tmp_path, 'train')) == 3
+    assert len(store.open_split(tmp_path, 'train')) == 3
 
 
 def children(parent):
@@ -288,8 +288,9 @@ def test_workers_need_neither_jax_nor_tfds():
 # ------------------------------------------------------------------------------------------------ schema
 def test_unlabelled_record_is_valid():
     _, jpeg = cv2.imencode('.jpg', np.zeros((30, 40, 3), np.uint8))
-    example = record.blank() | {'image': jpeg.tobytes(), 'name': 'x/1', 'dataset': 'x', 'body': ''}
-    example |= {'width': np.int32(40), 'height': np.int32(30), 'box_enlargement': np.float32(1.25)}
+    example = record.blank() | {'image': jpeg.tobytes(), 'name': 'x/1', 'dataset': 'x'}
+    example |= dict.fromkeys(record.MAY_BE_EMPTY, '')
+    example |= record.whole_photo(40, 30) | {'box_enlargement': np.float32(1.25)}
     example['box'] = np.array([0, 0, 39, 29], np.float32)
     record.check(example)
     record.features().encode_example(example)
@@ -312,7 +313,7 @@ NAN_JOINT[4, 1] = np.nan
         ('box', np.float32([20, 20, 20, 90]), 'box .* has no area'),
         ('box', np.float32([20, 20, 60, 300]), 'box .* is not clipped'),
         ('box_enlargement', np.float32(0), 'box_enlargement is 0.0, not positive'),
-        ('width', np.int32(300), 'image is 256 x 256 pixels, width and height say 300 x 256'),
+        ('region_size', np.array([300, 256], np.int32), r'image is 256 x 256 pixels, region_size says \[300, 256\]'),
         ('image', b'no picture', 'image is not a JPEG file'),
         ('image', np.zeros((4, 4, 3), np.uint8), 'image is not a JPEG file'),
         ('focal', np.zeros(2, np.float32), 'focal is .* although camera_weight'),

@@ -36,8 +36,7 @@ from ml_collections import ConfigDict
 from hybrik_jax import checkpoint, setup
 from hybrik_jax.body import rotations as rot
 from hybrik_jax.body import skeleton, smpl
-from hybrik_jax.data import augment
-from hybrik_jax.data.synthetic import builder as synthetic
+from hybrik_jax.data import augment, store
 from hybrik_jax.model.hybrik import body_from_lifted, create_model, flip_test, normalise_image
 from hybrik_jax.types import Crop, Lifted
 from hybrik_jax.view import render
@@ -325,7 +324,7 @@ def predict(
 
     crop_centre, side = augment.box_centre_and_side(corners, enlargement)
     affine = augment.crop_affine(crop_centre, side, 0.0, network.image_size)
-    image = augment.crop_photo(photo, affine, augment.Augmentation(), network.image_size)
+    image = augment.crop_image(photo, affine, augment.Augmentation(), network.image_size)
     crop_to_photo = augment.invert_affine(affine)
     lifted = network.lift(image[None])
     crop_px = (np.asarray(lifted.uvd[0, :, :2], np.float64) + 0.5) * network.image_size
@@ -542,7 +541,7 @@ def write(
 
 def open_test_split(config: ConfigDict) -> Sequence[dict[str, Any]]:
     """Returns the test split that a run is evaluated on; FileNotFoundError where it was not built."""
-    return synthetic.open_split(pathlib.Path(config.data.root) / config.data.test, 'test')
+    return store.open_split(pathlib.Path(config.data.root) / config.data.test, 'test')
 
 
 def predict_record(record: dict[str, Any], *, network: Network, **changes: Any) -> tuple[np.ndarray, Prediction]:
@@ -551,10 +550,15 @@ def predict_record(record: dict[str, Any], *, network: Network, **changes: Any) 
     Args:
         changes: arguments of `predict` in place of the record's.
     """
-    x0, y0, x1, y1 = (float(x) for x in record['box'])
+    scale, offset = float(record['region_scale']), record['region_offset']  # the photo here is the stored region
+    x0, y0, x1, y1 = ((record['box'].reshape(2, 2) - offset) * scale).ravel().tolist()
     known = {'enlargement': float(record['box_enlargement'])}
     if record['camera_weight'] > 0:
-        known |= {'focal': record['focal'], 'centre': record['centre'], 'root_depth_m': float(record['root_m'][2])}
+        known |= {
+            'focal': record['focal'] * scale,
+            'centre': (record['centre'] - offset) * scale,
+            'root_depth_m': float(record['root_m'][2]),
+        }
     known |= {name: value for name, value in changes.items() if value is not None}
     photo = augment.decode_jpeg(record)
     return photo, predict(photo, np.array([x0, y0, x1 - x0 + 1, y1 - y0 + 1]), network=network, **known)

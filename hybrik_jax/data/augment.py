@@ -131,30 +131,42 @@ def text(value: str | bytes) -> str:
 
 
 def decode_jpeg(record: dict[str, Any]) -> np.ndarray:
-    """Returns the photo of a record, (height, width, 3) uint8 RGB.
+    """Returns the image of a record, the region of the photo that is stored, (height, width, 3) uint8 RGB.
 
     Raises ValueError, with the record's name, where the bytes are no readable JPEG or have another size than the
     record says.
     """
     try:
-        photo = simplejpeg.decode_jpeg(bytes(record['image']), fastdct=False, fastupsample=False)
+        image = simplejpeg.decode_jpeg(bytes(record['image']), fastdct=False, fastupsample=False)
     except ValueError as error:
         raise ValueError(
             f'record {text(record["name"])!r} of {text(record["dataset"])!r}: its JPEG cannot be decoded ({error}). '
             'Build the dataset again.'
         ) from error
-    expected = int(record['height']), int(record['width'])
-    if photo.shape[:2] != expected:
+    expected = tuple(int(n) for n in record['region_size'])
+    if image.shape[1::-1] != expected:
         raise ValueError(
-            f'record {text(record["name"])!r} of {text(record["dataset"])!r}: the image is {photo.shape[:2]} '
-            f'(height, width), its annotation says {expected}. Build the dataset again.'
+            f'record {text(record["name"])!r} of {text(record["dataset"])!r}: the image is {image.shape[1::-1]} '
+            f'(width, height), its annotation says {expected}. Build the dataset again.'
         )
-    return photo
+    return image
 
 
-def crop_photo(photo: np.ndarray, affine: np.ndarray, augmentation: Augmentation, crop_size: int) -> np.ndarray:
-    """Returns the crop (crop_size, crop_size, 3) uint8 of a photo that is mirrored already; zeros outside of it."""
-    crop = cv2.warpAffine(photo, affine, (crop_size, crop_size), flags=cv2.INTER_LINEAR)
+def photo_to_image(record: dict[str, Any]) -> np.ndarray:
+    """Returns the affine map (2, 3) from photo pixels to pixels of the record's image."""
+    scale, offset = float(record['region_scale']), np.asarray(record['region_offset'], np.float64)
+    return np.concatenate([np.eye(2) * scale, -scale * offset[:, None]], 1)
+
+
+def compose(second: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Returns the affine map (2, 3) that is `first` (2, 3), then `second` (2, 3)."""
+    linear = second[:, :2] @ first[:, :2]
+    return np.concatenate([linear, (second[:, :2] @ first[:, 2] + second[:, 2])[:, None]], 1)
+
+
+def crop_image(image: np.ndarray, affine: np.ndarray, augmentation: Augmentation, crop_size: int) -> np.ndarray:
+    """Returns the crop (crop_size, crop_size, 3) uint8 of an image that is mirrored already; zeros outside of it."""
+    crop = cv2.warpAffine(image, affine, (crop_size, crop_size), flags=cv2.INTER_LINEAR)
     if augmentation.colour != (1.0, 1.0, 1.0):
         crop = np.clip(crop * np.asarray(augmentation.colour, np.float32), 0, 255).astype(np.uint8)
     return crop
@@ -171,6 +183,9 @@ def mirror_record(record: dict[str, Any], *, mirror_camera: bool = True) -> dict
     last = float(record['width']) - 1
     box = np.array(record['box'], np.float32)
     mirrored['box'] = np.array([last - box[2], box[1], last - box[0], box[3]], np.float32)
+    extent = (float(record['region_size'][0]) - 1) / float(record['region_scale'])  # photo pixels, first to last
+    left, top = record['region_offset']
+    mirrored['region_offset'] = np.array([last - left - extent, top], np.float32)
     joints, h36m, twists = skeleton.MIRROR_JOINTS_29, skeleton.MIRROR_H36M, skeleton.MIRROR_TWISTS
     joints, h36m, twists = np.array(joints), np.array(h36m), np.array(twists)
     px = np.array(record['joints_px'], np.float32)[joints]
@@ -213,7 +228,7 @@ def make_example(
     *,
     crop_size: int,
     mirror_camera: bool = True,
-    photo: np.ndarray | None = None,
+    image: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Returns the fields of `types.Batch` for one person, without the batch axis.
 
@@ -222,21 +237,25 @@ def make_example(
         augmentation: what was drawn; `Augmentation()` in evaluation.
         crop_size: side of the crop, pixels.
         mirror_camera: see `mirror_record`.
-        photo: the decoded photo where the caller has it already.
+        image: the decoded image where the caller has it already.
     """
-    photo = decode_jpeg(record) if photo is None else photo
+    image = decode_jpeg(record) if image is None else image
     if augmentation.occlusion is not None:
-        x0, y0, x1, y1, seed = augmentation.occlusion
-        photo = np.array(photo)
-        photo[y0:y1, x0:x1] = np.random.default_rng(seed).integers(0, 256, photo[y0:y1, x0:x1].shape, np.uint8)
+        *corners, seed = augmentation.occlusion
+        to_image = photo_to_image(record)
+        corners = np.array(corners).reshape(2, 2) @ to_image[:, :2].T + to_image[:, 2]
+        (x0, y0), (x1, y1) = np.clip(np.round(corners), 0, image.shape[1::-1]).astype(int)
+        image = np.array(image)
+        image[y0:y1, x0:x1] = np.random.default_rng(seed).integers(0, 256, image[y0:y1, x0:x1].shape, np.uint8)
     if augmentation.box is not None:
         record = dict(record, box=np.array(augmentation.box, np.float32))
     if augmentation.mirror:
-        photo = np.ascontiguousarray(photo[:, ::-1])
+        image = cv2.flip(image, 1)  # thirty times as fast as numpy
         record = mirror_record(record, mirror_camera=mirror_camera)
     centre, side = box_centre_and_side(record['box'], float(record['box_enlargement']))
     affine = crop_affine(centre, side * augmentation.scale, augmentation.rotation_degrees, crop_size)
-    image = crop_photo(photo, affine, augmentation, crop_size)
+    from_image = compose(affine, invert_affine(photo_to_image(record)))
+    crop = crop_image(image, from_image, augmentation, crop_size)
 
     pixels = record['joints_px'].astype(np.float64)
     on_crop = pixels[:, :2] @ affine[:, :2].T + affine[:, 2]
@@ -246,7 +265,7 @@ def make_example(
     inverse = inverse_intrinsics(record['focal'], record['centre']) if camera_weight > 0 else np.zeros((3, 3))
     twists = record['twists'].astype(np.float64)
     example = {
-        'image': image,
+        'image': crop,
         'crop_to_photo': invert_affine(affine),
         'inverse_intrinsics': inverse,
         'root_m': record['root_m'],

@@ -6,6 +6,7 @@ union of the hosts' batches is the one-host batch, bit for bit.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import grain
@@ -13,6 +14,8 @@ import numpy as np
 
 from hybrik_jax.data import augment
 from hybrik_jax.types import Batch, Crop
+
+SOURCE = 'source'  # field of an example: which dataset it is from
 
 
 def training_examples(
@@ -25,6 +28,8 @@ def training_examples(
 ) -> grain.MapDataset:
     """Returns the endless stream of augmented examples (dicts, see `augment.make_example`).
 
+    An example's `SOURCE` is the place of its dataset among those of the mixture with a positive share.
+
     Args:
         sources: dataset name -> random-access records.
         mixture: dataset name -> share of the examples; a dataset with share 0 is left out.
@@ -36,20 +41,26 @@ def training_examples(
         if len(sources[name]) == 0:
             raise ValueError(f'dataset {name!r} has no training examples.')
 
-    def augmented(record: dict[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray]:
-        return augment.make_example(
+    def augmented(item: tuple[int, dict[str, Any]], rng: np.random.Generator) -> dict[str, np.ndarray]:
+        source, record = item
+        example = augment.make_example(
             record,
             augment.draw(rng, record, settings),
             crop_size=crop_size,
             mirror_camera=settings.mirror_camera,
         )
+        return example | {SOURCE: np.int32(source)}
 
     streams = [
-        grain.MapDataset.source(sources[name]).seed(seed + 1000 * k).shuffle().repeat()
+        grain.MapDataset.source(sources[name]).seed(seed + 1000 * k).shuffle().repeat().map(partial(_tagged, k))
         for k, name in enumerate(names)
     ]
     mixed = streams[0] if len(streams) == 1 else grain.MapDataset.mix(streams, [mixture[n] for n in names])
     return mixed.seed(seed + 1).random_map(augmented)
+
+
+def _tagged(source: int, record: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    return source, record
 
 
 def training_batches(
@@ -103,7 +114,7 @@ def stack(rows: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 def to_batch(fields: Mapping[str, np.ndarray]) -> Batch:
     """Returns the `Batch` of stacked example fields."""
-    fields = dict(fields)
+    fields = {name: value for name, value in fields.items() if name != SOURCE}
     crop = Crop(
         crop_to_photo=fields.pop('crop_to_photo'),
         inverse_intrinsics=fields.pop('inverse_intrinsics'),

@@ -1,5 +1,8 @@
 """The one schema: what every dataset stores about one person, and the check that a record keeps to it.
 
+A record's image is a region of the photo, possibly smaller (`data.region` cuts it), or all of it. Every other field is
+about the photo: image pixel = (photo pixel - region_offset) * region_scale.
+
 Frames: pixels of the photo with pixel centres at integers; camera frame x right, y down, z forward, metres;
 u = focal * X / Z + centre, without lens distortion. A missing label is zeros with a zero weight, never a
 missing key.
@@ -25,10 +28,16 @@ TEXTS = {
     'name': 'unique id, for example synthetic/train/000123',
     'dataset': 'the dataset it is from',
     'body': "body model that pose and betas belong to, for example 'open_body (CC0)'; may be empty",
+    'sequence': 'the recording it is from, for figures by sequence; may be empty',
+    'action': 'what the person does, for figures by action; may be empty',
 }
+MAY_BE_EMPTY = ('body', 'sequence', 'action')
 FEATURES = {
     'width': Field((), np.int32, 'width of the photo, pixels'),
     'height': Field((), np.int32, 'height of the photo, pixels'),
+    'region_offset': Field((2,), np.float32, 'photo pixel (x, y) of the centre of the image pixel (0, 0)'),
+    'region_scale': Field((), np.float32, 'image pixels for a photo pixel; 1 where the region was only cut'),
+    'region_size': Field((2,), np.int32, 'width and height of the image'),
     'box': Field((4,), np.float32, 'x0 y0 x1 y1 of the person, pixels, clipped to the photo, not enlarged'),
     'box_enlargement': Field((), np.float32, 'what to multiply the side of the square around the box with'),
     'focal': Field((2,), np.float32, 'focal lengths, pixels'),
@@ -40,7 +49,7 @@ FEATURES = {
     'joints_weight': Field((29,), np.float32, 'of joints_m'),
     'h36m_joints_m': Field((17, 3), np.float32, 'Human3.6M joints, camera frame, relative to their joint 0'),
     'h36m_weight': Field((17,), np.float32, 'of h36m_joints_m'),
-    'root_m': Field((3,), np.float32, 'joint 0 in the camera frame, metres'),
+    'root_m': Field((3,), np.float32, "the annotation's root (about joint 0), camera frame, metres"),
     'pose': Field((24, 3), np.float32, 'axis-angle, radians; row 0 takes model axes to camera axes'),
     'betas': Field((10,), np.float32, 'shape coefficients of the body model'),
     'smpl_weight': Field((), np.float32, 'of pose and betas'),
@@ -64,6 +73,17 @@ def features() -> tfds.features.FeaturesDict:
 def blank() -> dict[str, np.ndarray]:
     """A record's numeric fields as zeros: nothing labelled. Image and texts are the caller's to add."""
     return {name: np.zeros(field.shape, field.dtype) for name, field in FEATURES.items()}
+
+
+def whole_photo(width: int, height: int) -> dict[str, np.ndarray]:
+    """The fields that say: the image is the whole photo, `width` x `height` pixels."""
+    return {
+        'width': np.int32(width),
+        'height': np.int32(height),
+        'region_offset': np.zeros(2, np.float32),
+        'region_scale': np.float32(1),
+        'region_size': np.array([width, height], np.int32),
+    }
 
 
 def check(record: dict) -> None:
@@ -93,7 +113,7 @@ def _faults(record):
     for name in TEXTS.keys() & record.keys():
         if not isinstance(record[name], (str, bytes)):
             yield f'{name} is a {type(record[name]).__name__}, not text'
-        elif not record[name] and name != 'body':
+        elif not record[name] and name not in MAY_BE_EMPTY:
             yield f'{name} is empty'
     for name, field in FEATURES.items():
         if name not in record:
@@ -119,8 +139,10 @@ def _faults(record):
     except (ValueError, TypeError) as error:
         yield f'image is not a JPEG file in bytes ({error})'
     else:
-        if found != (height, width):
-            yield f'image is {found[1]} x {found[0]} pixels, width and height say {width} x {height}'
+        if found[::-1] != tuple(record['region_size']):
+            yield f'image is {found[1]} x {found[0]} pixels, region_size says {record["region_size"].tolist()}'
+    if record['region_scale'] <= 0:
+        yield f'region_scale is {float(record["region_scale"])}, not positive'
     x0, y0, x1, y1 = (float(x) for x in record['box'])
     if not (x1 > x0 and y1 > y0):
         yield f'box {(x0, y0, x1, y1)} has no area'

@@ -41,6 +41,27 @@ METRIC_NAMES = {
     'pa_mpjpe_mm': 'PA-MPJPE',
     'pve_mm': 'PVE',
     'mpjpe_24_mm': 'MPJPE, 24 joints',
+    'pck_3dhp': 'PCK at 150 mm, %',
+    'auc_3dhp': 'AUC, %',
+    'pck_released': 'PCK as released, %',
+    'auc_released': 'AUC as released, %',
+    'mrpe_mm': 'MRPE',
+    'mrpe_x_mm': 'MRPE, x',
+    'mrpe_y_mm': 'MRPE, y',
+    'mrpe_z_mm': 'MRPE, z',
+}
+# What a row says of its protocol: said once below the table where all rows agree, else a column.
+PROTOCOL_NAMES = {
+    'protocol': 'scored as',
+    'joints': 'joints',
+    'root': 'root',
+    'box': 'box',
+    'body_model': 'body model',
+    'gender': 'gender',
+    'frames': 'frames',
+    'config': 'configuration',
+    'over': 'over',
+    'checkpoint': 'checkpoint',
 }
 
 
@@ -96,7 +117,9 @@ def write_report(
             'images_per_second', 'step_seconds', 'data_wait_share', ...} and {'kind': 'validation', 'step',
             'mpjpe_*_mm', ...}. Where a step occurs twice (a resumed run) the later line counts.
         evaluation: {'protocol': {name: text}, 'rows': [{'parameters', 'flip_test', 'mpjpe_mm', ...}],
-            'constant_prediction': {'mpjpe_mm', 'mpjpe_24_mm'}, 'frames': int, 'dataset': str}.
+            'constant_prediction': {dataset: {'mpjpe_mm', 'mpjpe_24_mm'}}}. Rows of several datasets have 'dataset'
+            and what else `PROTOCOL_NAMES` lists; those whose 'group' is neither 'all' nor 'mean' are left out. With
+            one dataset, the constant prediction may stand without its name, and 'frames' and 'dataset' beside it.
         examples: test images, shown in the order given.
         pictures: (caption, (H, W, 3) uint8 RGB) pairs.
         notes: one paragraph or several.
@@ -135,11 +158,12 @@ def write_report(
 def _headline(train: list[Mapping], evaluation: Mapping) -> str:
     tiles = []
     best = _best_row(evaluation)
-    constant = _number((evaluation.get('constant_prediction') or {}).get('mpjpe_mm'))
+    constant = _number(_constant(evaluation).get('mpjpe_mm'))
     if best:
         error = _number(best.get('mpjpe_mm'))
         flip = ', flip test' if best.get('flip_test') else ''
-        tiles.append((f'{error:.1f} mm', f'lowest MPJPE ({best.get("parameters", "?")}{flip})'))
+        where = f'{best["dataset"]}, ' if len(_datasets(evaluation)) > 1 else ''
+        tiles.append((f'{error:.1f} mm', f'lowest MPJPE ({where}{best.get("parameters", "?")}{flip})'))
         if constant > 0:
             tiles.append(
                 (f'{100 * error / constant:.0f}%', f'of the constant prediction’s {constant:.1f} mm')
@@ -149,8 +173,9 @@ def _headline(train: list[Mapping], evaluation: Mapping) -> str:
         rate = _median(line.get('images_per_second') for line in train)
         if math.isfinite(rate):
             tiles.append((f'{rate:.3g}', 'images per second while training (median)'))
-    if _number(evaluation.get('frames')) > 0:
-        tiles.append((f'{_number(evaluation["frames"]):,.0f}', 'test images'))
+    frames = _number(evaluation.get('frames', (best or {}).get('frames')))
+    if frames > 0:
+        tiles.append((f'{frames:,.0f}', 'test images'))
     cells = ''.join(
         f'<div><b>{_escape(value)}</b><span>{_escape(text)}</span></div>' for value, text in tiles
     )
@@ -158,27 +183,40 @@ def _headline(train: list[Mapping], evaluation: Mapping) -> str:
 
 
 def _evaluation_section(evaluation: Mapping) -> str:
-    rows = [row for row in evaluation.get('rows') or [] if row]
-    constant = evaluation.get('constant_prediction') or {}
     protocol = dict(evaluation.get('protocol') or {})
     for key, name in (('dataset', 'dataset'), ('frames', 'frames')):
         if evaluation.get(key) is not None:
             protocol.setdefault(name, evaluation[key])
-    parts = []
-    if rows or constant:
+    parts, rows, in_mm = [], [], False
+    datasets = _datasets(evaluation)
+    for dataset in datasets:
+        own, constant = _rows(evaluation, dataset), _constant(evaluation, dataset)
+        if not own and not constant:
+            continue
+        rows += own
+        common = {
+            name: own[0][key]
+            for key, name in PROTOCOL_NAMES.items()
+            if own and key in own[0] and all(row.get(key) == own[0][key] for row in own)
+        }
+        hidden = {'name', 'dataset', 'group', 'frames_of', *(k for k, n in PROTOCOL_NAMES.items() if n in common)}
         keys = list(METRIC_NAMES)
-        keys += [key for row in [*rows, constant] for key in row if key not in keys and key != 'name']
+        keys += [key for row in [*own, constant] for key in row if key not in keys and key not in hidden]
         keys = [
             key
             for key in dict.fromkeys(keys)
-            if key == 'parameters' or any(key in row for row in [*rows, constant])
+            if key == 'parameters' or any(key in row for row in [*own, constant])
         ]
-        parts.append(_metrics_table(keys, rows, constant))
-        if any(key.endswith('_mm') for key in keys):
-            parts.append(
-                '<p class="small">Errors in millimetres; smaller is better. Bold: lowest of its column.</p>'
-            )
-    else:
+        in_mm |= any(key.endswith('_mm') for key in keys)
+        if len(datasets) > 1:
+            parts.append(f'<h3>{_escape(dataset)}</h3>')
+        parts.append(_metrics_table(keys, own, constant))
+        if common:
+            said = '; '.join(f'{_escape(name)}: {_value(value)}' for name, value in common.items())
+            parts.append(f'<p class="small">{said}</p>')
+    if in_mm:
+        parts.append('<p class="small">Errors in millimetres; smaller is better. Bold: lowest of its column.</p>')
+    if not parts:
         parts.append(_missing('There is no evaluation yet.'))
     if protocol:
         terms = ''.join(f'<dt>{_escape(key)}</dt><dd>{_value(value)}</dd>' for key, value in protocol.items())
@@ -310,7 +348,7 @@ def _training_section(train: list[Mapping], validation: list[Mapping], evaluatio
     if not losses:
         charts.append(_missing('No training loss was logged.'))
 
-    constant = _number((evaluation.get('constant_prediction') or {}).get('mpjpe_mm'))
+    constant = _number(_constant(evaluation).get('mpjpe_mm'))
     references = [(f'constant prediction, {constant:.0f} mm', constant)] if math.isfinite(constant) else []
     keys = [key for key in _keys(validation) if key.startswith('mpjpe') and key.endswith('_mm')]
     curves = [
@@ -582,10 +620,29 @@ def _keys(lines: Sequence[Mapping]) -> list[str]:
     return list(dict.fromkeys(key for line in lines for key in line))
 
 
+def _datasets(evaluation: Mapping) -> list[str]:
+    """The datasets of the rows, in their order; [''] where the rows name none."""
+    return list(dict.fromkeys(row.get('dataset', '') for row in evaluation.get('rows') or [] if row)) or ['']
+
+
+def _rows(evaluation: Mapping, dataset: str) -> list[Mapping]:
+    """The rows of a dataset over all of its frames, and means over groups; figures by action are left out."""
+    rows = [row for row in evaluation.get('rows') or [] if row and row.get('dataset', '') == dataset]
+    return [row for row in rows if row.get('group', 'all') in ('all', 'mean')]
+
+
+def _constant(evaluation: Mapping, dataset: str | None = None) -> Mapping:
+    """The constant prediction on a dataset, None: on the first one; {} where there is none."""
+    constants = evaluation.get('constant_prediction') or {}
+    if not any(isinstance(value, Mapping) for value in constants.values()):
+        return constants
+    return constants.get(_datasets(evaluation)[0] if dataset is None else dataset) or {}
+
+
 def _best_row(evaluation: Mapping) -> Mapping | None:
-    rows = [
-        row for row in evaluation.get('rows') or [] if row and math.isfinite(_number(row.get('mpjpe_mm')))
-    ]
+    """The row of the first dataset, over all frames, with the lowest MPJPE."""
+    rows = _rows(evaluation, _datasets(evaluation)[0])
+    rows = [row for row in rows if math.isfinite(_number(row.get('mpjpe_mm'))) and row.get('group') != 'mean']
     return min(rows, key=lambda row: _number(row['mpjpe_mm'])) if rows else None
 
 
@@ -606,7 +663,7 @@ def _cell(key: str, value: Any) -> str:
     if isinstance(value, bool | np.bool_):
         return 'yes' if value else 'no'
     number = _number(value)
-    if isinstance(value, str) and value and not math.isfinite(number):
+    if isinstance(value, str) and value:
         return _escape(value)
     if not math.isfinite(number):
         return '–'

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hybrik_jax import losses, metrics
-from hybrik_jax.data import augment
+from hybrik_jax.data import augment, record
 from hybrik_jax.step import inverse_square_root
 from hybrik_jax.types import Batch
 
@@ -103,7 +103,7 @@ def pattern_photo() -> np.ndarray:
 
 
 def record_of(z: Any) -> dict[str, Any]:
-    """Returns the label part of a recorded crop as one of our records (metres, photo left out)."""
+    """Returns the label part of a recorded crop as one of our records (metres, image left out)."""
     pixels = np.array(z['label_joint_img_29'])
     pixels[:, 2] /= MM
     camera = z['label_joint_cam_29'] / MM
@@ -111,8 +111,7 @@ def record_of(z: Any) -> dict[str, Any]:
     return {
         'name': 'recorded',
         'dataset': 'recorded',
-        'width': int(z['label_width']),
-        'height': int(z['label_height']),
+        **record.whole_photo(int(z['label_width']), int(z['label_height'])),
         'box': z['label_bbox'],
         'box_enlargement': float(z['scale_mult']),
         'focal': z['label_f'],
@@ -135,13 +134,20 @@ def record_of(z: Any) -> dict[str, Any]:
 
 
 def compare_crop(path: pathlib.Path) -> list[Row]:
-    """Returns the errors of one recorded crop: pixels (mean, grey levels of 1), every target."""
+    """Returns the errors of one recorded crop of a photo that is stored whole."""
+    return crop_rows(path, record_of(np.load(path)), pattern_photo())
+
+
+def crop_rows(path: pathlib.Path, stored: dict[str, Any], image: np.ndarray | None = None) -> list[Row]:
+    """Returns the errors of one recorded crop: pixels (mean, grey levels of 1), every target.
+
+    Args:
+        stored: the record to make the crop from; image: its image where it is decoded already.
+    """
     z = np.load(path)
     colour = tuple(float(c) for c in z['color'])
     augmentation = augment.Augmentation(float(z['scale']), float(z['rotation_deg']), bool(z['flip']), colour)
-    ours = augment.make_example(
-        record_of(z), augmentation, crop_size=256, mirror_camera=False, photo=pattern_photo()
-    )
+    ours = augment.make_example(stored, augmentation, crop_size=256, mirror_camera=False, image=image)
     crop = (ours['image'][::4, ::4] / 255 - MEAN) / STD
     pixel_error = np.abs((crop.transpose(2, 0, 1) - z['crop_every_4']) * STD[:, None, None]).mean()
 

@@ -1,4 +1,4 @@
-"""The dataset of synthetic people as a tfds builder (array_record files, no TensorFlow), and how to open it.
+"""The dataset of synthetic people as a tfds builder (array_record files, no TensorFlow), and where it is.
 
 Splits: every split has a random stream of its own and poses of its own (`poses.assign_splits`): about 8 %
 of the pose library is test, 4 % validation, the rest train; a pose and its mirror image are in the same
@@ -10,18 +10,16 @@ A build is atomic: tfds writes into a folder named incomplete* and renames it wh
 import dataclasses
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from hybrik_jax.data import record
+from hybrik_jax.data import record, store
 from hybrik_jax.data.synthetic import workers as worker_processes
 from hybrik_jax.data.synthetic.poses import SPLITS
 
 NAME = 'synthetic_people'
-COMMAND = 'python -m tools.build_synthetic --out {out} --train 20000 --validation 500 --test 1000'
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -61,8 +59,8 @@ class SyntheticConfig(tfds.core.BuilderConfig):
 class SyntheticPeople(tfds.core.GeneratorBasedBuilder):
     """Photos of made-up people, one person each, with all labels of `hybrik_jax.data.record`."""
 
-    VERSION = tfds.core.Version('1.0.0')
-    RELEASE_NOTES = {'1.0.0': 'First version.'}
+    VERSION = tfds.core.Version('2.0.0')
+    RELEASE_NOTES = {'2.0.0': 'Records say which region of the photo their image is.', '1.0.0': 'First version.'}
     url_infos = {}  # no downloads; tfds's own look-up wants importlib_resources, which it does not install
 
     def __init__(self, *, workers: int = 1, **kwargs):
@@ -120,7 +118,7 @@ def build(
     builder = SyntheticPeople(config=config, data_dir=str(out), file_format='array_record', workers=workers)
     path = Path(builder.data_dir)
     if path.exists():
-        if not _is_finished(path):
+        if not store.is_finished(path):
             raise FileExistsError(
                 f'{path} is there but is not a finished dataset: remove it, then build again.'
             )
@@ -149,52 +147,3 @@ def summary(builder: tfds.core.DatasetBuilder, seconds: float) -> str:
     lines.append(f'{"total":<12}{images:>8} images {size / 1e6:>9.1f} MB')
     lines.append(f'{seconds:.1f} s, {images / seconds:.1f} images/s')
     return '\n'.join([f'built {builder.data_dir}', *lines])
-
-
-def find(data_dir: str | Path) -> Path:
-    """Path of the one finished dataset at or below `data_dir`.
-
-    Args:
-        data_dir: what `build` returned, or the folder that was given to it.
-    Raises:
-        FileNotFoundError: nothing finished is there; the message says how to build it.
-        ValueError: several datasets are there; the message lists them.
-    """
-    data_dir = Path(data_dir)
-    if _is_finished(data_dir):
-        return data_dir
-    found = sorted(path for path in (data_dir / NAME).glob('*/*') if _is_finished(path))
-    if not found:
-        command = COMMAND.format(out=data_dir)
-        raise FileNotFoundError(
-            f'There is no finished dataset of synthetic people in {data_dir}. Build it: {command}'
-        )
-    if len(found) > 1:
-        names = ', '.join(str(p) for p in found)
-        raise ValueError(f'{data_dir} holds several datasets of synthetic people, name one of them: {names}.')
-    return found[0]
-
-
-def _is_finished(path):
-    """Whether the folder is a whole dataset: what a killed build leaves is named incomplete*."""
-    return (path / 'dataset_info.json').is_file() and not path.name.startswith('incomplete')
-
-
-def open_split(data_dir: str | Path, split: str) -> Sequence[dict]:
-    """Random-access source of the records of a split.
-
-    `source[i]` is a dict as `record` describes it: image as JPEG bytes, texts as bytes, scalars as int and
-    float.
-
-    Args:
-        data_dir: what `build` returned, or the folder that was given to it if it holds one dataset only.
-        split: 'train', 'validation' or 'test'.
-    Raises:
-        FileNotFoundError: the dataset is missing; the message says how to build it.
-        ValueError: the split was not built, or several datasets are there.
-    """
-    path = find(data_dir)
-    builder = tfds.builder_from_directory(str(path))
-    if split not in builder.info.splits:
-        raise ValueError(f'{path} has no split {split!r}, only {", ".join(builder.info.splits)}.')
-    return builder.as_data_source(split, decoders={record.IMAGE: tfds.decode.SkipDecoding()})

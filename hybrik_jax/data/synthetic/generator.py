@@ -6,6 +6,7 @@ Labels follow `hybrik_jax.data.record`. The box is that of the whole body (also 
 import cv2
 import numpy as np
 
+from hybrik_jax.data.record import whole_photo
 from hybrik_jax.data.synthetic.people import Stylist
 from hybrik_jax.data.synthetic.posed_body import PosedBody, to_axis_angle, to_matrices, twist_angles
 from hybrik_jax.data.synthetic.poses import SPLITS, PoseLibrary
@@ -54,8 +55,7 @@ class Generator:
         joints, h36m = label['joints'], label['h36m_joints']
         return {
             'image': jpeg.tobytes(),
-            'width': np.array(self.size, np.int32),
-            'height': np.array(self.size, np.int32),
+            **whole_photo(self.size, self.size),
             'box': label['box'],
             'box_enlargement': one * BOX_ENLARGEMENT,
             'focal': label['focal'],
@@ -77,6 +77,8 @@ class Generator:
             'name': f'{DATASET}/{self.split}/{index:06d}',
             'dataset': DATASET,
             'body': BODY,
+            'sequence': '',
+            'action': '',
         }
 
     def random_pose(self, rng: np.random.Generator) -> tuple[np.ndarray, str, float]:

@@ -1,0 +1,207 @@
+"""What the readers of published annotation files share: finding files, checked fields, label fields from points.
+
+Numbers that are not finite pass here: `sanity.check_person` names them by field and index.
+"""
+
+import dataclasses
+import itertools
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from hybrik_jax.data import record
+from hybrik_jax.data.annotation import AnnotationError, box_from_xywh, project, stream_items
+
+# What the folder of a dataset holds and that of no other.
+_MARKS = {
+    'Human3.6M': ('annotations/*uman36M*.json',),
+    'MPI-INF-3DHP': ('annotation_mpi_inf_3dhp_*.json', 'mpi_inf_3dhp_*_set'),
+    '3DPW': ('json/3DPW_*.json', 'imageFiles', 'sequenceFiles'),
+    'MSCOCO': ('annotations/person_keypoints_*.json', 'train2017', 'val2017'),
+}
+_FOLDERS = ('h36m', '3dhp', 'pw3d', 'coco')
+NO_BOX = 'box without area in the photo'
+
+
+def find(root: str | pathlib.Path, relative: str, dataset: str) -> pathlib.Path:
+    """Returns root / relative, a file or folder that is there.
+
+    Args:
+        dataset: its title, a key of the table above.
+    Raises:
+        FileNotFoundError: saying what is expected where, and whose folder `root` looks like.
+    """
+    root = pathlib.Path(root)
+    path = root / relative
+    if path.exists():
+        return path
+    message = f'{path} is missing: the folder of {dataset} should hold {relative} (docs/datasets.md shows the layout).'
+    others = [title for title, marks in _MARKS.items() if title != dataset and any(any(root.glob(m)) for m in marks)]
+    if not root.is_dir():
+        message += f' There is no folder {root}.'
+    elif others:
+        message += f' {root} looks like the folder of {" and ".join(others)}: were folders mixed up?'
+    elif inner := [name for name in _FOLDERS if (root / name).is_dir()]:
+        message += f' {root} holds {", ".join(inner)}: give the folder of the one dataset.'
+    raise FileNotFoundError(message)
+
+
+def file_of(files: dict[str, str], split: str, dataset: str) -> str:
+    """Returns files[split]; ValueError naming the splits that there are."""
+    if split not in files:
+        raise ValueError(f'{dataset} has no split {split!r}, only {", ".join(files)}.')
+    return files[split]
+
+
+def paired_items(path: pathlib.Path) -> Iterator[dict[str, Any]]:
+    """Yields images[i] merged with annotations[i] of a JSON file in which these lists are parallel, one at a time.
+
+    Raises AnnotationError as `stream_items` does, and where the lists differ in length.
+    """
+    lists = stream_items(path, 'images'), stream_items(path, 'annotations')
+    for index, (image, annotation) in enumerate(itertools.zip_longest(*lists)):
+        if image is None or annotation is None:
+            shorter = 'images' if image is None else 'annotations'
+            raise AnnotationError(
+                f'{path}: {shorter} ends after {index} entries, the other list goes on: images and annotations must be '
+                'parallel. Download the file again.'
+            )
+        yield image | annotation
+
+
+@dataclasses.dataclass(frozen=True)
+class Fields:
+    """One object of an annotation file; what is taken from it is checked. Names may be paths, such as cam_param.f.
+
+    where: what errors call it: file and record.
+    """
+
+    item: dict[str, Any]
+    where: str
+
+    def has(self, name: str) -> bool:
+        """Returns whether the field is there and not null."""
+        return self._look_up(name)[0] is not None
+
+    def get(self, name: str) -> Any:
+        """Returns the field; AnnotationError where it is missing or null."""
+        value, siblings = self._look_up(name)
+        if value is None:
+            raise AnnotationError(
+                f'{self.where}: {name} is missing; there are: {", ".join(siblings) or "no fields"}. '
+                'Is it the right file, and the right version of it?'
+            )
+        return value
+
+    def text(self, name: str) -> str:
+        """Returns a text that is not empty."""
+        value = self.get(name)
+        if not isinstance(value, str) or not value:
+            raise AnnotationError(f'{self.where}: {name} is {value!r}, expected is a text.')
+        return value
+
+    def number(self, name: str) -> float:
+        """Returns one number."""
+        value = self.get(name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise AnnotationError(f'{self.where}: {name} is {value!r}, expected is a number.')
+        return value
+
+    def numbers(self, name: str, *shapes: tuple[int, ...]) -> np.ndarray:
+        """Returns numbers as a float64 array of one of the shapes; a flat list of a shape's size is taken for it."""
+        value = self.get(name)
+        try:
+            array = np.asarray(value, np.float64)
+        except (ValueError, TypeError) as error:
+            raise AnnotationError(f'{self.where}: {name} is no regular list of numbers ({error}).') from None
+        for shape in shapes:
+            if array.shape == shape or array.size == np.prod(shape) and array.size == max(array.shape, default=0):
+                return array.reshape(shape)
+        expected = ' or '.join(map(str, shapes))
+        raise AnnotationError(f'{self.where}: {name} has the shape {array.shape}, expected is {expected}.')
+
+    def size(self) -> tuple[int, int]:
+        """Returns width and height of the photo, pixels."""
+        width, height = self.number('width'), self.number('height')
+        if not (width >= 1 and height >= 1):
+            raise AnnotationError(f'{self.where}: width and height are {width} and {height}, not positive.')
+        return int(width), int(height)
+
+    def box(self, name: str = 'bbox') -> np.ndarray | None:
+        """Returns the xyxy box (4,) of the field x y w h, clipped to the photo; None where nothing is left of it."""
+        box = self.numbers(name, (4,))
+        try:
+            return box_from_xywh(box, *self.size())
+        except AnnotationError as error:
+            raise AnnotationError(f'{self.where}: {name}: {error}.') from None
+
+    def _look_up(self, name: str) -> tuple[Any, list[str]]:
+        """The value, or None; and the fields beside it, for a message."""
+        value, siblings = self.item, []
+        for part in name.split('.'):
+            if not isinstance(value, dict):
+                return None, siblings
+            siblings, value = sorted(map(str, value)), value.get(part)
+        return value, siblings
+
+
+# ---- fields of `record.FEATURES`, to be merged into a person's labels
+
+
+def start(width: int, height: int, box: np.ndarray, box_enlargement: float) -> dict[str, np.ndarray]:
+    """Returns the labels of a person of whom only the box is known: `record.FEATURES` without region_*."""
+    known = {'width': width, 'height': height, 'box': box, 'box_enlargement': box_enlargement}
+    return {name: value for name, value in (record.blank() | known).items() if not name.startswith('region_')}
+
+
+def camera(focal: np.ndarray, centre: np.ndarray, root_m: np.ndarray) -> dict[str, Any]:
+    """Returns the fields of a known camera, pixels, and the annotation's root (3,), camera frame, metres."""
+    return {'focal': focal, 'centre': centre, 'root_m': root_m, 'camera_weight': 1.0}
+
+
+def joints(points_m: np.ndarray, valid: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns joints_m and its weights from joints (29, 3), camera frame, metres, of which `valid` (29,) exist."""
+    valid = np.asarray(valid, bool)
+    return {'joints_m': np.where(valid[:, None], points_m - points_m[0], 0), 'joints_weight': valid}
+
+
+def pixels(places: np.ndarray, depth_m: np.ndarray | None, valid: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns joints_px and its weights from photo pixels (29, 2) and depths (29,) relative to joint 0, or none."""
+    valid = np.asarray(valid, bool)[:, None]
+    known = depth_m is not None
+    both = np.concatenate([places, depth_m[:, None] if known else np.zeros((29, 1))], 1)
+    weight = np.concatenate([valid, valid, valid & known], 1)
+    return {'joints_px': np.where(weight, both, 0), 'joints_px_weight': weight}
+
+
+def projected(points_m: np.ndarray, valid: np.ndarray, focal: np.ndarray, centre: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns joints_px and its weights by projecting joints (29, 3), camera frame, metres.
+
+    A joint in the camera's plane has no pixel: its weight is zero.
+    """
+    valid = np.asarray(valid, bool) & (points_m[:, 2] != 0)
+    points_m = np.where(valid[:, None], points_m, [0.0, 0.0, 1.0])
+    return pixels(project(points_m, focal, centre), points_m[:, 2] - points_m[0, 2], valid)
+
+
+def h36m_joints(points_m: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns h36m_joints_m and its weights from all 17 joints (17, 3), camera frame, metres."""
+    return {'h36m_joints_m': points_m - points_m[0], 'h36m_weight': np.ones(17)}
+
+
+def finished(labels: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Returns labels in the types of `record.FEATURES`; ValueError where one has another shape (a reader's mistake)."""
+    out = {name: np.asarray(value, record.FEATURES[name].dtype) for name, value in labels.items()}
+    wrong = [name for name, value in out.items() if value.shape != record.FEATURES[name].shape]
+    if wrong:
+        raise ValueError(f'labels of wrong shape: {", ".join(f"{n} {out[n].shape}" for n in wrong)}.')
+    return out
+
+
+def padded(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns points (24 or 29, ...) filled up with zeros to 29 rows, and which rows there are, (29,) bool."""
+    out = np.zeros((29, *points.shape[1:]))
+    out[: len(points)] = points
+    return out, np.arange(29) < len(points)

@@ -1,0 +1,206 @@
+"""Finds annotations that cannot be right: units, axes, cameras and boxes that contradict each other.
+
+The limits are wide: what real data hold passes, what a wrong unit or axis makes of them does not.
+"""
+
+import numpy as np
+
+from hybrik_jax.data.annotation import Person, project
+
+# Limbs and their usual lengths in metres: thighs, lower legs, upper arms, forearms.
+_LIMBS = {(1, 4): 0.38, (2, 5): 0.38, (4, 7): 0.40, (5, 8): 0.40, (16, 18): 0.26, (17, 19): 0.26, (18, 20): 0.25,
+          (19, 21): 0.25}  # fmt: skip
+_LIMBS_H36M = {(1, 2): 0.42, (4, 5): 0.42, (2, 3): 0.42, (5, 6): 0.42, (11, 12): 0.28, (14, 15): 0.28, (12, 13): 0.25,
+               (15, 16): 0.25}  # fmt: skip
+_LIMB_RATIOS = (0.4, 2.0)  # of the middle one to the usual length: children to giants
+_LONGEST_BONE_M = 1.5
+_MOST_PIXELS_OFF, _MOST_BOX_OFF = 5.0, 0.05  # projection against pixels: at least this, or this share of the box
+_MOST_ROOT_OFF_M = 0.5
+_MOST_DEPTH_OFF_M = 0.05
+_MOST_FITS = 20
+_FARTHEST_M = 200.0
+_LARGEST_ANGLE = 15.0  # radians
+_LARGEST_BETA = 20.0
+_FEWEST_JOINTS = 4  # with fewer labelled nothing is said about them
+_SHOWN = 5
+
+
+def check_person(person: Person) -> list[str]:
+    """Returns what is wrong with an annotated person, one sentence each without its name; empty where nothing is.
+
+    Values that are not finite, the box, the camera, limbs of no human length (with a guess at the unit), joints behind
+    the camera, joints whose projection is not where their pixels are, joints that are not near the box, pose or shape
+    of no possible size.
+    """
+    labels = {name: np.asarray(value) for name, value in person.labels.items()}
+    problems = [
+        f'{name}{_places(~np.isfinite(value))} is not finite'
+        for name, value in labels.items()
+        if not np.isfinite(value).all()
+    ]
+    if problems:
+        return problems  # they would spoil what follows
+    problems += _box_problems(labels)
+    problems += _limb_problems('joints_m', labels['joints_m'], labels['joints_weight'], _LIMBS)
+    problems += _limb_problems('h36m_joints_m', labels['h36m_joints_m'], labels['h36m_weight'], _LIMBS_H36M)
+    if labels['camera_weight'] > 0:
+        problems += _camera_problems(labels) or _projection_problems(labels)
+    if not problems or labels['camera_weight'] == 0:
+        problems += _placement_problems(labels)
+    problems += _pose_problems(labels)
+    return problems
+
+
+def _box_problems(labels):
+    x0, y0, x1, y1 = (float(x) for x in labels['box'])
+    width, height = int(labels['width']), int(labels['height'])
+    if width < 1 or height < 1:
+        yield f'width and height are {width} and {height}, not positive'
+    if not (x1 > x0 and y1 > y0):
+        yield f'box {[x0, y0, x1, y1]} has no area'
+    elif x0 < 0 or y0 < 0 or x1 > width - 1 or y1 > height - 1:
+        yield f'box {[x0, y0, x1, y1]} is not clipped to the photo of {width} x {height}'
+    if labels['box_enlargement'] <= 0:
+        yield f'box_enlargement is {float(labels["box_enlargement"])}, not positive'
+
+
+def _limb_problems(name, points, weight, limbs):
+    known = [pair for pair in limbs if weight[pair[0]] > 0 and weight[pair[1]] > 0]
+    if not known:
+        return
+    lengths = np.array([np.linalg.norm(points[a] - points[b]) for a, b in known])
+    ratio = float(np.median(lengths / [limbs[pair] for pair in known]))
+    if not _LIMB_RATIOS[0] <= ratio <= _LIMB_RATIOS[1]:
+        yield (
+            f'{name}: limbs are {ratio:.3g} times as long as usual (median of {len(known)}; the first is '
+            f'{lengths[0]:.3g} m){_unit_guess(ratio)}'
+        )
+    elif lengths.max() > _LONGEST_BONE_M:
+        a, b = known[int(lengths.argmax())]
+        yield f'{name}: joints {a} and {b} are {lengths.max():.3g} m apart'
+
+
+def _unit_guess(ratio: float) -> str:
+    for factor, guess in (
+        (1e3, 'millimetres were taken for metres'),
+        (1e2, 'centimetres were taken for metres'),
+        (1e-2, 'centimetres were expected and metres given'),
+        (1e-3, 'millimetres were expected and metres given'),
+    ):
+        if _LIMB_RATIOS[0] <= ratio / factor <= _LIMB_RATIOS[1]:
+            return f': as if {guess}'
+    return ''
+
+
+def _camera_problems(labels):
+    problems = []
+    if not (labels['focal'] > 0).all():
+        problems.append(f'focal is {labels["focal"].tolist()}, not positive')
+    root = labels['root_m']
+    if not root[2] > 0:
+        problems.append(f'root_m {_short(root)} lies behind the camera: z must point forward')
+    elif np.linalg.norm(root) > _FARTHEST_M:
+        problems.append(f'root_m is {np.linalg.norm(root):.4g} m away: as if millimetres were taken for metres')
+    return problems
+
+
+def _projection_problems(labels):
+    """Where joint 0 lies is not annotated (root_m may be another point): it is found from the pixels."""
+    points, pixels = (labels[name].astype(np.float64) for name in ('joints_m', 'joints_px'))
+    placed = labels['joints_weight'] > 0
+    on_photo = placed & (labels['joints_px_weight'][:, :2] > 0).all(1)
+    focal, centre = labels['focal'].astype(np.float64), labels['centre'].astype(np.float64)
+    origin = labels['root_m'].astype(np.float64)
+    if on_photo.sum() >= _FEWEST_JOINTS:
+        origin = _origin(points[on_photo], pixels[on_photo, :2], focal, centre)
+        apart = float(np.linalg.norm(origin - labels['root_m']))
+        if apart > max(_MOST_ROOT_OFF_M, 0.1 * abs(float(labels['root_m'][2]))):
+            yield (
+                f'root_m {_short(labels["root_m"])} and the place {_short(origin)} that joints_m and joints_px give '
+                f'joint 0 are {apart:.3g} m apart: check units, focal, centre and axes'
+            )
+            return
+    behind = placed & (points[:, 2] + origin[2] <= 0)
+    if behind.any():
+        yield f'joints_m{_places(behind)} lies behind the camera: z must point forward'
+        return
+    if on_photo.any():
+        off = np.linalg.norm(project(points + origin, focal, centre) - pixels[:, :2], axis=1) * on_photo
+        side = float((labels['box'][2:] - labels['box'][:2]).max())
+        if off.max() > max(_MOST_PIXELS_OFF, _MOST_BOX_OFF * side):
+            yield (
+                f'joints_px{_places(off == off.max())} is {off.max():.1f} px from where joints_m projects: check the '
+                'axes (x right, y down, z forward), focal, centre and units'
+            )
+    deep = placed & (labels['joints_px_weight'][:, 2] > 0)
+    off = np.abs(pixels[:, 2] - points[:, 2]) * deep
+    if off.max() > _MOST_DEPTH_OFF_M:
+        yield (
+            f'joints_px{_places(off == off.max())}: its depth differs from joints_m by {off.max():.3g} m: it should be '
+            'metres relative to joint 0'
+        )
+
+
+def _origin(points, pixels, focal, centre):
+    """The place (3,) of the origin of points (N, 3) whose pixels (N, 2) are known; N >= 2.
+
+    Least squares, and where they leave more than a pixel least absolute errors (reweighted), which single wrong pixels
+    hardly move.
+    """
+    rays = (pixels - centre) / focal  # x / z, y / z
+    matrix = np.zeros((len(points), 2, 3))
+    matrix[:, 0, 0] = matrix[:, 1, 1] = 1
+    matrix[:, :, 2] = -rays
+    right = rays * points[:, 2:] - points[:, :2]
+    weight = np.ones((len(points), 1))
+    for _ in range(_MOST_FITS):
+        scaled = matrix * weight[..., None]
+        origin = np.linalg.lstsq(scaled.reshape(-1, 3), (right * weight).reshape(-1), rcond=None)[0]
+        off = np.linalg.norm((matrix @ origin - right) * focal, axis=1) / max(float(abs(origin[2])), 1e-3)  # pixels
+        if off.max() <= 1:
+            break
+        weight = 1 / np.sqrt(np.maximum(off, 0.1))[:, None]
+    return origin
+
+
+def _placement_problems(labels):
+    """Where the box touches the photo's border only joints on the photo are asked for: the others may be cut off."""
+    box = labels['box'].astype(np.float64)
+    last = np.array([labels['width'], labels['height']], np.float64) - 1
+    labelled = (labels['joints_px_weight'][:, :2] > 0).all(1)
+    points = labels['joints_px'][labelled, :2]
+    if (box[:2] <= 1).any() or (box[2:] >= last - 1).any():
+        points = points[((points >= 0) & (points <= last)).all(1)]
+    if len(points) < _FEWEST_JOINTS:
+        return
+    centre, reach = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]).max()  # a square of twice the side
+    near = (np.abs(points - centre) <= reach).all(1)
+    if near.mean() < 1 / 3:
+        swapped = (np.abs(points[:, ::-1] - centre) <= reach).all(1).mean() > 2 / 3
+        yield (
+            f'joints_px: {len(points) - near.sum()} of {len(points)} joints are far outside the box '
+            f'{box.round(1).tolist()}{": as if u and v were exchanged" if swapped else ": check axes and units"}'
+        )
+
+
+def _pose_problems(labels):
+    if labels['smpl_weight'] > 0:
+        angles = np.linalg.norm(labels['pose'], axis=1)
+        if angles.max() > _LARGEST_ANGLE:
+            yield f'pose{_places(angles > _LARGEST_ANGLE)} turns by {angles.max():.4g} radians: are these degrees?'
+        if np.abs(labels['betas']).max() > _LARGEST_BETA:
+            yield f'betas reach {np.abs(labels["betas"]).max():.4g}: is it the shape of this body model?'
+    twists = np.abs(labels['twists']) * (labels['twist_weight'] > 0)
+    if twists.max() > _LARGEST_ANGLE:
+        yield f'twists{_places(twists > _LARGEST_ANGLE)} are up to {twists.max():.4g} radians: are these degrees?'
+
+
+def _short(numbers: np.ndarray) -> list[float]:
+    return [float(f'{x:.4g}') for x in numbers]
+
+
+def _places(mask: np.ndarray) -> str:
+    """The first places where a mask is true, for a message: '[3, 1]', '[3], [5]', or nothing for a scalar."""
+    places = [list(map(int, place)) for place in np.argwhere(mask)]
+    shown = ', '.join(str(place) for place in places[:_SHOWN] if place)
+    return shown + (f' and {len(places) - _SHOWN} more' if len(places) > _SHOWN else '')

@@ -1,0 +1,61 @@
+"""Opening built datasets: finished folders of array_record files with tfds's description, by random access."""
+
+import pathlib
+from collections.abc import Sequence
+
+import tensorflow_datasets as tfds
+
+from hybrik_jax.data import record
+
+
+def is_finished(folder: pathlib.Path) -> bool:
+    """Returns whether the folder is a whole dataset: unfinished ones are named incomplete* or *.incomplete."""
+    return (folder / 'dataset_info.json').is_file() and 'incomplete' not in folder.name
+
+
+def find(folder: str | pathlib.Path) -> pathlib.Path:
+    """Returns the one finished dataset at or below `folder` (at most three levels).
+
+    Raises FileNotFoundError where there is none, ValueError where there are several.
+    """
+    folder = pathlib.Path(folder)
+    if is_finished(folder):
+        return folder
+    found = sorted({p.parent for depth in ('*', '*/*', '*/*/*') for p in folder.glob(f'{depth}/dataset_info.json')})
+    found = [path for path in found if is_finished(path)]
+    if not found:
+        raise FileNotFoundError(
+            f'There is no finished dataset in {folder}. Build it: python -m tools.build_dataset NAME --out {folder} '
+            f'(docs/datasets.md), or for synthetic people python -m tools.build_synthetic --out {folder} --train 20000 '
+            '--validation 500 --test 1000.'
+        )
+    if len(found) > 1:
+        raise ValueError(f'{folder} holds several datasets, name one of them: {", ".join(map(str, found))}.')
+    return found[0]
+
+
+def splits(folder: str | pathlib.Path) -> dict[str, int]:
+    """Returns split -> number of records of the dataset at or below `folder`."""
+    return {n: s.num_examples for n, s in tfds.builder_from_directory(str(find(folder))).info.splits.items()}
+
+
+def open_split(folder: str | pathlib.Path, split: str) -> Sequence[dict]:
+    """Returns the records of a split as a random-access sequence.
+
+    An element is a dict as `record` describes it: image as JPEG bytes, texts as bytes, scalars as int and float.
+
+    Raises:
+        FileNotFoundError, ValueError: see `find`; ValueError too where the split is missing or the dataset was built
+            with another version of the schema.
+    """
+    path = find(folder)
+    builder = tfds.builder_from_directory(str(path))
+    if split not in builder.info.splits:
+        raise ValueError(f'{path} has no split {split!r}, only {", ".join(builder.info.splits)}.')
+    wanted = {record.IMAGE, *record.FEATURES, *record.TEXTS}
+    if set(builder.info.features) != wanted:
+        different = sorted(wanted ^ set(builder.info.features))
+        raise ValueError(
+            f'{path} was built with another schema ({", ".join(different)}): remove it and build it again.'
+        )
+    return builder.as_data_source(split, decoders={record.IMAGE: tfds.decode.SkipDecoding()})

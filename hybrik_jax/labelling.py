@@ -1,0 +1,72 @@
+"""Labels that annotations lack, made from SMPL pose and shape: joints, Human3.6M joints, twist angles.
+
+Between `body`, which can pose, and `data`, which stores: used when a dataset is built.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+from hybrik_jax.body import skeleton, smpl
+from hybrik_jax.body.labels import pose_labels
+from hybrik_jax.data.annotation import Person, project
+
+DESCRIPTION = 'from SMPL pose and shape where the annotation has none: joints, Human3.6M joints, twists'
+
+
+def maker(body: smpl.SMPL, *, batch_size: int = 64) -> Callable[[Sequence[Person]], list[Person]]:
+    """Returns a function that adds to people with pose and shape the labels that they lack; what is there stays.
+
+    Joints come without their place in the camera frame unless the camera is known; then `root_m` places them, and
+    their pixels are the projection.
+
+    Args:
+        batch_size: people posed at once; one compilation, whatever the number of people.
+    """
+    solve = jax.jit(jax.vmap(pose_labels, in_axes=(None, 0, 0)))
+    body = jax.device_put(body)
+
+    def complete(people: Sequence[Person]) -> list[Person]:
+        people = list(people)
+        lacking = [i for i, person in enumerate(people) if _lacks(person.labels)]
+        for start in range(0, len(lacking), batch_size):
+            chosen = lacking[start : start + batch_size]
+            filled = chosen + [chosen[-1]] * (batch_size - len(chosen))
+            poses, betas = (np.stack([people[i].labels[k] for i in filled]) for k in ('pose', 'betas'))
+            made = jax.tree.map(np.asarray, solve(body, poses, betas))
+            for row, i in enumerate(chosen):
+                people[i] = _with_labels(people[i], jax.tree.map(lambda x, row=row: x[row], made))
+        return people
+
+    return complete
+
+
+def _lacks(labels: dict[str, np.ndarray]) -> bool:
+    """Returns whether a person with pose and shape lacks any label that they give."""
+    if not labels['smpl_weight'] > 0:
+        return False
+    return not (
+        labels['joints_weight'][: skeleton.NUM_JOINTS].any()
+        and labels['h36m_weight'].any()
+        and labels['twist_weight'].any()
+    )
+
+
+def _with_labels(person: Person, made) -> Person:
+    """Returns the person with the labels of `pose_labels` in place of missing ones."""
+    labels = dict(person.labels)
+    if not labels['joints_weight'].any():
+        joints = made.joints_m - made.joints_m[0]
+        labels |= {'joints_m': joints.astype(np.float32), 'joints_weight': np.ones(29, np.float32)}
+        if labels['camera_weight'] > 0:
+            pixels = project(joints + labels['root_m'], labels['focal'], labels['centre'])
+            labels['joints_px'] = np.concatenate([pixels, joints[:, 2:]], 1).astype(np.float32)
+            labels['joints_px_weight'] = np.ones((29, 3), np.float32)
+    if not labels['h36m_weight'].any() and made.h36m_joints_m is not None:
+        h36m = made.h36m_joints_m - made.h36m_joints_m[0]
+        labels |= {'h36m_joints_m': h36m.astype(np.float32), 'h36m_weight': np.ones(17, np.float32)}
+    if not labels['twist_weight'].any():
+        labels |= {'twists': made.twists.astype(np.float32), 'twist_weight': np.ones(23, np.float32)}
+    return dataclasses.replace(person, labels=labels)

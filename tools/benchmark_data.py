@@ -1,0 +1,170 @@
+"""Measures building and reading of datasets, one core.
+
+usage: python -m tools.benchmark_data read        training examples a second from records, against full photos
+       python -m tools.benchmark_data build [N]   building N (100000) small records: time, memory, random access, resume
+
+Full photos are read as the original does: OpenCV decodes the file, colours are swapped, half of the photos are mirrored
+as numpy views, an affine warp makes the crop. Photos are one CC0 picture, enlarged, with grain; people are 30 to 60
+percent of a photo's height.
+"""
+
+import argparse
+import pathlib
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+
+from hybrik_jax.data import augment, build, record, region, store
+from hybrik_jax.data.annotation import Person
+
+PICTURE = pathlib.Path(__file__).parent.parent / 'docs' / 'photographer.jpg'
+SIZES = ((1000, 1000), (1920, 1080))  # width, height
+CROP_SIZE = 256
+
+
+def photo_of(width: int, height: int, seed: int) -> np.ndarray:
+    """Returns a photo (height, width, 3) uint8: the picture, enlarged, with grain."""
+    rng = np.random.default_rng(seed)
+    large = cv2.resize(cv2.imread(str(PICTURE)), (width, height), interpolation=cv2.INTER_CUBIC).astype(np.float32)
+    return np.clip(large + rng.normal(0, 3, large.shape), 0, 255).astype(np.uint8)
+
+
+def write_people(folder: pathlib.Path, width: int, height: int, count: int) -> list[Person]:
+    """Returns people in photos that are written into `folder` as JPEGs of quality 95."""
+    people = []
+    for index in range(count):
+        rng = np.random.default_rng(index)
+        path = folder / f'{width}_{index:04d}.jpg'
+        cv2.imwrite(str(path), photo_of(width, height, index), [cv2.IMWRITE_JPEG_QUALITY, 95])
+        tall = rng.uniform(0.3, 0.6) * height
+        x, y = rng.uniform(0.3, 0.7) * width, rng.uniform(0.35, 0.65) * height
+        box = [x - 0.2 * tall, y - tall / 2, x + 0.2 * tall, y + tall / 2]
+        people.append(Person(f'{width}/{index:06d}', path, _labels(box, width, height, 1.25)))
+    return people
+
+
+def _labels(box, width: int, height: int, enlargement: float) -> dict[str, np.ndarray]:
+    known = {
+        'width': width,
+        'height': height,
+        'box': np.clip(box, 0, [width - 1, height - 1] * 2),
+        'box_enlargement': enlargement,
+    }
+    labels = {k: np.asarray(v, record.FEATURES[k].dtype) for k, v in (record.blank() | known).items()}
+    return {k: v for k, v in labels.items() if not k.startswith('region_')}
+
+
+def seconds_of(function, arguments: list, repeats: int = 3) -> float:
+    """Returns the median over repeats of the CPU seconds of one call."""
+    times = []
+    for _ in range(repeats):
+        started = time.process_time()
+        for argument in arguments:
+            function(argument)
+        times.append((time.process_time() - started) / len(arguments))
+    return float(np.median(times))
+
+
+def from_full_photo(person: Person, drawn: augment.Augmentation) -> np.ndarray:
+    """Returns the crop of a person as the original makes it, from the whole photo."""
+    photo = cv2.cvtColor(cv2.imread(str(person.photo)), cv2.COLOR_BGR2RGB)
+    labels = person.labels
+    if drawn.mirror:
+        photo = photo[:, ::-1, :]
+    centre, side = augment.box_centre_and_side(labels['box'], float(labels['box_enlargement']))
+    affine = augment.crop_affine(centre, side * drawn.scale, drawn.rotation_degrees, CROP_SIZE)
+    return cv2.warpAffine(photo, affine, (CROP_SIZE, CROP_SIZE), flags=cv2.INTER_LINEAR)
+
+
+def read(count: int, largest_side: int) -> None:
+    """Prints the table of images a second, one core, and how the time of ours splits."""
+    cv2.setNumThreads(1)
+    print('| photos | full photo, images/s | records, images/s | ratio | read | decode | warp | the rest | kB each |')
+    print('|---|---|---|---|---|---|---|---|---|')
+    settings = augment.AugmentationSettings()
+    for width, height in SIZES:
+        with tempfile.TemporaryDirectory() as folder:
+            folder = pathlib.Path(folder)
+            people = write_people(folder, width, height, count)
+            build.build(
+                {'train': lambda people=people: iter(people)},
+                folder / 'built',
+                build.Settings(dataset='benchmark', body='', largest_side=largest_side),
+                workers=0,
+            )
+            source = store.open_split(folder / 'built', 'train')
+            records = [source[i] for i in range(count)]
+            rng = np.random.default_rng(0)
+            draws = [augment.draw(rng, one, settings) for one in records]
+            pairs = list(zip(people, draws, strict=True))
+
+            def ours(index, source=source, draws=draws):
+                return augment.make_example(source[index], draws[index], crop_size=CROP_SIZE)
+
+            images = [augment.decode_jpeg(one) for one in records]
+            full = seconds_of(lambda pair: from_full_photo(*pair), pairs)
+            total = seconds_of(ours, range(count))
+            reading = seconds_of(source.__getitem__, range(count))
+            decoding = seconds_of(augment.decode_jpeg, records)
+            warping = seconds_of(_warp, images)
+            parts = [reading, decoding, warping, total - reading - decoding - warping]
+            shares = ' | '.join(f'{1000 * p:.2f} ms' for p in parts)
+            size = np.mean([len(one['image']) for one in records]) / 1000
+            rates = f'{1 / full:.0f} | {1 / total:.0f} | {full / total:.1f}'
+            print(f'| {width} x {height} | {rates} | {shares} | {size:.0f} |')
+
+
+def _warp(image: np.ndarray) -> np.ndarray:
+    affine = np.array([[0.6, 0.1, 3.0], [-0.1, 0.6, 5.0]])
+    return augment.crop_image(image, affine, augment.Augmentation(), CROP_SIZE)
+
+
+def build_many(count: int, workers: int) -> None:
+    """Prints time, memory, random access and resume of a build of `count` records from a few small photos."""
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        photos = []
+        for index in range(20):
+            photos.append(folder / f'{index}.jpg')
+            cv2.imwrite(str(photos[-1]), photo_of(160, 120, index))
+
+        def people() -> Iterator[Person]:
+            for index in range(count):
+                labels = _labels([40, 20, 90, 110], 160, 120, 1.0)
+                yield Person(f'{index:07d}', photos[index % len(photos)], labels)
+
+        started = time.perf_counter()
+        settings = build.Settings(dataset='many', body='')
+        out = build.build({'train': people}, folder / 'built', settings, workers=workers)
+        seconds = time.perf_counter() - started
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        worker = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
+        print(f'{count} records in {seconds:.0f} s, {count / seconds:.0f} a second with {workers} workers')
+        print(f'memory: {memory:.2f} GB, largest worker {worker:.2f} GB')
+        source = store.open_split(out, 'train')
+        order = np.random.default_rng(0).integers(count, size=2000)
+        access = seconds_of(lambda i: source[int(i)], list(order), 1)
+        right = all(int(source[int(i)]['name']) == i for i in order[:200])
+        print(f'random access: {1e6 * access:.0f} us a record, 200 of 200 the right ones: {right}')
+
+
+def main() -> None:
+    """Measures what the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('what', choices=('read', 'build'))
+    parser.add_argument('count', type=int, nargs='?')
+    parser.add_argument('--largest-side', type=int, default=region.LARGEST_SIDE)
+    parser.add_argument('--workers', type=int, default=2)
+    args = parser.parse_args()
+    if args.what == 'read':
+        read(args.count or 60, args.largest_side)
+    else:
+        build_many(args.count or 100_000, args.workers)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,221 @@
+"""Writes an HTML sheet of examples of a built dataset as the network sees them, beside what is annotated.
+
+    python -m tools.view_dataset data/coco --split train -n 24 --out sheet.html
+    python -m tools.view_dataset --annotations coco --root data/coco --split train --out sheet.html
+
+The first form shows built records: the augmented crop with the joints that the losses see, the body that pose and betas
+make where they belong to the body model that is loaded, and the stored region with box and joints. The second form
+shows what a reader makes of annotation files, on the photos, without building anything. A joint with a weight is a
+disc, one that has a place but no weight a ring. Wrong units, axes, sides and boxes show at once.
+"""
+
+import argparse
+import functools
+import importlib
+import itertools
+import pathlib
+import runpy
+import sys
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+
+from hybrik_jax.data import augment
+from hybrik_jax.view import sheet
+
+READERS = ('human36m', 'mpi_inf_3dhp', 'pw3d', 'coco', 'custom')
+CONFIG = pathlib.Path(__file__).parents[1] / 'configs' / 'hybrik_transformer.py'
+AMONG = 2000
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Writes what the command line says; exit status 1 with a message where it cannot."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('dataset', nargs='?', help='folder of a built dataset')
+    parser.add_argument('--annotations', choices=READERS, help='show annotations of this dataset instead')
+    parser.add_argument('--root', help='with --annotations: the folder of that dataset; for custom the JSON file')
+    parser.add_argument('--official', action='store_true', help='with --annotations pw3d: sequenceFiles/*.pkl')
+    parser.add_argument('--among', type=int, default=AMONG, help='with --annotations: draw from the first so many')
+    parser.add_argument('--split', default='train')
+    parser.add_argument('-n', type=int, default=24, help='examples')
+    parser.add_argument('--out', default='sheet.html')
+    parser.add_argument('--seed', type=int, default=0, help='of the choice and the augmentation')
+    parser.add_argument('--no-augmentation', action='store_true', help='the crops of evaluation')
+    parser.add_argument('--body', help='SMPL file; the embedded body if left out')
+    parser.add_argument('--config', default=str(CONFIG), help='whose augmentation and image size are used')
+    args = parser.parse_args(arguments)
+    if (args.dataset is None) == (args.annotations is None) or (args.root is None) != (args.annotations is None):
+        parser.error('give the folder of a built dataset, or --annotations NAME --root DIR')
+    try:
+        if args.annotations:
+            entries, facts = annotation_entries(args)
+        else:
+            entries, facts = record_entries(args)
+        title = f'{args.annotations or args.dataset}, {args.split}'
+        path = sheet.write_sheet(args.out, title=title, entries=entries, facts=facts)
+    except (OSError, ValueError) as error:
+        sys.exit(f'{parser.prog}: {error}')
+    print(f'{len(entries)} examples: {path}')
+
+
+# ---- built records
+
+
+def record_entries(args: argparse.Namespace) -> tuple[list[sheet.Entry], list[tuple[str, str]]]:
+    """Returns the entries of n records of a built dataset, and what is said about all of them."""
+    from hybrik_jax import setup
+    from hybrik_jax.data import store
+
+    source = store.open_split(args.dataset, args.split)
+    config = runpy.run_path(args.config)['get_config']()
+    settings = setup.augmentation_settings(config)
+    rng = np.random.default_rng(args.seed)
+    chosen = np.sort(rng.choice(len(source), min(args.n, len(source)), replace=False))
+    body = BodyPictures(args.body)
+    entries = [
+        record_entry(
+            source[int(index)],
+            augmentation=None
+            if args.no_augmentation
+            else functools.partial(augment.draw, np.random.default_rng([args.seed, int(index)]), settings=settings),
+            crop_size=config.image_size,
+            mirror_camera=settings.mirror_camera,
+            body=body,
+        )
+        for index in chosen
+    ]
+    facts = [
+        ('records', f'{len(source)} in the split, {len(chosen)} shown, seed {args.seed}'),
+        ('crop', f'{config.image_size} pixels, ' + ('as in evaluation' if args.no_augmentation else 'augmented')),
+    ]
+    return entries, facts
+
+
+class BodyPictures:
+    """Meshes of a body model, which is loaded when the first one is asked for."""
+
+    def __init__(self, path: str | None = None):
+        self._path = path
+
+    @functools.cached_property
+    def body(self):
+        """The body model."""
+        from hybrik_jax.body import smpl
+
+        return smpl.load_body(self._path)
+
+    @functools.cached_property
+    def _skin(self) -> Callable:
+        import jax
+
+        from hybrik_jax.body import rotations, smpl
+
+        return jax.jit(lambda body, betas, q: smpl.skin(body, betas, jax.vmap(rotations.quaternion_to_matrix)(q)))
+
+    def vertices(self, quaternions: np.ndarray, betas: np.ndarray) -> np.ndarray:
+        """Returns vertices (V, 3), metres, relative to joint 0, of local rotations (24, 4) and betas (10,)."""
+        skinned = self._skin(self.body, betas, quaternions)
+        return np.asarray(skinned.vertices - skinned.joints[0], np.float64)
+
+
+def record_entry(
+    record: dict[str, Any],
+    *,
+    augmentation: Callable[[dict], augment.Augmentation] | None,
+    crop_size: int,
+    mirror_camera: bool,
+    body: BodyPictures,
+) -> sheet.Entry:
+    """Returns the pictures and facts of one record; `augmentation` draws for it, None: the evaluation crop."""
+    drawn = augment.Augmentation() if augmentation is None else augmentation(record)
+    example = augment.make_example(record, drawn, crop_size=crop_size, mirror_camera=mirror_camera)
+    seen = augment.mirror_record(record, mirror_camera=mirror_camera) if drawn.mirror else record
+    photo_to_crop = augment.invert_affine(example['crop_to_photo'].astype(np.float64))
+    pixels = np.asarray(seen['joints_px'], np.float64)[:, :2] @ photo_to_crop[:, :2].T + photo_to_crop[:, 2]
+    known = np.asarray(seen['joints_px']).any(1)
+    crop = sheet.draw_crop(example['image'], example['uvd'], example['uvd_weight'], pixels, known)
+    pictures = [('crop', crop)]
+    facts, warnings = sheet.describe(record)
+    if record['smpl_weight'] > 0:
+        name, loaded = augment.text(record['body']), str(body.body.name)
+        if name == loaded:
+            pictures.append(_mesh_picture(example, seen, photo_to_crop, body))
+        else:
+            facts.append(('mesh', f'not drawn: pose and betas are of {name!r}, {loaded!r} is loaded (--body)'))
+    stored = augment.decode_jpeg(record)
+    annotated = sheet.draw_annotation(
+        stored, record, offset=record['region_offset'], scale=float(record['region_scale'])
+    )
+    pictures.append(('stored region, box, joints', annotated))
+    texts = [(key, augment.text(record[key])) for key in ('dataset', 'body', 'sequence', 'action') if record[key]]
+    lost = int(((record['joints_px_weight'][:, 0] > 0) & (example['uvd_weight'][:, 0] == 0)).sum())
+    occluded = 'none' if drawn.occlusion is None else f'{drawn.occlusion[:4]}'
+    facts.append(
+        (
+            'drawn',
+            f'scale {drawn.scale:.2f}, rotation {drawn.rotation_degrees:.0f} degrees, '
+            f'{"mirrored" if drawn.mirror else "not mirrored"}, occlusion {occluded}'
+            + (f'; {lost} joints left the crop or its depth range' if lost else ''),
+        )
+    )
+    return sheet.Entry(augment.text(record['name']), pictures, texts + facts, warnings)
+
+
+def _mesh_picture(example, seen, photo_to_crop, body) -> tuple[str, np.ndarray]:
+    """The crop with the body on it; without a camera, the body alone."""
+    vertices, faces = body.vertices(example['quaternions'], example['betas']), np.asarray(body.body.faces)
+    if seen['camera_weight'] == 0:
+        return 'body (no camera to place it)', sheet.draw_mesh_alone(vertices, faces)
+    focal, centre = np.asarray(seen['focal'], np.float64), np.asarray(seen['centre'], np.float64)
+    root = np.asarray(seen['root_m'], np.float64)
+    if seen['joints_px_weight'][0, 0] > 0:  # joint 0, at the root's depth: the root itself may be another point
+        root = np.append((np.asarray(seen['joints_px'])[0, :2] - centre) / focal * root[2], root[2])
+    picture = sheet.draw_mesh(
+        example['image'], vertices + root, faces, focal=focal, centre=centre, photo_to_crop=photo_to_crop
+    )
+    return 'crop with the body of pose and betas', picture
+
+
+# ---- annotations
+
+
+def annotation_entries(args: argparse.Namespace) -> tuple[list[sheet.Entry], list[tuple[str, str]]]:
+    """Returns the entries of n of the first `args.among` annotations of a reader, and what is said about all."""
+    from hybrik_jax.data.annotation import Skipped
+
+    module = importlib.import_module(f'hybrik_jax.data.{args.annotations}')
+    read = module.read_official if args.official else module.read
+    people, skipped = [], Counter()
+    for item in itertools.islice(read(pathlib.Path(args.root), args.split), max(args.among, args.n)):
+        if isinstance(item, Skipped):
+            skipped[item.reason] += 1
+        else:
+            people.append(item)
+    chosen = np.random.default_rng(args.seed).choice(len(people), min(args.n, len(people)), replace=False)
+    entries = [annotation_entry(people[int(index)]) for index in np.sort(chosen)]
+    facts = [('annotations', f'{len(people)} people and {sum(skipped.values())} left out among the first {args.among}')]
+    return entries, facts + [(f'left out: {reason}', str(count)) for reason, count in skipped.most_common()]
+
+
+def annotation_entry(person) -> sheet.Entry:
+    """Returns picture and facts of one annotated person; a photo that cannot be read is a warning."""
+    facts, warnings = sheet.describe(person.labels)
+    texts = [('photo file', str(person.photo)), ('sequence', person.sequence), ('action', person.action)]
+    data = np.fromfile(person.photo, np.uint8) if person.photo.is_file() else np.zeros(0, np.uint8)
+    photo = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if len(data) else None
+    picture = None
+    if photo is None:
+        warnings = [f'{person.photo} is missing or cannot be read', *warnings]
+    else:
+        size = int(person.labels['width']), int(person.labels['height'])
+        if photo.shape[1::-1] != size:
+            warnings = [f'the photo is {photo.shape[1]} x {photo.shape[0]}, annotated {size[0]} x {size[1]}', *warnings]
+        picture = sheet.draw_annotation(np.ascontiguousarray(photo[..., ::-1]), person.labels)
+    return sheet.Entry(person.name, [('photo, box, joints', picture)], [t for t in texts if t[1]] + facts, warnings)
+
+
+if __name__ == '__main__':
+    main()
