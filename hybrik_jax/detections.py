@@ -8,7 +8,7 @@ Our format, one object: record name -> [x, y, z] of the root in the camera frame
 Also read: the list that RootNet's programs write, [{"image_id" or "file_name": ..., "root_cam": [x, y, z],
 "bbox": [x, y, w, h]}, ...], where `image_id` (as text) or `file_name` is the photo's file. A record belongs to a photo
 if its name, after dataset and split, is the file's path without its ending, or ends like it; what follows a last '-'
-may be missing (which of several people), and a folder's name repeated in the file's name is left out. Where several
+may be missing (which of several people), and a folder's name may be repeated in the file's name. Where several
 entries are of one photo, the one whose bbox overlaps the record's most (at least half) is taken. A `name` in an entry
 is a record's name.
 """
@@ -115,17 +115,18 @@ class Found:
         if name in self._by_name:
             return self._by_name[name]
         parts = _parts('/'.join(name.split('/')[2:]))
-        without_person = (*parts[:-1], parts[-1].rsplit('-', 1)[0]) if parts else parts
-        for tried in dict.fromkeys((parts, without_person)):
-            for start in range(len(tried)):
-                photos = self._photos_ending.get(tried[start:], set())
-                if len(photos) > 1:
-                    raise ValueError(
-                        f'{self.path}: several photos fit record {name!r}, such as {"/".join(min(photos))!r}: give '
-                        'the entries "name".'
-                    )
-                if photos:
-                    return self._of_photo(min(photos), name, record)
+        wholes = [parts, (*parts[:-1], parts[-1].rsplit('-', 1)[0])] if parts else []
+        joined = [('_'.join(whole[-2:]),) for whole in wholes]  # folder and number as a file's name alone
+        endings = [whole[start:] for whole in wholes for start in range(1, len(whole))]
+        for tried in (*wholes, *joined, *endings):
+            photos = self._photos_ending.get(tried, set())
+            if len(photos) > 1:
+                raise ValueError(
+                    f'{self.path}: several photos fit record {name!r}, such as {"/".join(min(photos))!r}: give '
+                    'the entries "name".'
+                )
+            if photos:
+                return self._of_photo(min(photos), name, record)
         known = [*self._by_name, *('/'.join(parts) for parts in self._by_photo)]
         raise ValueError(
             f'{self.path} has no {self.kind} for record {name!r}; it has {len(known)} of others, such as {known[0]!r}.'

@@ -4,47 +4,59 @@ Between `body`, which can pose, and `data`, which stores: used when a dataset is
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
 
 from hybrik_jax.body import skeleton, smpl
 from hybrik_jax.body.labels import pose_labels
+from hybrik_jax.data import pw3d
 from hybrik_jax.data.annotation import Person, project
 
 DESCRIPTION = 'from SMPL pose and shape where the annotation has none: joints, Human3.6M joints, twists'
 
 
-def maker(body: smpl.SMPL, *, batch_size: int = 64) -> Callable[[Sequence[Person]], list[Person]]:
+def maker(
+    body: smpl.SMPL, *, of_gender: Mapping[str, smpl.SMPL] | None = None, batch_size: int = 64
+) -> Callable[[Sequence[Person]], list[Person]]:
     """Returns a function that adds to people with pose and shape the labels that they lack; what is there stays.
 
-    Joints come without their place in the camera frame unless the camera is known; then `root_m` places them, and
-    their pixels are the projection.
+    Joints are placed by `root_m` where the camera is known, and their pixels are the projection; people of 3DPW's
+    official files are placed by their translation.
 
     Args:
+        of_gender: 'male' and 'female' models, for people whose shape belongs to one; `body` where there is none.
         batch_size: people posed at once; one compilation, whatever the number of people.
     """
     solve = jax.jit(jax.vmap(pose_labels, in_axes=(None, 0, 0)))
-    body = jax.device_put(body)
+    bodies = {'': jax.device_put(body)} | {g: jax.device_put(b) for g, b in (of_gender or {}).items()}
 
     def complete(people: Sequence[Person]) -> list[Person]:
         people = list(people)
-        lacking = [i for i, person in enumerate(people) if _lacks(person.labels)]
-        for start in range(0, len(lacking), batch_size):
-            chosen = lacking[start : start + batch_size]
-            filled = chosen + [chosen[-1]] * (batch_size - len(chosen))
-            poses, betas = (np.stack([people[i].labels[k] for i in filled]) for k in ('pose', 'betas'))
-            made = jax.tree.map(np.asarray, solve(body, poses, betas))
-            for row, i in enumerate(chosen):
-                people[i] = _with_labels(people[i], jax.tree.map(lambda x, row=row: x[row], made))
+        for gender, model in bodies.items():
+            chosen = [i for i, p in enumerate(people) if _lacks(p) and _model_of(p, bodies) == gender]
+            for start in range(0, len(chosen), batch_size):
+                some = chosen[start : start + batch_size]
+                filled = some + [some[-1]] * (batch_size - len(some))
+                poses, betas = (np.stack([people[i].labels[k] for i in filled]) for k in ('pose', 'betas'))
+                made = jax.tree.map(np.asarray, solve(model, poses, betas))
+                for row, i in enumerate(some):
+                    people[i] = _with_labels(people[i], jax.tree.map(lambda x, row=row: x[row], made))
         return people
 
     return complete
 
 
-def _lacks(labels: dict[str, np.ndarray]) -> bool:
+def _model_of(person: Person, bodies: Mapping[str, smpl.SMPL]) -> str:
+    """Returns which of the bodies a person's shape belongs to."""
+    gender = person.gender if isinstance(person, pw3d.UnplacedPerson) else ''
+    return gender if gender in bodies else ''
+
+
+def _lacks(person: Person) -> bool:
     """Returns whether a person with pose and shape lacks any label that they give."""
+    labels = person.labels
     if not labels['smpl_weight'] > 0:
         return False
     return not (
@@ -56,6 +68,8 @@ def _lacks(labels: dict[str, np.ndarray]) -> bool:
 
 def _with_labels(person: Person, made) -> Person:
     """Returns the person with the labels of `pose_labels` in place of missing ones."""
+    if isinstance(person, pw3d.UnplacedPerson):
+        return pw3d.with_body_labels(person, made)
     labels = dict(person.labels)
     if not labels['joints_weight'].any():
         joints = made.joints_m - made.joints_m[0]

@@ -417,3 +417,12 @@ def test_mean_shape_of_another_body_is_refused(open_body, tmp_path):
         smpl.load_mean_betas(tmp_path / 'mean.npy', open_body)
     np.savez(tmp_path / 'mean.npz', betas=np.ones(10), model_name='open_body (CC0)')
     np.testing.assert_array_equal(smpl.load_mean_betas(tmp_path / 'mean.npz', open_body), np.ones(10))
+
+
+def test_the_open_body_has_its_left_and_right_joints_where_their_names_say():
+    """SMPL's and the Human3.6M joints of a limb lie on one side, within a decimetre of each other."""
+    body = smpl.load_body()
+    smpl_joints, h36m = (np.asarray(r) @ body.v_template for r in (body.joint_regressor, body.h36m_regressor))
+    for k, name in enumerate(skeleton.H36M_NAMES):
+        if name in skeleton.JOINT_NAMES:
+            assert np.linalg.norm(h36m[k] - smpl_joints[skeleton.JOINT_NAMES.index(name)]) < 0.12, name

@@ -386,6 +386,22 @@ def test_the_first_problems_only_and_the_tool(tmp_path):
     assert 'the first 2' in done.stdout
 
 
+def test_examples_of_the_documentation_are_valid(tmp_path):
+    text = (helpers.ROOT / 'docs' / 'datasets.md').read_text()
+    people, with_coco = (json.loads(part.split('```')[0]) for part in text.split('```json\n')[1:])
+    for name, size in {'photos/walk/0001.jpg': (720, 1280), 'photos/street.jpg': (400, 200)}.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), np.zeros((*size, 3), np.uint8))
+    path = tmp_path / 'people.json'
+    path.write_text(json.dumps(people))
+    assert [str(problem) for problem in custom.validate(path)] == []
+    assert [p.name for p in custom.read(path, 'train')] == ['custom/train/walk/0001/anna', 'custom/train/000001']
+    path.write_text(json.dumps(with_coco))
+    assert [problem.field for problem in custom.validate(path)] == ['photos_root', '']  # neither is there
+    assert all(kind in text for kind in custom.SKELETONS)
+
+
 def test_nan_is_found_wherever_the_reads_are_cut():
     class Slow:
         def __init__(self, data):

@@ -340,6 +340,7 @@ def test_roots_of_rootnets_list(tmp_path, key):
             {key: 's_09_act_03/s_09_act_03_000001.jpg', 'root_cam': [1, 2, 4002.0]},
             {key: 'images/TS1/img_7.jpg', 'root_cam': [1, 2, 4003.0], 'bbox': [0, 0, 20, 20], 'score': 1.0},
             {key: 'images/TS1/img_7.jpg', 'root_cam': [1, 2, 4004.0], 'bbox': [55, 45, 90, 100]},
+            {key: 's_11_act_02_000001.jpg', 'root_cam': [1, 2, 4006.0]},
             {'name': 'x/test/named', 'root_cam': [1, 2, 4005.0]},
         ],
     )
@@ -348,6 +349,7 @@ def test_roots_of_rootnets_list(tmp_path, key):
         'human36m/test/s_09_act_03/s_09_act_03_000001': 4.002,
         'mpi_inf_3dhp/test/TS1/img_7': 4.004,
         'x/test/named': 4.005,
+        'human36m/test/s_11_act_02/000001': 4.006,
     }
     for name, depth in depths.items():
         assert roots.root_m(person(name))[2] == pytest.approx(depth)

@@ -27,7 +27,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--official', action='store_true', help='3DPW: read sequenceFiles/*.pkl, not the parsed JSON')
     parser.add_argument('--body', help='SMPL file, to make labels that the annotations lack')
     parser.add_argument('--h36m-regressor', help='.npy (17, V), with --body')
-    parser.add_argument('--open-body', action='store_true', help='pose and betas belong to the embedded body, not to SMPL')
+    parser.add_argument('--male', help='SMPL file, for the men of --official (their shapes belong to it)')
+    parser.add_argument('--female', help='SMPL file, for the women of --official')
+    parser.add_argument('--open-body', action='store_true', help='pose and betas are of the embedded body, not of SMPL')
     parser.add_argument('--skip-unreadable', action='store_true', help='leave out people whose photo cannot be read')
     parser.add_argument('--largest-side', type=int, default=LARGEST_SIDE, help='pixels of the stored crop square')
     parser.add_argument('--quality', type=int, default=QUALITY, help='of the stored JPEGs')
@@ -52,9 +54,17 @@ def build(args: argparse.Namespace) -> pathlib.Path:
     root = pathlib.Path(args.data_root)
     if args.name != 'custom':
         root = root / module.FOLDER if (root / module.FOLDER).is_dir() else root
-    read = pw3d.read_official if args.official and args.name == 'pw3d' else module.read
+    read, names = module.read, module.SPLITS
+    if args.official:
+        if args.name != 'pw3d':
+            raise ValueError(f'--official is for pw3d, not for {args.name}.')
+        if not args.body and not args.open_body:
+            raise ValueError('--official needs --body SMPL_NEUTRAL.pkl: those files have no joints, only poses.')
+        read, names = pw3d.read_official, pw3d.OFFICIAL_SPLITS
     body = smpl.load_body(args.body, args.h36m_regressor) if args.body or args.open_body else None
-    splits = {split: functools.partial(read, root, split) for split in args.split or module.SPLITS}
+    genders = {'male': args.male, 'female': args.female}
+    of_gender = {g: smpl.load_body(path, args.h36m_regressor) for g, path in genders.items() if path}
+    splits = {split: functools.partial(read, root, split) for split in args.split or names}
     settings = builder.Settings(
         dataset=args.name,
         body=body.name if body is not None else smpl.SMPL_NAME,
@@ -67,7 +77,7 @@ def build(args: argparse.Namespace) -> pathlib.Path:
         splits,
         args.out or pathlib.Path('data') / args.name,
         settings,
-        make_labels=labelling.maker(body) if body is not None else None,
+        make_labels=labelling.maker(body, of_gender=of_gender) if body is not None else None,
         workers=args.workers,
     )
 

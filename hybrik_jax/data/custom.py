@@ -41,7 +41,7 @@ import numpy as np
 import simplejpeg
 
 from hybrik_jax.body import skeleton
-from hybrik_jax.data import record, sanity
+from hybrik_jax.data import coco, mpi_inf_3dhp, record, sanity
 from hybrik_jax.data.annotation import AnnotationError, Person, Skipped, box_from_xywh, project, stream_items
 
 NAME = 'custom'
@@ -77,17 +77,18 @@ class Skeleton:
     h36m: dict[int, int]
 
 
-_MPI28 = {0: 4, 4: 19, 5: 24, 7: 20, 8: 25, 12: 5, 16: 9, 17: 14, 18: 10, 19: 15, 20: 11, 21: 16}
-_MPI28_OF_H36M = (4, 18, 19, 20, 23, 24, 25, 3, 5, 6, 7, 9, 10, 11, 14, 15, 16)
-_COCO17 = {4: 13, 5: 14, 7: 15, 8: 16, 16: 5, 17: 6, 18: 7, 19: 8, 20: 9, 21: 10}
 # As MPI-INF-3DHP's: pelvis, neck and limbs stand for SMPL's, the hips do not.
 _H36M17 = {0: 0, 4: 2, 5: 5, 7: 3, 8: 6, 12: 8, 16: 11, 17: 14, 18: 12, 19: 15, 20: 13, 21: 16}
 SKELETONS = {
     'smpl24': Skeleton(24, {k: k for k in range(24)}, {}),
     'smpl29': Skeleton(29, {k: k for k in range(29)}, {}),
     'h36m17': Skeleton(17, _H36M17, {k: k for k in range(17)}),
-    'coco17': Skeleton(17, _COCO17, {}),
-    'mpi28': Skeleton(28, _MPI28, dict(enumerate(_MPI28_OF_H36M))),
+    'coco17': Skeleton(17, coco.SMPL_OF_KEYPOINTS, {}),
+    'mpi28': Skeleton(
+        len(mpi_inf_3dhp.JOINTS),
+        mpi_inf_3dhp.SMPL_OF_JOINTS,
+        {k: mpi_inf_3dhp.TEST_JOINTS[j] for k, j in enumerate(mpi_inf_3dhp.H36M_OF_TEST)},
+    ),
 }
 
 
@@ -277,8 +278,8 @@ def _checked_header(header: dict, path: pathlib.Path) -> tuple[dict[str, Skeleto
     if header.get('people') is False:
         wrong('people', 'must be a list')
     if 'coco' in header:
-        coco = header['coco']
-        if not isinstance(coco, dict) or set(coco) != {'file', 'skeleton'} or 'people' in header:
+        source = header['coco']
+        if not isinstance(source, dict) or set(source) != {'file', 'skeleton'} or 'people' in header:
             wrong('coco', "must be {'file': ..., 'skeleton': ...}, and stand in place of people")
     skeletons = dict(SKELETONS)
     own = header.get('skeletons', {})

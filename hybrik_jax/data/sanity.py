@@ -110,9 +110,10 @@ def _projection_problems(labels):
     placed = labels['joints_weight'] > 0
     on_photo = placed & (labels['joints_px_weight'][:, :2] > 0).all(1)
     focal, centre = labels['focal'].astype(np.float64), labels['centre'].astype(np.float64)
+    tolerance = max(_MOST_PIXELS_OFF, _MOST_BOX_OFF * float((labels['box'][2:] - labels['box'][:2]).max()))
     origin = labels['root_m'].astype(np.float64)
     if on_photo.sum() >= _FEWEST_JOINTS:
-        origin = _origin(points[on_photo], pixels[on_photo, :2], focal, centre)
+        origin = _origin(points[on_photo], pixels[on_photo, :2], focal, centre, tolerance)
         apart = float(np.linalg.norm(origin - labels['root_m']))
         if apart > max(_MOST_ROOT_OFF_M, 0.1 * abs(float(labels['root_m'][2]))):
             yield (
@@ -126,8 +127,7 @@ def _projection_problems(labels):
         return
     if on_photo.any():
         off = np.linalg.norm(project(points + origin, focal, centre) - pixels[:, :2], axis=1) * on_photo
-        side = float((labels['box'][2:] - labels['box'][:2]).max())
-        if off.max() > max(_MOST_PIXELS_OFF, _MOST_BOX_OFF * side):
+        if off.max() > tolerance:
             yield (
                 f'joints_px{_places(off == off.max())} is {off.max():.1f} px from where joints_m projects: check the '
                 'axes (x right, y down, z forward), focal, centre and units'
@@ -141,11 +141,11 @@ def _projection_problems(labels):
         )
 
 
-def _origin(points, pixels, focal, centre):
+def _origin(points, pixels, focal, centre, tolerance):
     """The place (3,) of the origin of points (N, 3) whose pixels (N, 2) are known; N >= 2.
 
-    Least squares, and where they leave more than a pixel least absolute errors (reweighted), which single wrong pixels
-    hardly move.
+    Least squares; where that leaves more than `tolerance` pixels, least absolute errors (reweighted), which single
+    wrong pixels hardly move.
     """
     rays = (pixels - centre) / focal  # x / z, y / z
     matrix = np.zeros((len(points), 2, 3))
@@ -154,10 +154,10 @@ def _origin(points, pixels, focal, centre):
     right = rays * points[:, 2:] - points[:, :2]
     weight = np.ones((len(points), 1))
     for _ in range(_MOST_FITS):
-        scaled = matrix * weight[..., None]
-        origin = np.linalg.lstsq(scaled.reshape(-1, 3), (right * weight).reshape(-1), rcond=None)[0]
+        rows = (matrix * weight[..., None]).reshape(-1, 3)
+        origin = np.linalg.lstsq(rows, (right * weight).reshape(-1), rcond=None)[0]
         off = np.linalg.norm((matrix @ origin - right) * focal, axis=1) / max(float(abs(origin[2])), 1e-3)  # pixels
-        if off.max() <= 1:
+        if off.max() <= tolerance:
             break
         weight = 1 / np.sqrt(np.maximum(off, 0.1))[:, None]
     return origin

@@ -77,7 +77,7 @@ def draw_joints(
     drawable = np.isfinite(places).all(1) & (np.abs(np.nan_to_num(places)) < 4 * max(height, width)).all(1)
     valid = np.asarray(valid, bool) & drawable
     known = drawable & (np.zeros(len(places), bool) if known is None else np.asarray(known, bool)) & ~valid
-    fixed = [tuple(np.rint(16 * p).astype(int).tolist()) if ok else None for p, ok in zip(places, drawable, strict=True)]
+    fixed = [None if not ok else tuple(map(round, (16 * p).tolist())) for p, ok in zip(places, drawable, strict=True)]
     size = max(1, round(max(height, width) / 200))
     for a, b in edges:
         if valid[a] and valid[b]:

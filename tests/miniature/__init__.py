@@ -35,7 +35,7 @@ __all__ = [
 def write_all(data_root: pathlib.Path, *, train: int = 6, test: int = 6, seed: int = 0) -> dict[str, Truth]:
     """Writes all four below `data_root`, in the folders that HybrIK's users have; 3DPW in both of its forms.
 
-    Returns the truth by dataset; that of 3DPW's sequence files is 'pw3d_official'. COCO's second split is 'val'.
+    Returns the truth by dataset; that of 3DPW's sequence files is 'pw3d_official'. COCO's second split is 'validation'.
     """
     root = pathlib.Path(data_root)
     return {
@@ -45,5 +45,5 @@ def write_all(data_root: pathlib.Path, *, train: int = 6, test: int = 6, seed: i
         'pw3d_official': write_pw3d_official(
             root / FOLDERS['pw3d'], train=train, test=test, validation=min(test, 2), seed=seed
         ),
-        'coco': write_coco(root / FOLDERS['coco'], train=train, val=test, seed=seed),
+        'coco': write_coco(root / FOLDERS['coco'], train=train, validation=test, seed=seed),
     }

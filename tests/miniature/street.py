@@ -131,9 +131,9 @@ def write_pw3d_official(
 ) -> Truth:
     """Writes sequenceFiles/{train,validation,test}/*.pkl and imageFiles/: the people of `write_pw3d`.
 
-    In the order of the files: by sequence, then actor, then photo. Each sequence has one more frame at its end whose
-    camera is not valid for any actor. In a split's first frame the last actor has no 2D joints (none were detected);
-    joints outside the photo have none either. The truth's boxes are the tight ones, the files have none.
+    The truth goes by sequence, then photo, then actor. Each sequence has one more frame at its end whose camera is not
+    valid for any actor. In a split's first frame the last actor has no 2D joints (none were detected), and is left
+    out; joints outside the photo have none either. The truth's boxes are the tight ones, the files have none.
     """
     folder = pathlib.Path(folder)
     splits = {}
@@ -144,21 +144,19 @@ def write_pw3d_official(
             frames = [people for people in scenes if people[0].sequence == sequence]
             invalid = frames[-1][0].photo.with_name(f'image_{len(frames):05d}.jpg')
             invalid.write_bytes(frames[-1][0].photo.read_bytes())
-            frames.append([TruePerson(**vars(p) | {'photo': invalid}) for p in frames[-1]])
-            for person in frames[-1]:
-                person.left_out = 'camera pose not valid'
-            undetected = frames[0][-1] if frames[0] is scenes[0] else None
-            content = _sequence(sequence, frames, undetected, generator(seed, 'pw3d cameras', sequence))
+            left_out = {'photo': invalid, 'left_out': 'camera pose not valid'}
+            frames.append([TruePerson(**vars(person) | left_out) for person in frames[-1]])
+            if frames[0] is scenes[0]:
+                frames[0][-1].left_out = 'no point in poses2d'
+            content = _sequence(sequence, frames, generator(seed, 'pw3d cameras', sequence))
             path = folder / 'sequenceFiles' / split / f'{sequence}.pkl'
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(python2_pickle(content))
-            splits[split] += [people[actor] for actor in range(len(frames[0])) for people in frames]
+            splits[split] += [person for people in frames for person in people]
     return Truth(splits)
 
 
-def _sequence(
-    name: str, frames: list[list[TruePerson]], undetected: TruePerson | None, rng: np.random.Generator
-) -> dict[str, Any]:
+def _sequence(name: str, frames: list[list[TruePerson]], rng: np.random.Generator) -> dict[str, Any]:
     """What a sequence file holds of frames of actors; the last frame's camera pose is not valid."""
     count, actors = len(frames), len(frames[0])
     to_camera = np.tile(np.eye(4), (count, 1, 1))  # world to camera, a camera that moves
@@ -176,7 +174,7 @@ def _sequence(
             world = (person.joints_m[:24] - shift) @ turn
             poses[actor, frame], joints[actor, frame] = pose.ravel(), world.ravel()
             trans[actor, frame] = world[0] - body().rest_points(person.betas)[0]
-            if person is not undetected and not person.left_out:
+            if not person.left_out:
                 points = keypoints_of(person)
                 camera = Camera(person.width, person.height, person.focal, person.centre)
                 pixels = camera.pixels(np.array([points[name] for name in OPENPOSE_18]))
@@ -242,17 +240,18 @@ def _pickled(value: Any) -> bytes:
 # ---- MSCOCO
 
 
-def write_coco(folder: pathlib.Path, *, train: int = 6, val: int = 6, seed: int = 0) -> Truth:
-    """Writes annotations/, train2017/ and val2017/ with `train` and `val` photos of two people side by side.
+def write_coco(folder: pathlib.Path, *, train: int = 6, validation: int = 6, seed: int = 0) -> Truth:
+    """Writes annotations/, train2017/ and val2017/ with `train` and `validation` photos of two people side by side.
 
     Keypoints are whole pixels, 0 0 0 outside the photo, v = 1 behind somebody else; boxes are clipped. Every fourth
     photo has a person at its edge, every fourth one before the other. The first photo of a split also has a crowd, an
-    annotation of no area and one without keypoints; the second has no `coco_url`, and lies in `folder` itself under
-    its `file_name`. The list of images is in another order than the annotations.
+    annotation of no area and one without keypoints; the second has no `coco_url`, and lies in `folder` itself
+    too, under its `file_name`. The list of images is in another order than the annotations.
     """
     folder = pathlib.Path(folder)
     splits = {}
-    for split, count in (('train', train), ('val', val)):
+    for split, count in (('train', train), ('validation', validation)):
+        short = {'train': 'train', 'validation': 'val'}[split]
         images, annotations, splits[split] = [], [], []
         for i in range(count):
             rng = generator(seed, 'coco', split, i)
@@ -262,22 +261,22 @@ def write_coco(folder: pathlib.Path, *, train: int = 6, val: int = 6, seed: int 
                 spots[1] = (0.12 * spots[1][0] + 0.88 * spots[0][0], 1.2 * spots[0][1])
             people = [draw_person(rng, split, camera, middle, size) for middle, size in spots]
             picture = draw_picture(rng, camera, people)
-            number = 139 + 146 * i + (500000 if split == 'val' else 0)
+            number = 139 + 146 * i + (500000 if split == 'validation' else 0)
             name = f'{number:012d}.jpg'
             image = {
                 'license': 4,
                 'file_name': name,
-                'coco_url': f'http://images.cocodataset.org/{split}2017/{name}',
+                'coco_url': f'http://images.cocodataset.org/{short}2017/{name}',
                 'height': camera.height,
                 'width': camera.width,
                 'date_captured': '2013-11-14 11:18:45',
                 'flickr_url': f'http://example.org/{name}',
                 'id': number,
             }
-            path = folder / f'{split}2017' / name
+            path = folder / f'{short}2017' / name
             if i == 1:
                 del image['coco_url']
-                path = folder / name
+                write_photo(folder / name, picture.image)
             write_photo(path, picture.image)
             images.append(image)
             found = [_coco_annotation(person, k, camera, picture, number) for k, person in enumerate(people)]
@@ -304,9 +303,9 @@ def write_coco(folder: pathlib.Path, *, train: int = 6, val: int = 6, seed: int 
                 }
             ],
         }
-        path = folder / 'annotations' / f'person_keypoints_{split}2017.json'
+        path = folder / 'annotations' / f'person_keypoints_{short}2017.json'
         path.parent.mkdir(parents=True, exist_ok=True)
-        (folder / f'{split}2017').mkdir(exist_ok=True)
+        (folder / f'{short}2017').mkdir(exist_ok=True)
         path.write_text(json.dumps(content))
     return Truth(splits)
 

@@ -197,9 +197,9 @@ def h36m_regressor(fitter, joints, bodies, mirror):
     nose, top = bodies[:, ids['nose']], bodies[:, ids['headtop']]
     points = {
         0: (j['L_hip'] + j['R_hip']) / 2,
-        4: j['L_hip'],
-        5: j['L_knee'],
-        6: j['L_ankle'],
+        1: j['L_hip'],
+        2: j['L_knee'],
+        3: j['L_ankle'],
         7: 0.2 * j['spine1'] + 0.8 * j['spine2'],
         8: j['neck'],
         9: 0.5 * nose + 0.5 * j['head'],
@@ -211,9 +211,9 @@ def h36m_regressor(fitter, joints, bodies, mirror):
     out = np.zeros((17, len(fitter.mean)))
     for k, p in points.items():
         out[k] = fitter.fit(
-            p, nearest=120 if k in (5, 6, 12, 13) else 400, slab=0.05 if k in (0, 4, 7, 8) else None
+            p, nearest=120 if k in (2, 3, 12, 13) else 400, slab=0.05 if k in (0, 1, 7, 8) else None
         )
-    for right, left in ((1, 4), (2, 5), (3, 6), (14, 11), (15, 12), (16, 13)):
+    for right, left in ((4, 1), (5, 2), (6, 3), (14, 11), (15, 12), (16, 13)):
         out[right] = out[left][mirror]
     for k in (0, 7, 8, 9, 10):
         out[k] = 0.5 * (out[k] + out[k][mirror])

@@ -1,0 +1,176 @@
+"""From annotation files in the published formats to a trained and scored network, on miniature datasets."""
+
+import dataclasses
+import json
+import pathlib
+import time
+
+import numpy as np
+import pytest
+
+from hybrik_jax import train
+from hybrik_jax.data import augment, record, store
+from hybrik_jax.data.annotation import project
+from hybrik_jax.metric_writer import read_metrics
+from tests import helpers, miniature, mixed_config
+from tools import build_dataset
+
+NAMES = ('human36m', 'mpi_inf_3dhp', 'pw3d', 'coco')
+SAMPLE = pathlib.Path(__file__).parents[2] / 'shared' / 'samples' / 'coco'
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """Where the miniature datasets were written and built, and their truth."""
+
+    raw: pathlib.Path
+    root: pathlib.Path
+    truth: dict
+
+
+@pytest.fixture(scope='module')
+def built(tmp_path_factory):
+    raw, root = tmp_path_factory.mktemp('raw'), tmp_path_factory.mktemp('built')
+    truth = miniature.write_all(raw, train=6, test=7)
+    for name in NAMES:
+        build_dataset.main([name, '--data-root', str(raw), '--out', str(root / name), '--open-body', '--workers', '0'])
+    official = ['--out', str(root / 'pw3d_official'), '--official', '--open-body', '--workers', '0']
+    build_dataset.main(['pw3d', '--data-root', str(raw), *official])
+    return Built(raw, root, truth)
+
+
+def pairs_of(built, name):
+    """Every (true person, record) of a built dataset."""
+    found = []
+    for split in store.splits(built.root / name):
+        found += list(zip(built.truth[name][split], store.open_split(built.root / name, split), strict=True))
+    return found
+
+
+@pytest.mark.parametrize('name', [*NAMES, 'pw3d_official'])
+def test_records_hold_the_truth(built, name):
+    """Joints, pixels, pose, twists and camera of every record are those of the body that was drawn."""
+    pairs = pairs_of(built, name)
+    assert len(pairs) >= 10
+    labelled = 0
+    for true, stored in pairs:
+        visible = stored['joints_px_weight'][:, 0] > 0
+        pixels = project(true.joints_m, true.focal, true.centre)
+        off = np.abs(stored['joints_px'][:, :2] - pixels)[visible]
+        # A joint of COCO or 3DHP that stands for an SMPL joint lies on the same body, near it.
+        assert off.max() < (0.5 if name in ('human36m', 'pw3d', 'pw3d_official') else 40.0)
+        labelled += visible.sum()
+        if stored['camera_weight'] > 0:
+            np.testing.assert_allclose(stored['focal'], true.focal, rtol=1e-5)
+            np.testing.assert_allclose(stored['centre'], true.centre, rtol=1e-5)
+            joints = stored['joints_m'] + (stored['root_m'] if name.startswith('pw3d') else true.joints_m[0])
+            again = project(joints, stored['focal'], stored['centre'])
+            known = visible & (stored['joints_weight'] > 0)
+            assert np.abs(again - stored['joints_px'][:, :2])[known].max() < 0.5
+        if stored['smpl_weight'] > 0:
+            known = stored['joints_weight'] > 0
+            np.testing.assert_allclose(
+                stored['joints_m'][known], (true.joints_m - true.joints_m[0])[known], atol=2e-3
+            )
+            twists = np.abs((stored['twists'] - true.twists + np.pi) % (2 * np.pi) - np.pi)
+            assert twists[stored['twist_weight'] > 0].max() < 1e-3
+            np.testing.assert_allclose(stored['betas'], true.betas, atol=1e-5)
+        # The 28 points of 3DHP's training set are near the Human3.6M joints, not the same.
+        if stored['h36m_weight'].any() and not stored['name'].startswith(b'mpi_inf_3dhp/train'):
+            h36m = true.h36m_joints_m - true.h36m_joints_m[0]
+            np.testing.assert_allclose(stored['h36m_joints_m'], h36m, atol=2e-3)
+    assert labelled > 5 * len(pairs)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_every_record_mirrored_twice_is_itself(built, name):
+    for _, stored in pairs_of(built, name):
+        twice = augment.mirror_record(augment.mirror_record(stored))
+        for field in record.FEATURES:
+            np.testing.assert_allclose(twice[field], stored[field], atol=1e-3, err_msg=field)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_crop_of_a_record_is_the_crop_of_its_photo(built, name):
+    """The crops of stored regions differ from those of whole photos by JPEG noise, at the ends of the augmentation."""
+    import cv2
+
+    draws = (
+        augment.Augmentation(),
+        augment.Augmentation(scale=1.3, rotation_degrees=45, mirror=True),
+        augment.Augmentation(scale=0.7, rotation_degrees=-60),
+    )
+    changes = []
+    for true, stored in pairs_of(built, name):
+        photo = cv2.imread(str(true.photo))[..., ::-1]
+        whole = stored | record.whole_photo(photo.shape[1], photo.shape[0])
+        for drawn in draws:
+            of_photo = augment.make_example(whole, drawn, crop_size=128, image=np.ascontiguousarray(photo))
+            of_region = augment.make_example(stored, drawn, crop_size=128)
+            changes.append(np.abs(of_photo['image'].astype(float) - of_region['image']).mean())
+            for field in of_photo.keys() - {'image'}:
+                np.testing.assert_array_equal(of_photo[field], of_region[field], err_msg=field)
+    assert max(changes) < 2.0 and np.mean(changes) < 1.0
+
+
+def test_a_mixed_run_is_killed_resumed_and_scored(built, tmp_path):
+    """Four datasets in the paper's proportions; killed -9 and resumed equals the whole run; three sets in one table."""
+    config = mixed_config.get_config()
+    config.data.root = str(built.root)
+    config.workdir = str(tmp_path / 'whole')
+    state = train.train(config.lock())
+    result = train.test(config, state)
+
+    process = helpers.run_python(
+        '-m',
+        'hybrik_jax.main',
+        '--config=tests/mixed_config.py',
+        f'--config.workdir={tmp_path / "killed"}',
+        f'--config.data.root={built.root}',
+    )
+    metrics, end = tmp_path / 'killed' / 'metrics.jsonl', time.monotonic() + 900
+    while not (metrics.exists() and len(read_metrics(metrics)) > 4):
+        assert process.poll() is None and time.monotonic() < end, process.communicate()[0]
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    with config.unlocked():
+        config.workdir = str(tmp_path / 'killed')
+    train.train(config)
+    times = {'images_per_second', 'step_seconds', 'data_wait_share'}
+    whole, killed = (
+        {
+            (row['kind'], row['step']): {k: v for k, v in row.items() if k not in times and k != 'kind'}
+            for row in read_metrics(tmp_path / folder / 'metrics.jsonl')
+        }
+        for folder in ('whole', 'killed')
+    )
+    assert whole.keys() == killed.keys()
+    for at, row in whole.items():
+        assert killed[at] == pytest.approx(row, rel=1e-6), at
+
+    rows = [row for (kind, _), row in whole.items() if kind == 'train']
+    shares = {name: np.mean([row[f'share_{name}'] for row in rows]) for name in config.data.mixture}
+    for name, share in config.data.mixture.items():
+        assert shares[name] == pytest.approx(share, abs=0.08), shares
+
+    scored = {row['dataset'] for row in result['rows']}
+    assert scored == {'human36m', 'pw3d', 'mpi_inf_3dhp'}
+    for row in result['rows']:
+        assert 'open_body' in row['protocol'] and np.isfinite(row['mpjpe_mm'])
+    written = json.loads((tmp_path / 'whole' / 'evaluation.json').read_text())
+    assert len(written['rows']) == len(result['rows'])
+    assert (tmp_path / 'whole' / 'evaluation.csv').exists() and (tmp_path / 'whole' / 'evaluation.md').exists()
+
+
+@pytest.mark.skipif(not SAMPLE.is_dir(), reason='the real photo is not in this clone')
+def test_the_real_photo_builds(tmp_path):
+    """MSCOCO's own annotation file of one photo: everybody with keypoints becomes a record whose joints are on it."""
+    build_dataset.main(
+        ['coco', '--data-root', str(SAMPLE), '--split', 'validation', '--out', str(tmp_path / 'coco'), '--workers', '0']
+    )
+    source = store.open_split(tmp_path / 'coco', 'validation')
+    assert len(source) >= 1
+    for stored in source:
+        example = augment.make_example(stored, augment.Augmentation(), crop_size=256)
+        assert (example['uvd_weight'][:, :2].any(1)).sum() >= 4 and example['image'].std() > 10
