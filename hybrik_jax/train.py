@@ -107,7 +107,7 @@ def train(config: ConfigDict) -> TrainState:
         )
         errors = {k: float(v.mean()) for k, v in evaluate.errors_mm(outputs).items()}
         writer.write('validation', int(state.step), errors)
-        return errors.get('mpjpe_mm', errors['mpjpe_24_mm'])
+        return errors['mpjpe_mm'] if 'mpjpe_mm' in errors else errors['mpjpe_24_mm']
 
     stop = _StopRequest()
     in_flight: deque[tuple[int, dict, dict]] = deque()  # steps whose metrics have not been looked at yet

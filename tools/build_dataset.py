@@ -61,6 +61,8 @@ def build(args: argparse.Namespace) -> pathlib.Path:
         if not args.body and not args.open_body:
             raise ValueError('--official needs --body SMPL_NEUTRAL.pkl: those files have no joints, only poses.')
         read, names = pw3d.read_official, pw3d.OFFICIAL_SPLITS
+    if args.name == 'coco' and not args.split:  # most people have the training photos only
+        names = [split for split in names if (root / module.FILES[split]).exists()] or names
     body = smpl.load_body(args.body, args.h36m_regressor) if args.body or args.open_body else None
     genders = {'male': args.male, 'female': args.female}
     of_gender = {g: smpl.load_body(path, args.h36m_regressor) for g, path in genders.items() if path}

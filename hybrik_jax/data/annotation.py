@@ -74,7 +74,7 @@ def stream_items(path: pathlib.Path, key: str) -> Iterator[dict[str, Any]]:
             yield item
     if not found:
         with open(path, 'rb') as file, _explaining(path):
-            keys = [k for k, _ in ijson.kvitems(file, '')]
+            keys = [value for prefix, event, value in ijson.parse(file) if event == 'map_key' and prefix == '']
         if key not in keys:
             raise AnnotationError(f'{path} has no list {key!r}, only {keys[:10]}: is it the right file?')
 
@@ -86,5 +86,6 @@ def _explaining(path: pathlib.Path) -> Iterator[None]:
     except ijson.JSONError as error:
         size = path.stat().st_size
         raise AnnotationError(
-            f'{path} is no whole JSON file ({size} bytes; {error}): it may be cut off, download it again.'
+            f'{path} is no whole JSON file ({size} bytes; {error}): it may be cut off (download it again), or hold '
+            'NaN, which JSON does not know.'
         ) from error
