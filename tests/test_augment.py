@@ -200,7 +200,7 @@ def test_a_dataset_without_limits_is_not_occluded():
 
 
 def test_half_body_holds_one_half():
-    """The box is 1.5 times that of the visible upper or lower joints; too few visible joints give none."""
+    """The box is 1.5 times that of the labelled upper or lower joints; too few give none."""
     boxes = set()
     one = person(1)
     rng = np.random.default_rng(0)
@@ -216,11 +216,11 @@ def test_half_body_holds_one_half():
         boxes.add(name)
     assert boxes == {'upper', 'lower'}
 
-    few = np.zeros(29)
+    few = np.zeros((29, 3))
     few[:8] = 1
-    assert augment.half_body_box(rng, person(1, visible=few)) is None
-    upper_only = np.isin(np.arange(29), augment.UPPER_BODY).astype(float)
-    found = [augment.half_body_box(rng, person(1, visible=upper_only)) for _ in range(20)]
+    assert augment.half_body_box(rng, person(1, joints_px_weight=few)) is None
+    upper_only = np.repeat(np.isin(np.arange(29), augment.UPPER_BODY)[:, None], 3, 1).astype(float)
+    found = [augment.half_body_box(rng, person(1, joints_px_weight=upper_only)) for _ in range(20)]
     assert any(box is None for box in found) and any(box is not None for box in found)
 
 

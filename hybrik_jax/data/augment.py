@@ -14,7 +14,7 @@ import simplejpeg
 from hybrik_jax.body import skeleton
 
 DEPTH_SCALE_M = 2.0  # the depth range of a crop: d = depth / 2 m
-HALF_BODY_JOINTS = 8  # a half body is cut only from people with more visible joints than this
+HALF_BODY_JOINTS = 8  # a half body is cut only from people with more labelled joints than this
 UPPER_BODY = (0, 3, 6, 9, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26)
 
 
@@ -65,15 +65,15 @@ def draw(rng: np.random.Generator, record: dict[str, Any], settings: Augmentatio
 
 
 def half_body_box(rng: np.random.Generator, record: dict[str, Any]) -> tuple[float, ...] | None:
-    """Returns the box (xyxy) around the visible joints of the upper or of the lower body, 1.5 times as large.
+    """Returns the box (xyxy) around the labelled joints of the upper or of the lower body, 1.5 times as large.
 
-    None where 8 or fewer joints are visible, or 2 or fewer of the half that is drawn.
+    None where 8 or fewer joints have pixels, or 2 or fewer of the half that is drawn.
     """
-    visible = np.asarray(record['visible']) > 0
-    if visible.sum() <= HALF_BODY_JOINTS:
+    labelled = np.asarray(record['joints_px_weight'])[:, 0] > 0
+    if labelled.sum() <= HALF_BODY_JOINTS:
         return None
-    upper = np.isin(np.arange(len(visible)), UPPER_BODY)
-    chosen = visible & (upper if rng.random() < 0.5 else ~upper)
+    upper = np.isin(np.arange(len(labelled)), UPPER_BODY)
+    chosen = labelled & (upper if rng.random() < 0.5 else ~upper)
     if chosen.sum() <= 2:
         return None
     points = np.asarray(record['joints_px'])[chosen, :2]

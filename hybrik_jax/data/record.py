@@ -8,11 +8,10 @@ u = focal * X / Z + centre, without lens distortion. A missing label is zeros wi
 missing key.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import simplejpeg
-import tensorflow_datasets as tfds
 
 
 class Field(NamedTuple):
@@ -60,8 +59,10 @@ FEATURES = {
 WEIGHTS = tuple(name for name in FEATURES if name.endswith('weight')) + ('visible',)
 
 
-def features() -> tfds.features.FeaturesDict:
-    """The schema for a tfds builder; builders yield the image as JPEG bytes."""
+def features() -> Any:
+    """The schema for a tfds builder, a `tfds.features.FeaturesDict`; builders yield the image as JPEG bytes."""
+    import tensorflow_datasets as tfds  # here: processes that draw people do without
+
     out = {IMAGE: tfds.features.Image(shape=(None, None, 3), encoding_format='jpeg', doc='the photo, RGB')}
     for name, field in FEATURES.items():
         out[name] = tfds.features.Tensor(shape=field.shape, dtype=field.dtype, doc=field.meaning)
