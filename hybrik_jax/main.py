@@ -6,6 +6,7 @@ import pathlib
 import sys
 
 from absl import app, flags
+from absl import logging as absl_logging
 from ml_collections import config_flags
 
 # XLA's CPU back end runs matrix products in YNNPACK only if asked to; it must be asked before JAX starts.
@@ -27,6 +28,7 @@ def show_log() -> None:
     LOG.addHandler(handler)
     LOG.setLevel(logging.INFO)
     LOG.propagate = False
+    absl_logging.set_verbosity(absl_logging.WARNING)
 
 
 def main(argv: list[str]) -> None:
@@ -35,13 +37,13 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f'Unknown arguments: {argv[1:]}. Overrides look like --config.batch_size=64.')
     if os.environ.get('JAX_PLATFORMS', '') == 'cpu' or not pathlib.Path('/proc/driver/nvidia').exists():
         os.environ.setdefault('XLA_FLAGS', _CPU_FLAG)
+    show_log()
     import jax
 
     from hybrik_jax import train
 
     if FLAGS.distributed:
         jax.distributed.initialize()
-    show_log()
     try:
         state = train.train(FLAGS.config) if FLAGS.mode == 'train' else None
         train.test(FLAGS.config, state)
