@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from hybrik_jax.data.annotation import box_from_xywh
+from hybrik_jax.data.augment import box_centre_and_side, text
 
 MM = 1e-3  # metres
 LEAST_OVERLAP = 0.5
@@ -71,7 +72,7 @@ class Found:
         found = self._find(record)
         box = box_from_xywh(found, int(record['width']), int(record['height']))
         if box is None:
-            raise ValueError(f'{self.path}: the box {found.tolist()} of {_text(record["name"])!r} misses the photo.')
+            raise ValueError(f'{self.path}: the box {found.tolist()} of {text(record["name"])!r} misses the photo.')
         return box
 
     def _add(self, number: int, entry: Any) -> None:
@@ -111,7 +112,7 @@ class Found:
         return numbers
 
     def _find(self, record: Mapping[str, Any]) -> np.ndarray:
-        name = _text(record['name'])
+        name = text(record['name'])
         if name in self._by_name:
             return self._by_name[name]
         parts = _parts('/'.join(name.split('/')[2:]))
@@ -157,7 +158,7 @@ def check_box_is_stored(record: Mapping[str, Any], box: np.ndarray, enlargement:
 
     A record's image is a region around the annotated box (`data.region`); 2 pixels at its edges are let pass.
     """
-    centre, side = (box[:2] + box[2:]) / 2, float((box[2:] - box[:2]).max() * enlargement)
+    centre, side = box_centre_and_side(box, enlargement)
     last = np.array([record['width'], record['height']], np.float64) - 1
     low, high = (np.clip(centre + sign * side / 2, 0, last) for sign in (-1, 1))
     scale, half = float(record['region_scale']), 0.5 / float(record['region_scale']) - 0.5
@@ -165,7 +166,7 @@ def check_box_is_stored(record: Mapping[str, Any], box: np.ndarray, enlargement:
     stored_high = record['region_offset'] + (np.asarray(record['region_size']) - 1) / scale + half
     if (low < stored_low - 2).any() or (high > stored_high + 2).any():
         raise ValueError(
-            f'record {_text(record["name"])!r}: the crop of the detected box reaches from {low.round().tolist()} to '
+            f'record {text(record["name"])!r}: the crop of the detected box reaches from {low.round().tolist()} to '
             f'{high.round().tolist()} (x, y) on the photo, the record holds only {stored_low.round().tolist()} to '
             f'{stored_high.round().tolist()}: the box is of somebody else, or build the dataset with these boxes.'
         )
@@ -184,7 +185,3 @@ def _parts(path: str) -> tuple[str, ...]:
     if len(parts) > 1 and parts[-1].startswith(f'{parts[-2]}_'):
         parts[-1] = parts[-1].removeprefix(f'{parts[-2]}_')
     return tuple(parts)
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

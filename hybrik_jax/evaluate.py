@@ -65,37 +65,18 @@ def predict_split(
     eval_step: Callable,
     variables: Any,
     source: Sequence,
-    *,
-    batch_size: int,
-    crop_size: int,
-    examples: int = 0,
-    title: str = 'evaluate',
-    roots: detections.Found | None = None,
-    boxes: detections.Found | None = None,
-    box_enlargement: float = 1.25,
+    **options: Any,
 ) -> dict[str, np.ndarray]:
     """Returns the network's outputs and the truth for every example of a split, (N, ...) each, in order.
 
     Args:
         eval_step: of `step.parallel_eval_step`, body already given.
-        examples: the first n only; 0: all.
-        roots, boxes, box_enlargement: see `predict_variants`.
+        options: of `predict_variants`, `keep` excepted: batch_size and crop_size at least.
     Returns:
         the outputs of `step.eval_step`, and the truth as `predict_variants` gives it.
     """
     variants = {'': lambda batch: eval_step(variables, batch)}
-    truth, outputs = predict_variants(
-        variants,
-        source,
-        batch_size=batch_size,
-        crop_size=crop_size,
-        examples=examples,
-        title=title,
-        roots=roots,
-        boxes=boxes,
-        box_enlargement=box_enlargement,
-        keep=None,
-    )
+    truth, outputs = predict_variants(variants, source, keep=None, **options)
     return outputs[''] | truth
 
 

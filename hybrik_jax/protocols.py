@@ -12,6 +12,8 @@ import numpy as np
 
 from hybrik_jax import metrics
 from hybrik_jax.body import skeleton
+from hybrik_jax.data.mpi_inf_3dhp import ACTIVITIES as MPI_ACTIVITIES
+from hybrik_jax.data.mpi_inf_3dhp import H36M_OF_TEST as MPI_TEST_OF_H36M
 
 MM = 1000.0
 SMPL_NAME = 'SMPL'
@@ -48,12 +50,10 @@ EXPLANATIONS = {
     'mrpe_mm': "mean distance of the root in use to the annotation's; x, y, z: mean absolute differences",
 }
 
-# Joint of MPI-INF-3DHP's test file that is joint k of our 17, and the way back.
-MPI_TEST_OF_H36M = (14, 11, 12, 13, 8, 9, 10, 15, 1, 16, 0, 5, 6, 7, 2, 3, 4)
+# Human3.6M joint that is joint k of MPI-INF-3DHP's test file.
 H36M_OF_MPI_TEST = tuple(MPI_TEST_OF_H36M.index(k) for k in range(17))
 # Head, neck, shoulders, elbows, wrists, hips, knees, ankles: joints of that test file.
 MPI_GROUPS = ([0], [1], [2, 5], [3, 6], [4, 7], [8, 11], [9, 12], [10, 13])
-MPI_ACTIVITIES = ('Stand', 'Exe', 'Sit', 'Reach', 'Floor', 'Sports', 'Miscell')
 
 
 @dataclasses.dataclass(frozen=True)

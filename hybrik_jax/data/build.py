@@ -10,21 +10,18 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import multiprocessing
 import os
 import pathlib
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 
-import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from tqdm import tqdm
 
-from hybrik_jax.data import record, region, sanity
+from hybrik_jax.data import processes, record, region, sanity
 from hybrik_jax.data.annotation import AnnotationError, Person, Skipped
 from hybrik_jax.data.store import is_finished
 
@@ -32,7 +29,6 @@ VERSION = '1.0.0'
 SHARD = 500  # people of one shard, skipped ones included
 SHOWN = 20  # problems in a message
 _FEW = 0.01  # so many implausible annotations are left out; more, and something is wrong with all of them
-_ONE_THREAD = {name: '1' for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS')}
 
 Read = Callable[[], Iterable[Person | Skipped]]
 MakeLabels = Callable[[Sequence[Person]], Sequence[Person]]
@@ -147,7 +143,8 @@ def _cut_split(read, count, folder, split, settings, make_labels, workers, shard
     """Writes the shards of a split that are not there yet; raises with the photos that cannot be read."""
     people = (item for item in read() if isinstance(item, Person))
     failed: list[str] = []
-    with _pool(workers) as submit, tqdm(total=count, desc=f'{split}: cut', unit='person', mininterval=1) as bar:
+    progress = tqdm(total=count, desc=f'{split}: cut', unit='person', mininterval=1)
+    with processes.pool(workers) as submit, progress as bar:
         waiting: collections.deque[tuple[int, Future]] = collections.deque()
 
         def settle() -> None:
@@ -223,47 +220,6 @@ def _to_record(person: Person, settings: Settings) -> dict:
     finished = labels | cut | texts
     record.check(finished)
     return finished
-
-
-class _pool:
-    """Context: submit(function, *arguments) -> Future, in `workers` processes, or at once in this one for 0."""
-
-    def __init__(self, workers: int):
-        if workers < 0:
-            raise ValueError(f'workers={workers}: give 0 (this process) or the number of worker processes.')
-        self._workers, self._pool = workers, None
-
-    def __enter__(self) -> Callable[..., Future]:
-        if not self._workers:
-            return _now
-        before = {name: os.environ.get(name) for name in _ONE_THREAD}
-        os.environ.update(_ONE_THREAD)  # inherited by the workers
-        context = multiprocessing.get_context('spawn')
-        self._pool = ProcessPoolExecutor(self._workers, mp_context=context, initializer=_start_worker)
-        self._pool.submit(int).result()  # started while the variables are set
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
-        return self._pool.submit
-
-    def __exit__(self, *unused) -> None:
-        if self._pool:
-            self._pool.shutdown(cancel_futures=True)
-
-
-def _now(function: Callable, *arguments) -> Future:
-    future: Future = Future()
-    future.set_result(function(*arguments))
-    return future
-
-
-def _start_worker() -> None:
-    cv2.setNumThreads(1)
-
-    def end_with_parent() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 @dataclasses.dataclass
