@@ -5,7 +5,6 @@ shape space: parameters and regressors of one mean nothing to the other, which `
 """
 
 import io
-import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hybrik_jax import safe_pickle
 from hybrik_jax.body import rotations as rot
 from hybrik_jax.body.skeleton import LEVELS_24, NUM_JOINTS, PARENTS, SMPL_LEAF_VERTICES
 
@@ -368,7 +368,7 @@ def read_smpl_pickle(path: str | Path) -> dict[str, Any]:
     data = Path(path).read_bytes()
     try:
         content = _Unpickler(io.BytesIO(data), encoding='latin1').load()
-    except _Refused as error:
+    except safe_pickle.Refused as error:
         raise ValueError(
             f'{path}: refused to load {error}: a body model may hold arrays of numpy, scipy.sparse and '
             'chumpy only, and nothing in its file is executed. Do not trust this file.'
@@ -384,64 +384,35 @@ def read_smpl_pickle(path: str | Path) -> dict[str, Any]:
     return content
 
 
-class _Refused(Exception):
-    """The pickle asked for something that is not on the list."""
-
-
-def _numpy_scalar(dtype: np.dtype, data: bytes | str) -> Any:
-    """A numpy scalar of a plain type, from its bytes."""
-    if dtype.kind not in 'biufSU':
-        raise _Refused(f'a numpy scalar of type {dtype}')
-    return np.frombuffer(data.encode('latin1') if isinstance(data, str) else data, dtype)[0]
-
-
-def _latin1(text: str, encoding: str) -> bytes:
-    """How Python 3 writes bytes into protocol 2."""
-    if encoding != 'latin1':
-        raise _Refused(f'_codecs.encode to {encoding}')
-    return text.encode('latin1')
-
-
 def _new_stand_in(cls: type, base: type, state: Any) -> _StandIn:
     """How protocols 0 and 1 make an object."""
     if not (isinstance(cls, type) and issubclass(cls, _StandIn)):
-        raise _Refused(f'copy_reg._reconstructor of {cls!r}')
+        raise safe_pickle.Refused(f'copy_reg._reconstructor of {cls!r}')
     return cls()
 
 
-_ALLOWED = {
-    ('numpy', 'ndarray'): np.ndarray,
-    ('numpy', 'dtype'): np.dtype,
+_ALLOWED = safe_pickle.ARRAYS | {
     ('copy_reg', '_reconstructor'): _new_stand_in,
     ('copyreg', '_reconstructor'): _new_stand_in,
-    ('_codecs', 'encode'): _latin1,
     ('collections', 'OrderedDict'): dict,
 }
 for _module in ('__builtin__', 'builtins'):
     _ALLOWED |= {(_module, 'object'): object, (_module, 'set'): set, (_module, 'frozenset'): frozenset}
     _ALLOWED |= {(_module, 'bytearray'): bytearray}
-for _module in ('numpy.core', 'numpy._core'):
-    # numpy's own makers of arrays, fetched the way that numpy names them in its pickles.
-    _ALLOWED |= {(f'{_module}.multiarray', '_reconstruct'): np.zeros(1).__reduce__()[0]}
-    _ALLOWED |= {(f'{_module}.multiarray', 'scalar'): _numpy_scalar}
-    _ALLOWED |= {(f'{_module}.numeric', '_frombuffer'): np.zeros(1).__reduce_ex__(5)[0]}
 _SPARSE = ('csc_matrix', 'csr_matrix', 'csc_array', 'csr_array')
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(safe_pickle.Unpickler):
     """Makes numpy arrays and stand-ins, and nothing else."""
 
+    allowed = _ALLOWED
+
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _ALLOWED:
-            return _ALLOWED[module, name]
         package = module.split('.')[0]
         sparse = module.startswith('scipy.sparse') and name in _SPARSE
         if (package == 'chumpy' or sparse) and '.' not in name:
             return type(name, (_StandIn,), {'stands_for': f'{module}.{name}'})
-        raise _Refused(f'{module}.{name}')
-
-    def persistent_load(self, pid: Any) -> Any:
-        raise _Refused(f'the persistent object {pid!r}')
+        return super().find_class(module, name)
 
 
 def _dense(value: Any, source: str, key: str) -> np.ndarray:

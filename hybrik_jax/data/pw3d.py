@@ -9,7 +9,6 @@ Source: von Marcard et al. 2018.
 
 import dataclasses
 import pathlib
-import pickle
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -17,6 +16,7 @@ import numpy as np
 import simplejpeg
 from scipy.spatial.transform import Rotation
 
+from hybrik_jax import safe_pickle
 from hybrik_jax.data import reading
 from hybrik_jax.data.annotation import AnnotationError, Person, Skipped, stream_items
 
@@ -255,44 +255,6 @@ def _photo_size(folder: pathlib.Path) -> tuple[int, int]:
     return width, height
 
 
-class _Refused(Exception):
-    """The pickle asked for something that is not on the list."""
-
-
-def _scalar(dtype: np.dtype, data: bytes | str) -> Any:
-    """A numpy scalar of a plain type, from its bytes."""
-    if dtype.kind not in 'biufSU':
-        raise _Refused(f'a numpy scalar of type {dtype}')
-    return np.frombuffer(data.encode('latin1') if isinstance(data, str) else data, dtype)[0]
-
-
-def _latin1(text: str, encoding: str) -> bytes:
-    """How Python 3 writes bytes into protocol 2."""
-    if encoding != 'latin1':
-        raise _Refused(f'_codecs.encode to {encoding}')
-    return text.encode('latin1')
-
-
-_ALLOWED = {('numpy', 'ndarray'): np.ndarray, ('numpy', 'dtype'): np.dtype, ('_codecs', 'encode'): _latin1}
-for _module in ('numpy.core', 'numpy._core'):
-    # numpy's own makers of arrays, fetched the way that numpy names them in its pickles.
-    _ALLOWED |= {(f'{_module}.multiarray', '_reconstruct'): np.zeros(1).__reduce__()[0]}
-    _ALLOWED |= {(f'{_module}.multiarray', 'scalar'): _scalar}
-    _ALLOWED |= {(f'{_module}.numeric', '_frombuffer'): np.zeros(1).__reduce_ex__(5)[0]}
-
-
-class _Unpickler(pickle.Unpickler):
-    """Makes numpy arrays, and nothing else."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _ALLOWED:
-            return _ALLOWED[module, name]
-        raise _Refused(f'{module}.{name}')
-
-    def persistent_load(self, pid: Any) -> Any:
-        raise _Refused(f'the persistent object {pid!r}')
-
-
 def load_arrays(path: pathlib.Path) -> dict[str, Any]:
     """Returns the dict in a pickle (Python 2 or 3) of numpy arrays, lists, numbers and texts; runs nothing in it.
 
@@ -300,10 +262,10 @@ def load_arrays(path: pathlib.Path) -> dict[str, Any]:
     """
     try:
         with open(path, 'rb') as file:
-            content = _Unpickler(file, encoding='latin1').load()
+            content = safe_pickle.Unpickler(file, encoding='latin1').load()
     except FileNotFoundError:
         raise
-    except _Refused as error:
+    except safe_pickle.Refused as error:
         raise AnnotationError(
             f'{path}: refused to load {error}: a sequence file may hold numpy arrays only, and nothing in it is '
             'executed. Do not trust this file.'
