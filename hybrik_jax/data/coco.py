@@ -5,11 +5,12 @@ Source: Lin et al. 2014.
 
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from hybrik_jax.data import reading
-from hybrik_jax.data.annotation import AnnotationError, Person, Skipped, stream_items
+from hybrik_jax.data.annotation import Person, Skipped
 
 NAME = 'coco'
 TITLE = 'MSCOCO'
@@ -38,18 +39,13 @@ def read(root: str | pathlib.Path, split: str) -> Iterator[Person | Skipped]:
     """
     root = pathlib.Path(root)
     path = reading.find(root, reading.file_of(FILES, split, TITLE), TITLE)
-    images = {}
-    for index, item in enumerate(stream_items(path, 'images')):
-        fields = reading.Fields(item, f'{path}, images[{index}]')
-        images[fields.get('id')] = (_photo(fields, split), *fields.size())
-    for index, item in enumerate(stream_items(path, 'annotations')):
-        fields = reading.Fields(item, f'{path}, annotations[{index}]')
-        image_id = fields.get('image_id')
-        if image_id not in images:
-            raise AnnotationError(f'{fields.where}: image_id is {image_id!r}, no image has this id.')
-        photo, width, height = images[image_id]
-        fields.item.update(width=width, height=height)
-        yield _person(fields, root, split, photo)
+
+    def of_image(fields: reading.Fields) -> dict[str, Any]:
+        width, height = fields.size()
+        return {'photo': _photo(fields, split), 'width': width, 'height': height}
+
+    for fields in reading.joined_items(path, of_image):
+        yield _person(fields, root, split)
 
 
 def _photo(fields: reading.Fields, split: str) -> str:
@@ -61,7 +57,8 @@ def _photo(fields: reading.Fields, split: str) -> str:
     return f'{PHOTOS[split]}/{fields.text("file_name")}'
 
 
-def _person(fields: reading.Fields, root: pathlib.Path, split: str, photo: str) -> Person | Skipped:
+def _person(fields: reading.Fields, root: pathlib.Path, split: str) -> Person | Skipped:
+    photo = fields.text('photo')
     name = f'{pathlib.PurePosixPath(photo).stem}-{fields.get("id")}'
     if fields.item.get('iscrowd'):
         return Skipped('crowd', name)

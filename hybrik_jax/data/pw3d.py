@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from hybrik_jax import safe_pickle
 from hybrik_jax.data import reading
-from hybrik_jax.data.annotation import AnnotationError, Person, Skipped, stream_items
+from hybrik_jax.data.annotation import AnnotationError, Person, Skipped
 
 NAME = 'pw3d'
 TITLE = '3DPW'
@@ -70,24 +70,20 @@ def read(root: str | pathlib.Path, split: str) -> Iterator[Person | Skipped]:
     """
     root = pathlib.Path(root)
     path = reading.find(root, reading.file_of(FILES, split, TITLE), TITLE)
-    images = {}
-    for index, item in enumerate(stream_items(path, 'images')):
-        fields = reading.Fields(item, f'{path}, images[{index}]')
-        width, height = fields.size()
-        images[fields.get('id')] = {
-            'width': width,
-            'height': height,
-            'sequence': fields.text('sequence'),
-            'file_name': fields.text('file_name'),
-            'focal': fields.numbers('cam_param.focal', (2,)),
-            'princpt': fields.numbers('cam_param.princpt', (2,)),
-        }
-    for index, item in enumerate(stream_items(path, 'annotations')):
-        fields = reading.Fields(item, f'{path}, annotations[{index}]')
-        image_id = fields.get('image_id')
-        if image_id not in images:
-            raise AnnotationError(f'{fields.where}: image_id is {image_id!r}, no image has this id.')
-        yield _person(reading.Fields(item | images[image_id], fields.where), root, split)
+    for fields in reading.joined_items(path, _of_image):
+        yield _person(fields, root, split)
+
+
+def _of_image(fields: reading.Fields) -> dict[str, Any]:
+    width, height = fields.size()
+    return {
+        'width': width,
+        'height': height,
+        'sequence': fields.text('sequence'),
+        'file_name': fields.text('file_name'),
+        'focal': fields.numbers('cam_param.focal', (2,)),
+        'princpt': fields.numbers('cam_param.princpt', (2,)),
+    }
 
 
 def _person(fields: reading.Fields, root: pathlib.Path, split: str) -> Person | Skipped:

@@ -6,7 +6,7 @@ Numbers that are not finite pass here: `sanity.check_person` names them by field
 import dataclasses
 import itertools
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,24 @@ def paired_items(path: pathlib.Path) -> Iterator[dict[str, Any]]:
                 'parallel. Download the file again.'
             )
         yield image | annotation
+
+
+def joined_items(path: pathlib.Path, of_image: Callable[['Fields'], dict[str, Any]]) -> Iterator['Fields']:
+    """Yields the annotations of a JSON file of COCO's form, each with what `of_image` says of its image (image_id).
+
+    What is said of images is kept in memory. Raises AnnotationError as `stream_items` does, and for an image_id that no
+    image has.
+    """
+    images = {}
+    for index, item in enumerate(stream_items(path, 'images')):
+        image = Fields(item, f'{path}, images[{index}]')
+        images[image.get('id')] = of_image(image)
+    for index, item in enumerate(stream_items(path, 'annotations')):
+        fields = Fields(item, f'{path}, annotations[{index}]')
+        image_id = fields.get('image_id')
+        if image_id not in images:
+            raise AnnotationError(f'{fields.where}: image_id is {image_id!r}, no image has this id.')
+        yield Fields(item | images[image_id], fields.where)
 
 
 @dataclasses.dataclass(frozen=True)
