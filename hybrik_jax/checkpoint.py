@@ -76,9 +76,12 @@ class Checkpoints:
         tree = _as_tree(state)
         items = ocp.args.Composite(state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(meta))
         with _explaining(self.workdir):
+            # One at a time: orbax counts its barriers between hosts per process, whichever manager meets at them.
+            self._best.wait_until_finished()
             if step not in self._recent.all_steps():
                 self._recent.save(step, args=items)
             if score is not None and np.isfinite(score) and step not in self._best.all_steps():
+                self._recent.wait_until_finished()
                 self._best.save(step, args=items, metrics={'score': float(score)})
 
     def wait(self) -> None:
@@ -138,7 +141,8 @@ def load(folder: str | pathlib.Path, *, best: bool = False) -> tuple[int, dict[s
     if step is None:
         raise FileNotFoundError(f'{path} holds no finished checkpoint. Train first, or give another workdir.')
     meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))['meta']
-    tree = ocp.StandardCheckpointer().restore(path / str(step) / 'state')
+    state = path / str(step) / 'state'
+    tree = ocp.StandardCheckpointer().restore(state, _as_numpy(_described(state)))
     manager.close()
     return step, meta['config'], tree
 
@@ -173,17 +177,35 @@ def _as_tree(state: TrainState) -> dict[str, Any]:
     return jax.tree.map(np.array, tree)
 
 
+def _described(path: pathlib.Path) -> Any:
+    """Returns the saved tree at `path` with shapes and dtypes in place of arrays."""
+    return ocp.StandardCheckpointer().metadata(path).item_metadata
+
+
+def _as_numpy(tree: Any) -> Any:
+    """Returns what orbax reads a tree (leaves with shape and dtype) as NumPy arrays for, whatever devices wrote it."""
+    return jax.tree.map(lambda x: np.broadcast_to(np.zeros((), x.dtype), x.shape), tree)
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """Returns name -> shape of every array of a tree."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator='.'): tuple(leaf.shape) for path, leaf in leaves}
+
+
 def _restore_state(manager: ocp.CheckpointManager, step: int, state: TrainState) -> TrainState:
     tree = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
-    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
-    try:
-        restored = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))['state']
-    except (ValueError, KeyError) as error:
-        raise ValueError(f'The checkpoint of step {step} does not fit this network: {error}') from error
-    # Host copies: the training step decides where they live. Scalars come back as numpy already.
-    local = jax.tree.map(
-        lambda x: jnp.asarray(np.asarray(x.addressable_data(0) if isinstance(x, jax.Array) else x)), restored
-    )
+    saved, wanted = _shapes(_described(pathlib.Path(manager.directory) / str(step) / 'state')), _shapes(tree)
+    differing = sorted(name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name))
+    if differing:
+        shown = '; '.join(f'{n}: {saved.get(n, "absent")} there, {wanted.get(n, "absent")} now' for n in differing[:5])
+        raise ValueError(
+            f'The checkpoint of step {step} in {manager.directory} does not fit this network: {len(differing)} '
+            f'of {len(wanted)} arrays differ ({shown}). Was it made by another version of the program?'
+        )
+    restored = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(_as_numpy(tree))))['state']
+    # Host copies: the training step decides where they live.
+    local = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), restored)
     LOG.info('Restored step %d from %s.', step, manager.directory)
     return TrainState(**local)
 

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import pathlib
+import tempfile
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -113,9 +114,8 @@ def create_workdir(workdir: str) -> pathlib.Path:
     path = pathlib.Path(workdir).absolute()
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / '.probe'
-        probe.write_bytes(b'0' * 4096)
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=path) as probe:  # a name of its own: other hosts do the same
+            probe.write(b'0' * 4096)
     except OSError as error:
         raise OSError(
             error.errno, f'--config.workdir={workdir} cannot be written to ({error.strerror}): give another folder.'

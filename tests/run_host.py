@@ -1,4 +1,4 @@
-"""One of several hosts of a training run on this machine, stopped on the way and started again.
+"""One of several hosts of a training run on this machine, stopped on the way and started again; then evaluated.
 
     python -m tests.run_host HOST HOSTS PORT WORKDIR DATA_ROOT
 
@@ -24,6 +24,8 @@ SAME_ON_ANY_DEVICES = {
     'optimizer__warmup_steps': 1,
     'data__validation_examples': 3,
     'average__tail_epochs': 10.0,
+    'evaluation__parameters': ('raw',),
+    'evaluation__flips': (False,),
 }
 
 
@@ -49,7 +51,7 @@ def main() -> None:
     except SystemExit as end:
         print(f'host {host} stopped with status {end.code}')
     train.MetricWriter = metric_writer.MetricWriter
-    train.train(config)
+    train.test(config, train.train(config))
     print(f'host {host} of {jax.process_count()}: {jax.device_count()} devices, done')
 
 

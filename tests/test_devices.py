@@ -41,8 +41,8 @@ def test_a_batch_that_devices_cannot_share_is_refused():
 def test_two_hosts_are_one(tmp_path, data_root):
     """Two processes with a device each train as one process does, although one of them is asked to stop on the way.
 
-    Both stop at the same step and go on together from the checkpoint that they wrote; they validate together, and one
-    process can read what they leave.
+    Both stop at the same step and go on together from the checkpoint that they wrote; they validate and evaluate
+    together, and one process can read what they leave.
     """
     with socket.socket() as free:
         free.bind(('localhost', 0))
@@ -53,13 +53,15 @@ def test_two_hosts_are_one(tmp_path, data_root):
         for host in range(2)
     ]
     try:
-        alone = train.train(helpers.tiny_config(tmp_path / 'one', data_root, **SAME_ON_ANY_DEVICES))
+        config = helpers.tiny_config(tmp_path / 'one', data_root, **SAME_ON_ANY_DEVICES)
+        alone = train.train(config)
+        expected_rows = train.test(config, alone)['rows']
         outputs = [host.communicate(timeout=900)[0] for host in hosts]
     finally:
         for host in hosts:
             host.kill()
     for number, (host, output) in enumerate(zip(hosts, outputs, strict=True)):
-        assert host.returncode == 0, output
+        assert host.returncode == 0, '\n'.join(outputs)
         assert f'host {number} stopped with status 143' in output
         assert f'host {number} of 2: 2 devices, done' in output
 
@@ -67,8 +69,15 @@ def test_two_hosts_are_one(tmp_path, data_root):
     steps = [('train', 1), ('train', 2), ('train', 3), ('train', 4), ('validation', 4)]
     assert [(row['kind'], row['step']) for row in two] == steps
     for row, expected in zip(two, one, strict=True):
-        for name in expected.keys() - {'images_per_second', 'step_seconds', 'data_wait_share'}:
+        for name in expected.keys() - {'kind', 'time', 'images_per_second', 'step_seconds', 'data_wait_share'}:
             assert row[name] == pytest.approx(expected[name], rel=1e-3), (row['step'], name)
+
+    rows = json.loads((shared / 'evaluation.json').read_text())['rows']
+    assert len(rows) == len(expected_rows) >= 1
+    for row, expected in zip(rows, expected_rows, strict=True):
+        for name in expected.keys() - {'checkpoint', 'config'}:
+            value = pytest.approx(expected[name], rel=1e-3) if isinstance(expected[name], float) else expected[name]
+            assert row[name] == value, name
 
     assert sorted(path.name for path in (shared / 'checkpoints').iterdir()) == ['2', '4']
     step, _, tree = checkpoint.load(shared)

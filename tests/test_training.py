@@ -195,6 +195,18 @@ def test_the_best_and_the_last_are_kept(tmp_path):
     assert checkpoint.load(tmp_path, best=True)[0] == 6
 
 
+def test_a_checkpoint_of_another_network_is_refused(tmp_path):
+    """The configuration is the same, the arrays are not: the message names one that differs."""
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(small_state(1), {})
+    checkpoints.close()
+    other = small_state(0)
+    other = dataclasses.replace(other, variables=jax.tree.map(lambda x: np.zeros((*x.shape, 2)), other.variables))
+    message = r'step 1 .*does not fit this network: 1 of 6 arrays differ .*variables.params.w: .3,. there, .3, 2. now'
+    with pytest.raises(ValueError, match=message):
+        Checkpoints(tmp_path).restore(other, {})
+
+
 def test_an_empty_folder_has_nothing_to_restore(tmp_path):
     assert Checkpoints(tmp_path).restore(small_state(0), {}) is None
 
