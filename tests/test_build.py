@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from hybrik_jax.data import augment, build, record, store
 from hybrik_jax.data.annotation import AnnotationError, Person, Skipped
@@ -45,6 +46,24 @@ def photos(tmp_path):
 def built(tmp_path, found, **options):
     options = {'workers': 0, 'shard': 3, **options}
     return build.build({'train': lambda: iter(found)}, tmp_path / 'data' / 'test', SETTINGS, **options)
+
+
+def test_records_are_read_as_tfds_reads_them(tmp_path, photos):
+    """Our reader, which knows the schema, gives what tfds's general one gives: values, types and shapes."""
+    folder = built(tmp_path, photos)
+    ours = store.open_split(folder, 'train')
+    skip = {record.IMAGE: tfds.decode.SkipDecoding()}
+    theirs = tfds.builder_from_directory(str(folder)).as_data_source('train', decoders=skip)
+    for index in range(7):
+        one, other = ours[index], theirs[index]
+        assert one.keys() == other.keys()
+        for name, value in other.items():
+            assert type(one[name]) is type(value), name
+            assert getattr(one[name], 'dtype', None) == getattr(value, 'dtype', None), name
+            np.testing.assert_array_equal(one[name], value, err_msg=name)
+    assert ours[-1]['name'] == theirs[6]['name'] and len(list(ours)) == 7
+    with pytest.raises(IndexError):
+        ours[7]
 
 
 def test_records_are_what_was_annotated(tmp_path, photos, capsys):

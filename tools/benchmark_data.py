@@ -4,16 +4,20 @@ usage: python -m tools.benchmark_data read        training examples a second fro
        python -m tools.benchmark_data build [N]   building N (100000) small records: time, memory, random access, resume
 
 Full photos are read as the original does: OpenCV decodes the file, colours are swapped, half of the photos are mirrored
-as numpy views, an affine warp makes the crop. Photos are one CC0 picture, enlarged, with grain; people are 30 to 60
-percent of a photo's height.
+as numpy views, an affine warp makes the crop, its colours are scaled; targets are ours on both sides, which take turns.
+Photos are one CC0 picture, enlarged, with grain; people are 30 to 60 percent of a photo's height; augmentations are
+drawn as in training.
 """
 
 import argparse
+import contextlib
 import pathlib
 import resource
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -58,32 +62,50 @@ def _labels(box, width: int, height: int, enlargement: float) -> dict[str, np.nd
     return {k: v for k, v in labels.items() if not k.startswith('region_')}
 
 
-def seconds_of(function, arguments: list, repeats: int = 3) -> float:
-    """Returns the median over repeats of the CPU seconds of one call."""
-    times = []
-    for _ in range(repeats):
-        started = time.process_time()
-        for argument in arguments:
-            function(argument)
-        times.append((time.process_time() - started) / len(arguments))
-    return float(np.median(times))
+def seconds_of(functions: Sequence[Callable[[int], Any]], count: int, repeats: int = 7) -> np.ndarray:
+    """Returns for each function the CPU seconds of one call with 0 to count - 1, (repeats, functions).
+
+    The functions take turns, so that what else the machine does slows all of them; a first round is not counted.
+    """
+    times = np.zeros((repeats + 1, len(functions)))
+    for row in times:
+        for k, function in enumerate(functions):
+            started = time.process_time()
+            for index in range(count):
+                function(index)
+            row[k] = (time.process_time() - started) / count
+    return times[1:]
 
 
-def from_full_photo(person: Person, drawn: augment.Augmentation) -> np.ndarray:
-    """Returns the crop of a person as the original makes it, from the whole photo."""
+def from_full_photo(person: Person, one: dict, drawn: augment.Augmentation) -> dict[str, np.ndarray]:
+    """Returns the example of a person, with record and draw, made from the whole photo as the original does."""
     photo = cv2.cvtColor(cv2.imread(str(person.photo)), cv2.COLOR_BGR2RGB)
-    labels = person.labels
     if drawn.mirror:
-        photo = photo[:, ::-1, :]
-    centre, side = augment.box_centre_and_side(labels['box'], float(labels['box_enlargement']))
-    affine = augment.crop_affine(centre, side * drawn.scale, drawn.rotation_degrees, CROP_SIZE)
-    return cv2.warpAffine(photo, affine, (CROP_SIZE, CROP_SIZE), flags=cv2.INTER_LINEAR)
+        photo, one = photo[:, ::-1, :], augment.mirror_record(one)
+    affine = augment.affine_of(one, drawn, CROP_SIZE)
+    crop = augment.crop_image(photo, affine, drawn, CROP_SIZE)
+    return augment.make_targets(one, affine, CROP_SIZE) | {'image': crop}
+
+
+@contextlib.contextmanager
+def clock(owner: Any, name: str) -> Iterator[list[float]]:
+    """Within it, calls of `owner.name` put their CPU seconds into the list."""
+    function, seconds = getattr(owner, name), []
+
+    def timed(*args):
+        started = time.process_time()
+        out = function(*args)
+        seconds.append(time.process_time() - started)
+        return out
+
+    with mock.patch.object(owner, name, timed):
+        yield seconds
 
 
 def read(count: int, largest_side: int) -> None:
     """Prints the table of images a second, one core, and how the time of ours splits."""
     cv2.setNumThreads(1)
-    print('| photos | full photo, images/s | records, images/s | ratio | read | decode | warp | the rest | kB each |')
+    print('| photos | full photo, images/s | records, images/s | ratio | read | decode | crop | the rest | kB each |')
     print('|---|---|---|---|---|---|---|---|---|')
     settings = augment.AugmentationSettings()
     for width, height in SIZES:
@@ -100,27 +122,24 @@ def read(count: int, largest_side: int) -> None:
             records = [source[i] for i in range(count)]
             rng = np.random.default_rng(0)
             draws = [augment.draw(rng, one, settings) for one in records]
-            pairs = list(zip(people, draws, strict=True))
+            whole = [one | record.whole_photo(width, height) for one in records]
+
+            def theirs(index, people=people, whole=whole, draws=draws):
+                return from_full_photo(people[index], whole[index], draws[index])
 
             def ours(index, source=source, draws=draws):
                 return augment.make_example(source[index], draws[index], crop_size=CROP_SIZE)
 
-            images = [augment.decode_jpeg(one) for one in records]
-            full = seconds_of(lambda pair: from_full_photo(*pair), pairs)
-            total = seconds_of(ours, range(count))
-            reading = seconds_of(source.__getitem__, range(count))
-            decoding = seconds_of(augment.decode_jpeg, records)
-            warping = seconds_of(_warp, images)
-            parts = [reading, decoding, warping, total - reading - decoding - warping]
-            shares = ' | '.join(f'{1000 * p:.2f} ms' for p in parts)
+            times = seconds_of([theirs, ours, source.__getitem__], count)
+            full, total, reading = np.median(times, 0)
+            ratio = np.median(times[:, 0] / times[:, 1])
+            with clock(augment, 'decode_window') as decoding, clock(augment, 'crop_image') as cropping:
+                seconds_of([ours], count)
+            parts = [reading, np.mean(decoding), np.mean(cropping)]
+            shares = ' | '.join(f'{1000 * p:.2f} ms' for p in [*parts, total - sum(parts)])
             size = np.mean([len(one['image']) for one in records]) / 1000
-            rates = f'{1 / full:.0f} | {1 / total:.0f} | {full / total:.1f}'
+            rates = f'{1 / full:.0f} | {1 / total:.0f} | {ratio:.1f}'
             print(f'| {width} x {height} | {rates} | {shares} | {size:.0f} |')
-
-
-def _warp(image: np.ndarray) -> np.ndarray:
-    affine = np.array([[0.6, 0.1, 3.0], [-0.1, 0.6, 5.0]])
-    return augment.crop_image(image, affine, augment.Augmentation(), CROP_SIZE)
 
 
 def build_many(count: int, workers: int) -> None:
@@ -147,7 +166,7 @@ def build_many(count: int, workers: int) -> None:
         print(f'memory: {memory:.2f} GB, largest worker {worker:.2f} GB')
         source = store.open_split(out, 'train')
         order = np.random.default_rng(0).integers(count, size=2000)
-        access = seconds_of(lambda i: source[int(i)], list(order), 1)
+        access = seconds_of([lambda i: source[int(order[i])]], len(order), 1).item()
         right = all(int(source[int(i)]['name']) == i for i in order[:200])
         print(f'random access: {1e6 * access:.0f} us a record, 200 of 200 the right ones: {right}')
 

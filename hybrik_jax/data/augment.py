@@ -12,6 +12,7 @@ import numpy as np
 import simplejpeg
 
 from hybrik_jax.body import skeleton
+from hybrik_jax.data import jpeg
 
 DEPTH_SCALE_M = 2.0  # the depth range of a crop: d = depth / 2 m
 HALF_BODY_JOINTS = 8  # a half body is cut only from people with more labelled joints than this
@@ -119,10 +120,18 @@ def crop_affine(centre, side: float, rotation_degrees: float, crop_size: int) ->
     return np.concatenate([turn, (crop_size / 2 - turn @ np.asarray(centre, np.float64))[:, None]], 1)
 
 
+def affine_of(record: dict[str, Any], augmentation: Augmentation, crop_size: int) -> np.ndarray:
+    """Returns the map (2, 3) from photo pixels to crop pixels for the box, scale and rotation of one example."""
+    centre, side = box_centre_and_side(record['box'], float(record['box_enlargement']))
+    return crop_affine(centre, side * augmentation.scale, augmentation.rotation_degrees, crop_size)
+
+
 def invert_affine(affine: np.ndarray) -> np.ndarray:
     """Returns the inverse (2, 3) of an affine map (2, 3)."""
-    linear = np.linalg.inv(affine[:, :2])
-    return np.concatenate([linear, -linear @ affine[:, 2:]], 1)
+    (a, b, x), (c, d, y) = affine.tolist()
+    k = 1 / (a * d - b * c)  # by hand: this is done for every example
+    a, b, c, d = d * k, -b * k, -c * k, a * k
+    return np.array([[a, b, -a * x - b * y], [c, d, -c * x - d * y]])
 
 
 def text(value: str | bytes) -> str:
@@ -133,23 +142,38 @@ def text(value: str | bytes) -> str:
 def decode_jpeg(record: dict[str, Any]) -> np.ndarray:
     """Returns the image of a record, the region of the photo that is stored, (height, width, 3) uint8 RGB.
 
+    Raises ValueError, see `decode_window`.
+    """
+    return np.ascontiguousarray(decode_window(record, None)[0][..., :3])
+
+
+def decode_window(
+    record: dict[str, Any], window: tuple[int, int, int, int] | None
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Returns at least a window (x0 y0 x1 y1) of a record's image, and the image's pixel (x, y) where it begins.
+
+    The window is (height, width, 4) uint8, RGB and one channel of padding, and valid until this thread's next call;
+    see `jpeg.decode`.
+
     Raises ValueError, with the record's name, where the bytes are no readable JPEG or have another size than the
     record says.
     """
+    data = bytes(record['image'])
     try:
-        image = simplejpeg.decode_jpeg(bytes(record['image']), fastdct=False, fastupsample=False)
+        height, width = simplejpeg.decode_jpeg_header(data)[:2]
+        decoded = jpeg.decode(data, window)
     except ValueError as error:
         raise ValueError(
             f'record {text(record["name"])!r} of {text(record["dataset"])!r}: its JPEG cannot be decoded ({error}). '
             'Build the dataset again.'
         ) from error
     expected = tuple(int(n) for n in record['region_size'])
-    if image.shape[1::-1] != expected:
+    if (width, height) != expected:
         raise ValueError(
-            f'record {text(record["name"])!r} of {text(record["dataset"])!r}: the image is {image.shape[1::-1]} '
+            f'record {text(record["name"])!r} of {text(record["dataset"])!r}: the image is {(width, height)} '
             f'(width, height), its annotation says {expected}. Build the dataset again.'
         )
-    return image
+    return decoded
 
 
 def photo_to_image(record: dict[str, Any]) -> np.ndarray:
@@ -164,9 +188,29 @@ def compose(second: np.ndarray, first: np.ndarray) -> np.ndarray:
     return np.concatenate([linear, (second[:, :2] @ first[:, 2] + second[:, 2])[:, None]], 1)
 
 
+def window_of_crop(affine: np.ndarray, crop_size: int) -> tuple[int, int, int, int]:
+    """Returns the pixels (x0 y0 x1 y1, the last excluded) of an image that a crop interpolates between.
+
+    Args:
+        affine: (2, 3), image pixels to crop pixels.
+    """
+    back = invert_affine(affine)
+    last = crop_size - 1
+    corners = np.array([[0, 0], [last, 0], [0, last], [last, last]]) @ back[:, :2].T + back[:, 2]
+    low, high = np.floor(corners.min(0)) - 1, np.floor(corners.max(0)) + 3
+    return tuple(np.concatenate([low, high]).astype(int).tolist())
+
+
+def put_noise(image: np.ndarray, corners: np.ndarray, seed: int) -> None:
+    """Puts noise into a rectangle of an image, `corners` (2, 2) its first and last (x, y)."""
+    (x0, y0), (x1, y1) = np.clip(np.round(corners), 0, image.shape[1::-1]).astype(int)
+    image[y0:y1, x0:x1, :3] = np.random.default_rng(seed).integers(0, 256, (y1 - y0, x1 - x0, 3), np.uint8)
+
+
 def crop_image(image: np.ndarray, affine: np.ndarray, augmentation: Augmentation, crop_size: int) -> np.ndarray:
-    """Returns the crop (crop_size, crop_size, 3) uint8 of an image; zeros outside of it."""
+    """Returns the crop (crop_size, crop_size, 3) uint8 of an image of 3 channels, or 4; zeros outside of it."""
     crop = cv2.warpAffine(image, affine, (crop_size, crop_size), flags=cv2.INTER_LINEAR)
+    crop = crop if crop.shape[2] == 3 else cv2.cvtColor(crop, cv2.COLOR_RGBA2RGB)
     if augmentation.colour != (1.0, 1.0, 1.0):
         levels = np.arange(256, dtype=np.float32)[:, None] * np.asarray(augmentation.colour, np.float32)
         crop = cv2.LUT(crop, np.clip(levels, 0, 255).astype(np.uint8)[None])
@@ -240,25 +284,37 @@ def make_example(
         mirror_camera: see `mirror_record`.
         image: the decoded image where the caller has it already.
     """
-    image = decode_jpeg(record) if image is None else image
+    corners = None
     if augmentation.occlusion is not None:
-        *corners, seed = augmentation.occlusion
         to_image = photo_to_image(record)
-        corners = np.array(corners).reshape(2, 2) @ to_image[:, :2].T + to_image[:, 2]
-        (x0, y0), (x1, y1) = np.clip(np.round(corners), 0, image.shape[1::-1]).astype(int)
-        image = np.array(image)
-        image[y0:y1, x0:x1] = np.random.default_rng(seed).integers(0, 256, image[y0:y1, x0:x1].shape, np.uint8)
+        corners = np.array(augmentation.occlusion[:4]).reshape(2, 2) @ to_image[:, :2].T + to_image[:, 2]
     if augmentation.box is not None:
         record = dict(record, box=np.array(augmentation.box, np.float32))
     if augmentation.mirror:
         record = mirror_record(record, mirror_camera=mirror_camera)
-    centre, side = box_centre_and_side(record['box'], float(record['box_enlargement']))
-    affine = crop_affine(centre, side * augmentation.scale, augmentation.rotation_degrees, crop_size)
+    affine = affine_of(record, augmentation, crop_size)
     from_image = compose(affine, invert_affine(photo_to_image(record)))
     if augmentation.mirror:  # the image itself stays: one pass over its pixels less
-        from_image = compose(from_image, np.array([[-1.0, 0, image.shape[1] - 1], [0, 1, 0]]))
+        from_image = compose(from_image, np.array([[-1.0, 0, float(record['region_size'][0]) - 1], [0, 1, 0]]))
+    start = (0, 0)
+    if image is None:
+        image, start = decode_window(record, window_of_crop(from_image, crop_size))
+        from_image[:, 2] += from_image[:, :2] @ start
+    elif corners is not None:
+        image = np.array(image)
+    if corners is not None:
+        put_noise(image, corners - start, augmentation.occlusion[4])
     crop = crop_image(image, from_image, augmentation, crop_size)
+    return make_targets(record, affine, crop_size) | {'image': crop}
 
+
+def make_targets(record: dict[str, Any], affine: np.ndarray, crop_size: int) -> dict[str, np.ndarray]:
+    """Returns the fields of `types.Batch` for one person but the image, float32.
+
+    Args:
+        record: mirrored already where its crop is.
+        affine: (2, 3), photo pixels to crop pixels.
+    """
     pixels = record['joints_px'].astype(np.float64)
     on_crop = pixels[:, :2] @ affine[:, :2].T + affine[:, 2]
     uvd = np.concatenate([on_crop / crop_size - 0.5, pixels[:, 2:] / DEPTH_SCALE_M], 1)
@@ -266,8 +322,7 @@ def make_example(
     camera_weight = float(record['camera_weight'])
     inverse = inverse_intrinsics(record['focal'], record['centre']) if camera_weight > 0 else np.zeros((3, 3))
     twists = record['twists'].astype(np.float64)
-    example = {
-        'image': crop,
+    targets = {
         'crop_to_photo': invert_affine(affine),
         'inverse_intrinsics': inverse,
         'root_m': record['root_m'],
@@ -283,4 +338,4 @@ def make_example(
         'twists': np.stack([np.cos(twists), np.sin(twists)], -1),
         'twist_weight': record['twist_weight'],
     }
-    return {k: v if k == 'image' else np.asarray(v, np.float32) for k, v in example.items()}
+    return {name: np.asarray(value, np.float32) for name, value in targets.items()}

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from hybrik_jax.data import record
+from hybrik_jax.data import jpeg, record
 from hybrik_jax.data.augment import box_centre_and_side
 
 LARGEST_SCALE = 1.3
@@ -81,9 +81,8 @@ def cut(
         region = cv2.resize(region, tuple((size * steps // _STEPS).tolist()), interpolation=cv2.INTER_AREA)
     sampling = simplejpeg.decode_jpeg_header(encoded)[3] if encoded and simplejpeg.is_jpeg(encoded) else '444'
     sampling = sampling if sampling in ('444', '422', '420') else '444'
-    jpeg = simplejpeg.encode_jpeg(np.ascontiguousarray(region), quality=quality, colorsubsampling=sampling)
     return fields | {
-        record.IMAGE: jpeg,
+        record.IMAGE: jpeg.encode(region, quality, sampling),
         'region_offset': (low + 0.5 / scale - 0.5).astype(np.float32),
         'region_scale': np.float32(scale),
         'region_size': np.array(region.shape[1::-1], np.int32),
