@@ -11,6 +11,7 @@ drawn as in training.
 
 import argparse
 import contextlib
+import multiprocessing
 import pathlib
 import resource
 import tempfile
@@ -142,23 +143,26 @@ def read(count: int, largest_side: int) -> None:
             print(f'| {width} x {height} | {rates} | {shares} | {size:.0f} |')
 
 
+def _build(folder: pathlib.Path, name: str, count: int, workers: int) -> pathlib.Path:
+    """Builds `count` people in the photos of `folder` into its folder `name`."""
+    photos = sorted(folder.glob('*.jpg'))
+
+    def people() -> Iterator[Person]:
+        for index in range(count):
+            labels = _labels([40, 20, 90, 110], 160, 120, 1.0)
+            yield Person(f'{index:07d}', photos[index % len(photos)], labels)
+
+    return build.build({'train': people}, folder / name, build.Settings(dataset='many', body=''), workers=workers)
+
+
 def build_many(count: int, workers: int) -> None:
     """Prints time, memory, random access and resume of a build of `count` records from a few small photos."""
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        photos = []
         for index in range(20):
-            photos.append(folder / f'{index}.jpg')
-            cv2.imwrite(str(photos[-1]), photo_of(160, 120, index))
-
-        def people() -> Iterator[Person]:
-            for index in range(count):
-                labels = _labels([40, 20, 90, 110], 160, 120, 1.0)
-                yield Person(f'{index:07d}', photos[index % len(photos)], labels)
-
+            cv2.imwrite(str(folder / f'{index:02d}.jpg'), photo_of(160, 120, index))
         started = time.perf_counter()
-        settings = build.Settings(dataset='many', body='')
-        out = build.build({'train': people}, folder / 'built', settings, workers=workers)
+        out = _build(folder, 'built', count, workers)
         seconds = time.perf_counter() - started
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
         worker = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
@@ -169,6 +173,20 @@ def build_many(count: int, workers: int) -> None:
         access = seconds_of([lambda i: source[int(order[i])]], len(order), 1).item()
         right = all(int(source[int(i)]['name']) == i for i in order[:200])
         print(f'random access: {1e6 * access:.0f} us a record, 200 of 200 the right ones: {right}')
+
+        killed = multiprocessing.get_context('spawn').Process(target=_build, args=(folder, 'again', count, workers))
+        killed.start()
+        shards, done = -(-count // build.SHARD), 0
+        while done < shards / 2 and killed.is_alive():
+            time.sleep(0.05)
+            done = len(list((folder / 'again.incomplete').glob('train-*.json')))
+        killed.kill()
+        killed.join()
+        started = time.perf_counter()
+        again = store.open_split(_build(folder, 'again', count, workers), 'train')
+        seconds = time.perf_counter() - started
+        same = len(again) == count and all(again[int(i)]['image'] == source[int(i)]['image'] for i in order)
+        print(f'killed -9 after {done} of {shards} shards, resumed and finished in {seconds:.0f} s, all there: {same}')
 
 
 def main() -> None:
