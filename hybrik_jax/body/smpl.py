@@ -4,7 +4,6 @@ SMPL: Loper et al. 2015. The embedded body (`assets/open_body.npz`, CC0) has the
 shape space: parameters and regressors of one mean nothing to the other, which `check_same_body` guards.
 """
 
-import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -365,23 +364,7 @@ def read_smpl_pickle(path: str | Path) -> dict[str, Any]:
     Raises:
       ValueError: naming the file and the class, if the pickle refers to anything else; or if it is no pickle.
     """
-    data = Path(path).read_bytes()
-    try:
-        content = _Unpickler(io.BytesIO(data), encoding='latin1').load()
-    except safe_pickle.Refused as error:
-        raise ValueError(
-            f'{path}: refused to load {error}: a body model may hold arrays of numpy, scipy.sparse and '
-            'chumpy only, and nothing in its file is executed. Do not trust this file.'
-        ) from None
-    except Exception as error:  # a damaged pickle can fail in any way
-        raise ValueError(
-            f'{path}: not a readable SMPL pickle or .npz file ({type(error).__name__}: {error}).'
-        ) from error
-    if not isinstance(content, dict):
-        raise ValueError(
-            f'{path}: expected is a pickled dict with the keys of SMPL, this is a {type(content).__name__}.'
-        )
-    return content
+    return safe_pickle.load_dict(path, 'a body model', _Unpickler)
 
 
 def _new_stand_in(cls: type, base: type, state: Any) -> _StandIn:
@@ -406,6 +389,7 @@ class _Unpickler(safe_pickle.Unpickler):
     """Makes numpy arrays and stand-ins, and nothing else."""
 
     allowed = _ALLOWED
+    holds = 'arrays of numpy, scipy.sparse and chumpy'
 
     def find_class(self, module: str, name: str) -> Any:
         package = module.split('.')[0]

@@ -38,7 +38,7 @@ def read(root: str | pathlib.Path, split: str) -> Iterator[Person | Skipped]:
         FileNotFoundError: naming the file that is missing. AnnotationError: naming file, record and field.
     """
     root = pathlib.Path(root)
-    path = reading.find(root, reading.file_of(FILES, split, TITLE), TITLE)
+    path = reading.find(root, FILES, split, TITLE)
 
     def of_image(fields: reading.Fields) -> dict[str, Any]:
         width, height = fields.size()

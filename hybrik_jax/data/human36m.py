@@ -43,9 +43,9 @@ def read(root: str | pathlib.Path, split: str) -> Iterator[Person | Skipped]:
         FileNotFoundError: naming the file that is missing. AnnotationError: naming file, record and field.
     """
     root = pathlib.Path(root)
-    path = reading.find(root, reading.file_of(FILES, split, TITLE), TITLE)
-    for index, item in enumerate(reading.paired_items(path)):
-        yield _person(reading.Fields(item, f'{path}, record {index}'), root, split)
+    path = reading.find(root, FILES, split, TITLE)
+    for fields in reading.paired_items(path):
+        yield _person(fields, root, split)
 
 
 def _person(fields: reading.Fields, root: pathlib.Path, split: str) -> Person | Skipped:

@@ -69,7 +69,7 @@ def read(root: str | pathlib.Path, split: str) -> Iterator[Person | Skipped]:
         FileNotFoundError: naming the file that is missing. AnnotationError: naming file, record and field.
     """
     root = pathlib.Path(root)
-    path = reading.find(root, reading.file_of(FILES, split, TITLE), TITLE)
+    path = reading.find(root, FILES, split, TITLE)
     for fields in reading.joined_items(path, _of_image):
         yield _person(fields, root, split)
 
@@ -134,7 +134,7 @@ def read_official(root: str | pathlib.Path, split: str) -> Iterator[UnplacedPers
     """
     root = pathlib.Path(root)
     folders = {name: f'sequenceFiles/{name}' for name in OFFICIAL_SPLITS}
-    folder = reading.find(root, reading.file_of(folders, split, TITLE), TITLE)
+    folder = reading.find(root, folders, split, TITLE)
     paths = sorted(folder.glob('*.pkl'))
     if not paths:
         raise FileNotFoundError(f'{folder} holds no .pkl file: unpack sequenceFiles.zip of 3DPW here.')
@@ -257,19 +257,6 @@ def load_arrays(path: pathlib.Path) -> dict[str, Any]:
     Raises AnnotationError, naming the file and the class, where the pickle refers to anything else or is none.
     """
     try:
-        with open(path, 'rb') as file:
-            content = safe_pickle.Unpickler(file, encoding='latin1').load()
-    except FileNotFoundError:
-        raise
-    except safe_pickle.Refused as error:
-        raise AnnotationError(
-            f'{path}: refused to load {error}: a sequence file may hold numpy arrays only, and nothing in it is '
-            'executed. Do not trust this file.'
-        ) from None
-    except Exception as error:  # a damaged pickle can fail in any way
-        raise AnnotationError(
-            f'{path} is no readable pickle ({type(error).__name__}: {error}): it may be cut off, download it again.'
-        ) from error
-    if not isinstance(content, dict):
-        raise AnnotationError(f'{path}: expected is a dict with poses, betas, ...; this is a {type(content).__name__}.')
-    return content
+        return safe_pickle.load_dict(path, 'a sequence of 3DPW')
+    except ValueError as error:
+        raise AnnotationError(str(error)) from error

@@ -25,15 +25,18 @@ _FOLDERS = ('h36m', '3dhp', 'pw3d', 'coco')
 NO_BOX = 'box without area in the photo'
 
 
-def find(root: str | pathlib.Path, relative: str, dataset: str) -> pathlib.Path:
-    """Returns root / relative, a file or folder that is there.
+def find(root: pathlib.Path, files: dict[str, str], split: str, dataset: str) -> pathlib.Path:
+    """Returns root / files[split], a file or folder that is there.
 
     Args:
         dataset: its title, a key of the table above.
     Raises:
-        FileNotFoundError: saying what is expected where, and whose folder `root` looks like.
+        ValueError: naming the splits that there are. FileNotFoundError: saying what is expected where, and whose
+        folder `root` looks like.
     """
-    root = pathlib.Path(root)
+    if split not in files:
+        raise ValueError(f'{dataset} has no split {split!r}, only {", ".join(files)}.')
+    relative = files[split]
     path = root / relative
     if path.exists():
         return path
@@ -48,14 +51,7 @@ def find(root: str | pathlib.Path, relative: str, dataset: str) -> pathlib.Path:
     raise FileNotFoundError(message)
 
 
-def file_of(files: dict[str, str], split: str, dataset: str) -> str:
-    """Returns files[split]; ValueError naming the splits that there are."""
-    if split not in files:
-        raise ValueError(f'{dataset} has no split {split!r}, only {", ".join(files)}.')
-    return files[split]
-
-
-def paired_items(path: pathlib.Path) -> Iterator[dict[str, Any]]:
+def paired_items(path: pathlib.Path) -> Iterator['Fields']:
     """Yields images[i] merged with annotations[i] of a JSON file in which these lists are parallel, one at a time.
 
     Raises AnnotationError as `stream_items` does, and where the lists differ in length.
@@ -68,7 +64,7 @@ def paired_items(path: pathlib.Path) -> Iterator[dict[str, Any]]:
                 f'{path}: {shorter} ends after {index} entries, the other list goes on: images and annotations must be '
                 'parallel. Download the file again.'
             )
-        yield image | annotation
+        yield Fields(image | annotation, f'{path}, record {index}')
 
 
 def joined_items(path: pathlib.Path, of_image: Callable[['Fields'], dict[str, Any]]) -> Iterator['Fields']:
