@@ -157,8 +157,8 @@ def training_seconds(log: Sequence[Mapping[str, Any]]) -> float:
 def dataset_sizes(config: ConfigDict) -> dict[str, str]:
     """Returns 'dataset, split' -> number of examples, or what is missing."""
     wanted = [(name, 'train') for name, share in config.data.mixture.items() if share > 0]
-    wanted += [(config.data.validation, 'validation')]
-    # runs of earlier versions have no such key
+    # runs of earlier versions lack some keys
+    wanted += [(config.data.validation, config.data.get('validation_split', 'validation'))]
     wanted += [(name, 'test') for name in config.evaluation.get('datasets', ()) or (config.data.test,)]
     sizes = {}
     for name, split in wanted:
