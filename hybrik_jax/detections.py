@@ -21,10 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from hybrik_jax.data.annotation import box_from_xywh
+from hybrik_jax.data.annotation import MM, box_from_xywh
 from hybrik_jax.data.augment import box_centre_and_side, text
 
-MM = 1e-3  # metres
 LEAST_OVERLAP = 0.5
 NEAREST_MM = 100.0  # a root closer than this is in other units
 

@@ -75,6 +75,8 @@ class Protocol:
 
 
 _FOURTEEN = '14 of the 17 Human3.6M joints'
+_PERCENT = ('pck_3dhp', 'auc_3dhp', 'pck_released', 'auc_released')
+_H36M_MEASURES = ('mpjpe_mm', 'pa_mpjpe_mm', *_PERCENT)
 _BODY_MEASURES = ('mpjpe_mm', 'pa_mpjpe_mm', 'mpjpe_24_mm', 'pve_mm')
 PROTOCOLS = {
     'synthetic': Protocol(
@@ -104,13 +106,11 @@ PROTOCOLS = {
         name='mpi_inf_3dhp',
         joints='all 17 of the test file',
         h36m_joints=tuple(range(17)),
-        measures=('mpjpe_mm', 'pa_mpjpe_mm', 'pck_3dhp', 'auc_3dhp', 'pck_released', 'auc_released'),
-        required=('mpjpe_mm', 'pa_mpjpe_mm', 'pck_3dhp', 'auc_3dhp', 'pck_released', 'auc_released'),
+        measures=_H36M_MEASURES,
+        required=_H36M_MEASURES,
         groups=('sequence', 'action'),
     ),
 }
-_PERCENT = ('pck_3dhp', 'auc_3dhp', 'pck_released', 'auc_released')
-_H36M_MEASURES = ('mpjpe_mm', 'pa_mpjpe_mm', *_PERCENT)
 
 
 def protocol_of(dataset: str, body_name: str, *, allow_other_body: bool = False) -> Protocol:

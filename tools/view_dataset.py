@@ -20,10 +20,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import cv2
 import numpy as np
 
-from hybrik_jax.data import augment
+from hybrik_jax.data import augment, region
 from hybrik_jax.view import sheet
 
 READERS = ('human36m', 'mpi_inf_3dhp', 'pw3d', 'coco', 'custom')
@@ -204,16 +203,16 @@ def annotation_entry(person) -> sheet.Entry:
     """Returns picture and facts of one annotated person; a photo that cannot be read is a warning."""
     facts, warnings = sheet.describe(person.labels)
     texts = [('photo file', str(person.photo)), ('sequence', person.sequence), ('action', person.action)]
-    data = np.fromfile(person.photo, np.uint8) if person.photo.is_file() else np.zeros(0, np.uint8)
-    photo = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if len(data) else None
     picture = None
-    if photo is None:
+    try:
+        photo, _ = region.read_photo(person.photo)
+    except (OSError, ValueError):
         warnings = [f'{person.photo} is missing or cannot be read', *warnings]
     else:
         size = int(person.labels['width']), int(person.labels['height'])
         if photo.shape[1::-1] != size:
             warnings = [f'the photo is {photo.shape[1]} x {photo.shape[0]}, annotated {size[0]} x {size[1]}', *warnings]
-        picture = sheet.draw_annotation(np.ascontiguousarray(photo[..., ::-1]), person.labels)
+        picture = sheet.draw_annotation(photo, person.labels)
     return sheet.Entry(person.name, [('photo, box, joints', picture)], [t for t in texts if t[1]] + facts, warnings)
 
 

@@ -41,8 +41,8 @@ import numpy as np
 import simplejpeg
 
 from hybrik_jax.body import skeleton
-from hybrik_jax.data import coco, mpi_inf_3dhp, record, sanity
-from hybrik_jax.data.annotation import AnnotationError, Person, Skipped, box_from_xywh, project, stream_items
+from hybrik_jax.data import coco, mpi_inf_3dhp, reading, record, sanity
+from hybrik_jax.data.annotation import AnnotationError, Person, Skipped, box_from_xywh, project
 
 NAME = 'custom'
 SPLITS = ('train', 'validation', 'test')
@@ -56,9 +56,6 @@ _PERSON = {
     'action', 'split', 'extra',
 }  # fmt: skip
 _H36M = 'h36m:'
-# Limbs that every skeleton with the joints has, for the check of units: pairs of SMPL's and of Human3.6M's joints.
-_LIMBS = ((1, 4), (2, 5), (4, 7), (5, 8), (16, 18), (17, 19), (18, 20), (19, 21))
-_LIMBS_H36M = ((1, 2), (2, 3), (4, 5), (5, 6), (11, 12), (12, 13), (14, 15), (15, 16))
 _LIMB_M = (0.08, 0.9)  # what the median limb of a child or an adult lies between
 _NEAR_BOX = 1.6  # labelled points lie within the box, made so many times larger
 _HEAD_BYTES = 1 << 18  # enough of a JPEG to know its size
@@ -213,12 +210,10 @@ def _entries(path: pathlib.Path, header: dict | None = None) -> Iterator[tuple[p
 
 def _coco_entries(path: pathlib.Path, name: str) -> Iterator[tuple[pathlib.Path, str, Any]]:
     """Yields the annotations of a file of MSCOCO's form as entries of `people`, or Skipped."""
-    images = {image.get('id'): image for image in stream_items(path, 'images')}
-    for index, one in enumerate(stream_items(path, 'annotations')):
-        place = f'annotations[{index}] (id {one.get("id")})'
-        image, flat = images.get(one.get('image_id')), one.get('keypoints', [])
-        if image is None:
-            raise AnnotationError(f'{path}: {place}.image_id {one.get("image_id")} is the id of no image')
+    joined = reading.joined_items(path, lambda image: {'image': image.item})
+    for index, fields in enumerate(joined):
+        one, image = fields.item, fields.item['image']
+        place, flat = f'annotations[{index}] (id {one.get("id")})', one.get('keypoints', [])
         points = [flat[k : k + 3] for k in range(0, len(flat), 3)]
         size, box = [image.get('width'), image.get('height')], one.get('bbox', [0, 0, 0, 0])
         usable = _are_numbers(size, 2) and _are_numbers(box, 4)  # what is not is reported, not skipped
@@ -638,8 +633,8 @@ def _gather(points: np.ndarray, known: np.ndarray, joint_map: dict[int, int], co
 
 
 def _median_limb(joints, joints_known, h36m, h36m_known) -> float | None:
-    lengths = [np.linalg.norm(joints[a] - joints[b]) for a, b in _LIMBS if joints_known[a] and joints_known[b]]
-    lengths += [np.linalg.norm(h36m[a] - h36m[b]) for a, b in _LIMBS_H36M if h36m_known[a] and h36m_known[b]]
+    lengths = [np.linalg.norm(joints[a] - joints[b]) for a, b in sanity.LIMBS if joints_known[a] and joints_known[b]]
+    lengths += [np.linalg.norm(h36m[a] - h36m[b]) for a, b in sanity.LIMBS_H36M if h36m_known[a] and h36m_known[b]]
     return float(np.median(lengths)) if lengths else None
 
 

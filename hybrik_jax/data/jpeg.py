@@ -16,6 +16,7 @@ import simplejpeg
 
 _LARGEST_TILE = 64  # pixels wide, at most
 _BLOCKS = {'444': (8, 8), '422': (16, 8), '420': (16, 16)}  # width and height of a unit of blocks by colour sampling
+SAMPLINGS = tuple(_BLOCKS)
 _SAMPLING = {name: getattr(cv2, f'IMWRITE_JPEG_SAMPLING_FACTOR_{name}') for name in _BLOCKS}
 _MEMORY = 1 << 24  # bytes, so many that NumPy asks for huge pages, which a turned warp wants
 _EDGE = 1  # pixels at a cut edge that interpolated colours change
@@ -37,7 +38,7 @@ def encode(image: np.ndarray, quality: int, sampling: str = '444') -> bytes:
 
     Args:
         quality: 1 to 100, the tables of libjpeg.
-        sampling: of colours: 444, 422 or 420.
+        sampling: of colours, one of `SAMPLINGS`.
     """
     units = -(-image.shape[1] // _BLOCKS[sampling][0])
     most = _LARGEST_TILE // _BLOCKS[sampling][0]

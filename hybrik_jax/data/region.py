@@ -60,6 +60,7 @@ def cut(
         encoded: the photo's own JPEG bytes, taken as they are where the region is all of it.
         largest_side: of the crop square in stored pixels; larger people are stored smaller.
     """
+    encoded = encoded if encoded and simplejpeg.is_jpeg(encoded) else None
     height, width = photo.shape[:2]
     centre, side = box_centre_and_side(box, enlargement)
     reach = side * LARGEST_SCALE * np.sqrt(2) / 2 + _MARGIN
@@ -69,7 +70,7 @@ def cut(
     steps = _STEPS if side <= largest_side else max(1, int(_STEPS * largest_side / side))
     fields = record.whole_photo(width, height)
     if steps == _STEPS:
-        if (low == 0).all() and (high == [width, height]).all() and encoded is not None and simplejpeg.is_jpeg(encoded):
+        if (low == 0).all() and (high == [width, height]).all() and encoded:
             return fields | {record.IMAGE: encoded}
         region, scale = photo[low[1] : high[1], low[0] : high[0]], 1.0
     else:
@@ -79,8 +80,8 @@ def cut(
         region[: inside.shape[0], : inside.shape[1]] = inside
         scale = steps / _STEPS
         region = cv2.resize(region, tuple((size * steps // _STEPS).tolist()), interpolation=cv2.INTER_AREA)
-    sampling = simplejpeg.decode_jpeg_header(encoded)[3] if encoded and simplejpeg.is_jpeg(encoded) else '444'
-    sampling = sampling if sampling in ('444', '422', '420') else '444'
+    sampling = simplejpeg.decode_jpeg_header(encoded)[3] if encoded else '444'
+    sampling = sampling if sampling in jpeg.SAMPLINGS else '444'
     return fields | {
         record.IMAGE: jpeg.encode(region, quality, sampling),
         'region_offset': (low + 0.5 / scale - 0.5).astype(np.float32),

@@ -8,10 +8,10 @@ import numpy as np
 from hybrik_jax.data.annotation import Person, project
 
 # Limbs and their usual lengths in metres: thighs, lower legs, upper arms, forearms.
-_LIMBS = {(1, 4): 0.38, (2, 5): 0.38, (4, 7): 0.40, (5, 8): 0.40, (16, 18): 0.26, (17, 19): 0.26, (18, 20): 0.25,
-          (19, 21): 0.25}  # fmt: skip
-_LIMBS_H36M = {(1, 2): 0.42, (4, 5): 0.42, (2, 3): 0.42, (5, 6): 0.42, (11, 12): 0.28, (14, 15): 0.28, (12, 13): 0.25,
-               (15, 16): 0.25}  # fmt: skip
+LIMBS = {(1, 4): 0.38, (2, 5): 0.38, (4, 7): 0.40, (5, 8): 0.40, (16, 18): 0.26, (17, 19): 0.26, (18, 20): 0.25,
+         (19, 21): 0.25}  # fmt: skip
+LIMBS_H36M = {(1, 2): 0.42, (4, 5): 0.42, (2, 3): 0.42, (5, 6): 0.42, (11, 12): 0.28, (14, 15): 0.28, (12, 13): 0.25,
+              (15, 16): 0.25}  # fmt: skip
 _LIMB_RATIOS = (0.4, 2.0)  # of the middle one to the usual length: children to giants
 _LONGEST_BONE_M = 1.5
 _MOST_PIXELS_OFF, _MOST_BOX_OFF = 5.0, 0.05  # projection against pixels: at least this, or this share of the box
@@ -41,8 +41,8 @@ def check_person(person: Person) -> list[str]:
     if problems:
         return problems  # they would spoil what follows
     problems += _box_problems(labels)
-    problems += _limb_problems('joints_m', labels['joints_m'], labels['joints_weight'], _LIMBS)
-    problems += _limb_problems('h36m_joints_m', labels['h36m_joints_m'], labels['h36m_weight'], _LIMBS_H36M)
+    problems += _limb_problems('joints_m', labels['joints_m'], labels['joints_weight'], LIMBS)
+    problems += _limb_problems('h36m_joints_m', labels['h36m_joints_m'], labels['h36m_weight'], LIMBS_H36M)
     if labels['camera_weight'] > 0:
         problems += _camera_problems(labels) or _projection_problems(labels)
     if not problems or labels['camera_weight'] == 0:
