@@ -24,12 +24,18 @@ def get_config() -> ConfigDict:
 
     config.model = ConfigDict()
     config.model.lifting = 'transformer'  # or 'deconv', HybrIK's own
-    config.model.image_mean = (0.406, 0.457, 0.480)  # RGB; ImageNet's, reversed as in the released checkpoints
+    config.model.image_mean = (
+        0.406,
+        0.457,
+        0.480,
+    )  # RGB; ImageNet's, reversed as in the released checkpoints
     config.model.image_std = (0.225, 0.224, 0.229)
     config.model.right_hand = 'leaf'  # or 'released', the index slip that released checkpoints carry
     config.model.backbone = ConfigDict()
     config.model.backbone.depth = 34  # 18, 34, 50, 101, 152
-    config.model.backbone.width = 64  # planes of the first stage; 64: the published network, 32: half of all widths
+    config.model.backbone.width = (
+        64  # planes of the first stage; 64: the published network, 32: half of all widths
+    )
     config.model.backbone.dtype = 'float32'  # or 'bfloat16': arithmetic, the parameters stay float32
     config.model.backbone.remat = False  # recompute activations in the backward pass: less memory, more time
     config.model.backbone.sync_batch_norm = False  # True: batch statistics over all devices
@@ -42,7 +48,9 @@ def get_config() -> ConfigDict:
     config.model.transformer.ffn_depth = 3
     config.model.transformer.dropout = 0.1
     config.model.transformer.leaf_tokens = True  # 53 tokens; False: the paper's 48, identity at the leaves
-    config.model.transformer.patch_sampling = 0.2  # least share of the patches kept in training; 1.0 keeps all
+    config.model.transformer.patch_sampling = (
+        0.2  # least share of the patches kept in training; 1.0 keeps all
+    )
     config.model.transformer.remat = False
     config.model.transformer.dtype = 'float32'
     config.model.deconv = ConfigDict()
@@ -76,10 +84,14 @@ def get_config() -> ConfigDict:
     config.augmentation.rotation_degrees = 30.0  # std, clipped to twice this
     config.augmentation.rotation_probability = 0.6
     config.augmentation.mirror_probability = 0.5
-    config.augmentation.mirror_camera = True  # False: the original's, exact for a centred principal point only
+    config.augmentation.mirror_camera = (
+        True  # False: the original's, exact for a centred principal point only
+    )
     config.augmentation.colour = 0.2  # each channel times uniform(1 - this, 1 + this)
     config.augmentation.half_body_probability = -1.0  # off, as in the paper's setting
-    config.augmentation.occlusion = ConfigDict()  # dataset -> (largest area of the box, largest aspect); area 0: off
+    config.augmentation.occlusion = (
+        ConfigDict()
+    )  # dataset -> (largest area of the box, largest aspect); area 0: off
     config.augmentation.occlusion.synthetic = (0.0, 2.0)  # the images have occluders of their own
 
     config.loss = ConfigDict()  # weights of the terms
@@ -112,15 +124,25 @@ def get_config() -> ConfigDict:
     config.evaluation = ConfigDict()
     config.evaluation.batch_size = 0  # 0: as in training
     config.evaluation.datasets = ()  # whose 'test' splits are evaluated, such as ('pw3d', 'human36m'); (): data.test
-    config.evaluation.parameters = ('raw', 'tail', 'ema')  # as trained, mean of the last epochs, moving average
+    config.evaluation.parameters = (
+        'raw',
+        'tail',
+        'ema',
+    )  # as trained, mean of the last epochs, moving average
     config.evaluation.flips = (False, True)  # without and with the mirrored image
     # Whose root joint places the person in the camera frame: 'annotation', or 'predicted', by a program like RootNet,
-    # in a JSON file: {record name: [x, y, z] in MILLIMETRES}, or RootNet's own (hybrik_jax/detections.py).
+    # in a JSON file: {record name: [x, y, z] in MILLIMETRES}, or RootNet's own (hybrik_jax/scoring/roots_and_boxes.py).
     # '{dataset}' in a file's name stands for the dataset.
     config.evaluation.root = 'annotation'
     config.evaluation.root_file = ''
-    config.evaluation.box_file = ''  # detected boxes, JSON: {record name: [x, y, w, h] pixels}; '': the annotated ones
+    config.evaluation.box_file = (
+        ''  # detected boxes, JSON: {record name: [x, y, w, h] pixels}; '': the annotated ones
+    )
     config.evaluation.box_enlargement = 1.25  # of detected boxes
-    config.evaluation.allow_other_body = False  # True: score published datasets without SMPL, as 'NAME-like (BODY)'
-    config.evaluation.constant_examples = 25000  # training people that the constant prediction is made of; 0: all
+    config.evaluation.allow_other_body = (
+        False  # True: score published datasets without SMPL, as 'NAME-like (BODY)'
+    )
+    config.evaluation.constant_examples = (
+        25000  # training people that the constant prediction is made of; 0: all
+    )
     return config

@@ -1,8 +1,8 @@
 """Checkpoints: the last few and the best, with everything that a run needs to go on. The only user of orbax.
 
-A run's folder has `checkpoints/` (the last ones, to resume from) and `best/` (the best by validation). Each holds
-parameters, averages, optimizer, step, data position and configuration; orbax writes under another name and renames,
-so that a kill leaves no half checkpoint.
+A run's folder has `checkpoints/` (the last ones, to resume from) and `best/` (the best by validation). Each
+holds parameters, averages, optimizer, step, data position and configuration; orbax writes under another name
+and renames, so that a kill leaves no half checkpoint.
 """
 
 import contextlib
@@ -76,7 +76,8 @@ class Checkpoints:
         tree = _as_tree(state)
         items = ocp.args.Composite(state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(meta))
         with _explaining(self.workdir):
-            # One at a time: orbax counts its barriers between hosts per process, whichever manager meets at them.
+            # One at a time: orbax counts its barriers between hosts per process, whichever manager meets at
+            # them.
             self._best.wait_until_finished()
             if step not in self._recent.all_steps():
                 self._recent.save(step, args=items)
@@ -91,7 +92,9 @@ class Checkpoints:
             self._best.wait_until_finished()
 
     def wait_for_all_hosts(self) -> None:
-        """Returns when everything of every host is on disk; all hosts must call it. None then leaves the others."""
+        """Returns when everything of every host is on disk; all hosts must call it. None then leaves the
+        others.
+        """
         self.wait()
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices('checkpoints are written')
@@ -127,7 +130,8 @@ class Checkpoints:
 
 
 def load(folder: str | pathlib.Path, *, best: bool = False) -> tuple[int, dict[str, Any], Any]:
-    """Returns (step, configuration, tree of arrays) of a run's last or best checkpoint, for prediction and export.
+    """Returns (step, configuration, tree of arrays) of a run's last or best checkpoint, for prediction and
+    export.
 
     Raises FileNotFoundError where the folder holds no run.
     """
@@ -135,7 +139,9 @@ def load(folder: str | pathlib.Path, *, best: bool = False) -> tuple[int, dict[s
     kind = 'best' if best else 'checkpoints'
     path = folder / kind
     if not path.is_dir():
-        raise FileNotFoundError(f'{folder} holds no checkpoints: {path} is missing. Give the workdir of a run.')
+        raise FileNotFoundError(
+            f'{folder} holds no checkpoints: {path} is missing. Give the workdir of a run.'
+        )
     manager = ocp.CheckpointManager(path, options=ocp.CheckpointManagerOptions(read_only=True))
     step = manager.latest_step()
     if step is None:
@@ -169,7 +175,9 @@ def _flat(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:
 
 
 def _as_tree(state: TrainState) -> dict[str, Any]:
-    """Returns the state as nested dicts; where there are several hosts, as global arrays, which orbax asks for."""
+    """Returns the state as nested dicts; where there are several hosts, as global arrays, which orbax asks
+    for.
+    """
     tree = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
     if jax.process_count() > 1:
         return jax.tree.map(ocp.utils.fully_replicated_host_local_array_to_global_array, tree)
@@ -183,14 +191,18 @@ def _described(path: pathlib.Path) -> Any:
 
 
 def _as_numpy(tree: Any) -> Any:
-    """Returns what orbax reads a tree (leaves with shape and dtype) as NumPy arrays for, whatever devices wrote it."""
+    """Returns what orbax reads a tree (leaves with shape and dtype) as NumPy arrays for, whatever devices
+    wrote it.
+    """
     return jax.tree.map(lambda x: np.broadcast_to(np.zeros((), x.dtype), x.shape), tree)
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     """Returns name -> shape of every array of a tree."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator='.'): tuple(leaf.shape) for path, leaf in leaves}
+    return {
+        jax.tree_util.keystr(path, simple=True, separator='.'): tuple(leaf.shape) for path, leaf in leaves
+    }
 
 
 def _restore_state(manager: ocp.CheckpointManager, step: int, state: TrainState) -> TrainState:
@@ -198,12 +210,16 @@ def _restore_state(manager: ocp.CheckpointManager, step: int, state: TrainState)
     saved, wanted = _shapes(_described(pathlib.Path(manager.directory) / str(step) / 'state')), _shapes(tree)
     differing = sorted(name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name))
     if differing:
-        shown = '; '.join(f'{n}: {saved.get(n, "absent")} there, {wanted.get(n, "absent")} now' for n in differing[:5])
+        shown = '; '.join(
+            f'{n}: {saved.get(n, "absent")} there, {wanted.get(n, "absent")} now' for n in differing[:5]
+        )
         raise ValueError(
             f'The checkpoint of step {step} in {manager.directory} does not fit this network: {len(differing)} '
             f'of {len(wanted)} arrays differ ({shown}). Was it made by another version of the program?'
         )
-    restored = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(_as_numpy(tree))))['state']
+    restored = manager.restore(
+        step, args=ocp.args.Composite(state=ocp.args.StandardRestore(_as_numpy(tree)))
+    )['state']
     # Host copies: the training step decides where they live.
     local = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), restored)
     LOG.info('Restored step %d from %s.', step, manager.directory)
@@ -212,7 +228,9 @@ def _restore_state(manager: ocp.CheckpointManager, step: int, state: TrainState)
 
 @contextlib.contextmanager
 def _explaining(workdir: pathlib.Path) -> Iterator[None]:
-    """Turns what goes wrong while writing (tensorstore raises ValueError for a full disk) into one clear OSError."""
+    """Turns what goes wrong while writing (tensorstore raises ValueError for a full disk) into one clear
+    OSError.
+    """
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:

@@ -1,7 +1,7 @@
 """Evaluation: a network's figures on splits under stated protocols, one table out (JSON, CSV, Markdown).
 
-Frames are spread over hosts and devices, every record is read once, and all variants of a network (parameters, flip
-test) see it then. What is scored, and how, is in `protocols`.
+Frames are spread over hosts and devices, every record is read once, and all variants of a network
+(parameters, flip test) see it then. What is scored, and how, is in `protocols`.
 """
 
 import csv
@@ -19,9 +19,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
-from hybrik_jax import detections, protocols
 from hybrik_jax.body import skeleton
 from hybrik_jax.data import pipeline
+from hybrik_jax.scoring import protocols, roots_and_boxes
 from hybrik_jax.step import split_over_devices
 
 MM = protocols.MM
@@ -88,18 +88,20 @@ def predict_variants(
     crop_size: int,
     examples: int = 0,
     title: str = 'evaluate',
-    roots: detections.Found | None = None,
-    boxes: detections.Found | None = None,
+    roots: roots_and_boxes.Found | None = None,
+    boxes: roots_and_boxes.Found | None = None,
     box_enlargement: float = 1.25,
     keep: Sequence[str] | None = KEPT,
 ) -> tuple[dict[str, np.ndarray], dict[Hashable, dict[str, np.ndarray]]]:
-    """Returns the truth, and the outputs of each variant of a network, for every example of a split, in order.
+    """Returns the truth, and the outputs of each variant of a network, for every example of a split, in
+    order.
 
     Args:
-        variants: key -> function from a batch with device axis to outputs with device axis (`step.eval_step`).
+        variants: key -> function from a batch with device axis to outputs with device axis
+            (`step.eval_step`).
         examples: the first n only; 0: all.
-        roots: in place of the annotation's root joint; boxes: in place of the annotated ones, then enlarged by
-            `box_enlargement` instead of the record's own.
+        roots: in place of the annotation's root joint; boxes: in place of the annotated ones, then enlarged
+            by `box_enlargement` instead of the record's own.
         keep: names of the outputs to return; None: all.
     Returns:
         truth: name, sequence, action (N,) texts; true_joints_m (N, 24, 3), true_h36m_joints_m (N, 17, 3),
@@ -122,7 +124,9 @@ def predict_variants(
         split = split_over_devices(batch, devices)
         arrays = {('truth', name): getattr(batch, field) for name, field in _TRUTH.items()}
         for number, predict in enumerate(variants.values()):
-            outputs = {k: v for k, v in predict(split).items() if v is not None and (keep is None or k in keep)}
+            outputs = {
+                k: v for k, v in predict(split).items() if v is not None and (keep is None or k in keep)
+            }
             for name, value in outputs.items():
                 arrays[number, name] = np.asarray(value).reshape((-1,) + value.shape[2:])
         for key, value in arrays.items():
@@ -135,7 +139,9 @@ def predict_variants(
         keys = sorted(arrays, key=str)  # gathered as a list: the same order everywhere
         gathered = multihost_utils.process_allgather([arrays[key] for key in keys])
         # (hosts, n, ...): frame i is [i % hosts, i // hosts]
-        arrays = {k: np.swapaxes(v, 0, 1).reshape((-1,) + v.shape[2:]) for k, v in zip(keys, gathered, strict=True)}
+        arrays = {
+            k: np.swapaxes(v, 0, 1).reshape((-1,) + v.shape[2:]) for k, v in zip(keys, gathered, strict=True)
+        }
     by_variant: dict[Any, dict[str, np.ndarray]] = {'truth': {}} | {n: {} for n in range(len(variants))}
     for (variant, name), value in arrays.items():
         by_variant[variant][name] = value[:total]
@@ -145,10 +151,11 @@ def predict_variants(
 
 
 class _Share(Sequence):
-    """Every `hosts`-th example from `host` on, `length` of them, the last one repeated where there are too few.
+    """Every `hosts`-th example from `host` on, `length` of them, the last one repeated where there are too
+    few.
 
-    Given roots and boxes are put in the place of the annotated ones. What figures need beside the batch is kept as
-    the records pass by.
+    Given roots and boxes are put in the place of the annotated ones. What figures need beside the batch is
+    kept as the records pass by.
     """
 
     def __init__(
@@ -157,8 +164,8 @@ class _Share(Sequence):
         host: int,
         hosts: int,
         length: int,
-        roots: detections.Found | None,
-        boxes: detections.Found | None,
+        roots: roots_and_boxes.Found | None,
+        boxes: roots_and_boxes.Found | None,
         box_enlargement: float,
     ):
         self.source, self.host, self.hosts, self.length = source, host, hosts, length
@@ -181,7 +188,7 @@ class _Share(Sequence):
         if self.boxes is not None:
             changed['box'] = self.boxes.box(record)
             changed['box_enlargement'] = np.float32(self.box_enlargement)
-            detections.check_box_is_stored(record, changed['box'], self.box_enlargement)
+            roots_and_boxes.check_box_is_stored(record, changed['box'], self.box_enlargement)
         return {**record, **changed}
 
     def facts(self) -> dict[str, np.ndarray]:
@@ -229,17 +236,19 @@ def score_split(
     source: Sequence,
     protocol: protocols.Protocol,
     *,
-    roots: detections.Found | None = None,
-    boxes: detections.Found | None = None,
+    roots: roots_and_boxes.Found | None = None,
+    boxes: roots_and_boxes.Found | None = None,
     box_enlargement: float = 1.25,
     **options: Any,
 ) -> tuple[list[dict[str, Any]], protocols.Frames]:
-    """Returns the rows of a split, for each variant those of `protocols.score`, and the frames of the last variant.
+    """Returns the rows of a split, for each variant those of `protocols.score`, and the frames of the last
+    variant.
 
     A row has all of `PROTOCOL` but dataset, body_model, checkpoint and config, which the caller knows.
 
     Args:
-        variants: (parameters, flip test) -> function, as in `predict_variants`, which takes the `options` too.
+        variants: (parameters, flip test) -> function, as in `predict_variants`, which takes the `options`
+            too.
     Raises:
         ValueError: see `predict_variants` and `protocols.check`.
     """
@@ -262,7 +271,8 @@ def score_split(
 
 
 def errors_mm(outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns the errors of the frames of `predict_split`, millimetres, by measure: those of the frames with labels.
+    """Returns the errors of the frames of `predict_split`, millimetres, by measure: those of the frames with
+    labels.
 
     A measure without any label is left out, and so is MRPE.
     """
@@ -274,7 +284,8 @@ def errors_mm(outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def constant_prediction(
     train: Sequence, frames: protocols.Frames, protocol: protocols.Protocol, *, examples: int = 0
 ) -> dict[str, float]:
-    """Returns the figures of the best constant guess, the mean root-relative joints of `train`; {} without labels.
+    """Returns the figures of the best constant guess, the mean root-relative joints of `train`; {} without
+    labels.
 
     This is what a network that does not look at the image can reach.
 
@@ -307,7 +318,9 @@ def constant_prediction(
 
 
 def checkpoint_hash(variables: Any) -> str:
-    """Returns the first 12 digits of the sha256 of all parameter arrays, by name: the same numbers, the same hash."""
+    """Returns the first 12 digits of the sha256 of all parameter arrays, by name: the same numbers, the same
+    hash.
+    """
     digest = hashlib.sha256()
     for path, leaf in sorted(jax.tree_util.tree_leaves_with_path(variables), key=lambda item: str(item[0])):
         array = np.asarray(leaf)
@@ -317,7 +330,9 @@ def checkpoint_hash(variables: Any) -> str:
 
 
 def config_hash(config: dict[str, Any]) -> str:
-    """Returns the first 12 digits of the sha256 of a configuration (nested dicts) without `NOT_IN_CONFIG_HASH`."""
+    """Returns the first 12 digits of the sha256 of a configuration (nested dicts) without
+    `NOT_IN_CONFIG_HASH`.
+    """
 
     def kept(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:
         out = {}
@@ -333,7 +348,8 @@ def config_hash(config: dict[str, Any]) -> str:
 
 
 def table(evaluation: dict[str, Any], *, details: bool = True) -> str:
-    """Returns the evaluation in Markdown: a table of the rows over all frames, then, with `details`, by group.
+    """Returns the evaluation in Markdown: a table of the rows over all frames, then, with `details`, by
+    group.
 
     Every row carries its protocol; cells of figures hold numbers only.
     """
@@ -360,7 +376,9 @@ def _markdown(rows: Sequence[dict[str, Any]]) -> str:
     lines = [_line([*PROTOCOL.values(), *(protocols.MEASURES[m] for m in measures)])]
     lines.append('|' + '---|' * len(PROTOCOL) + '---:|' * len(measures))
     for row in rows:
-        lines.append(_line([*(_word(row.get(key)) for key in PROTOCOL), *(_figure(row.get(m)) for m in measures)]))
+        lines.append(
+            _line([*(_word(row.get(key)) for key in PROTOCOL), *(_figure(row.get(m)) for m in measures)])
+        )
     return '\n'.join(lines) + '\n'
 
 
@@ -383,7 +401,11 @@ def _constant_rows(evaluation: dict[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for dataset, figures in (evaluation.get('constant_prediction') or {}).items():
         like = next(row for row in evaluation['rows'] if row['dataset'] == dataset and row['group'] == 'all')
-        said = {key: like[key] for key in ('dataset', 'protocol', 'group', 'over', 'joints', 'frames') if key in like}
+        said = {
+            key: like[key]
+            for key in ('dataset', 'protocol', 'group', 'over', 'joints', 'frames')
+            if key in like
+        }
         rows.append(said | {'parameters': CONSTANT} | figures)
     return rows
 
@@ -403,7 +425,8 @@ def comma_separated(evaluation: dict[str, Any]) -> str:
 def write(evaluation: dict[str, Any], folder: str | pathlib.Path) -> None:
     """Writes `evaluation.json`, `evaluation.csv` and `evaluation.md` into `folder`.
 
-    The object in `evaluation.json`: step, tail_updates; rows, each with the keys of `PROTOCOL`, group and measures;
+    The object in `evaluation.json`: step, tail_updates; rows, each with the keys of `PROTOCOL`, group and
+    measures;
     constant_prediction: dataset -> measures; protocol: what the measures mean.
     """
     for row in evaluation['rows']:

@@ -1,71 +1,120 @@
 """The training loss: terms as (sum of errors, what to divide by), so that both can travel across devices.
 
-Coordinates enter in crop units (uvd) or in units of 2 m; the factor 64 of the L1 terms and the two kinds of mean are
-the released program's, fixed by its recorded values.
+Coordinates enter in crop units (uvd) or in units of 2 m; the factor 64 of the L1 terms and the two kinds of mean
+are the released program's, fixed by its recorded values.
+Source: HybrIK (Li et al. 2021), section 3.4, with the weights and means of the released program.
 """
+
+import dataclasses
+from collections.abc import Callable, Mapping
 
 import chex
 import jax
 import jax.numpy as jnp
 
-from hybrik_jax.data.augment import DEPTH_SCALE_M
-from hybrik_jax.types import Batch
+from hybrik_jax.body import rotations as rot
+from hybrik_jax.types import Batch, Lifted, Posed
+from hybrik_jax.units import DEPTH_SCALE_M
 
 L1_FACTOR = 64.0
-Term = tuple[jax.Array, jax.Array]  # sum of errors, divisor
+Ratio = tuple[jax.Array, jax.Array]  # sum of errors, divisor
 
 
-def weighted_l1(prediction: jax.Array, target: jax.Array, weight: jax.Array) -> Term:
+@dataclasses.dataclass(frozen=True)
+class Term:
+    """One term of the loss.
+
+    error: (lifted, posed, batch) -> (sum of errors, divisor).
+    needs_mesh: whether it reads what only skinning gives, `posed.vertices_m` or `posed.h36m_joints_m`.
+    """
+
+    error: Callable[[Lifted, Posed, Batch], Ratio]
+    needs_mesh: bool = False
+
+
+def weighted_l1(prediction: jax.Array, target: jax.Array, weight: jax.Array) -> Ratio:
     """Returns (64 x weighted sum of absolute errors, sum of weights); the three shapes must be equal."""
     chex.assert_equal_shape([prediction, target, weight])
     return L1_FACTOR * jnp.sum(weight * jnp.abs(prediction - target)), jnp.sum(weight)
 
 
-def masked_mse(prediction: jax.Array, target: jax.Array, mask: jax.Array) -> Term:
+def masked_mse(prediction: jax.Array, target: jax.Array, mask: jax.Array) -> Ratio:
     """Returns (sum of masked squared errors, number of *all* elements); the three shapes must be equal."""
     chex.assert_equal_shape([prediction, target, mask])
     return jnp.sum(jnp.square(mask * (prediction - target))), jnp.asarray(prediction.size, prediction.dtype)
 
 
-def loss_terms(
-    *,
-    uvd: jax.Array,
-    betas: jax.Array,
-    quaternions: jax.Array,
-    twists: jax.Array,
-    smpl_joints_m: jax.Array,
-    h36m_joints_m: jax.Array | None,
-    batch: Batch,
-) -> dict[str, Term]:
-    """Returns the terms by the names of `config.loss`: uvd, betas, rotations, twists, smpl_joints, h36m_joints.
+def uvd(lifted: Lifted, posed: Posed, batch: Batch) -> Ratio:
+    """Returns the error of the lifted joints; 24 of them are compared with the first 24 of the 29 targets."""
+    joints = lifted.uvd.shape[1]
+    return weighted_l1(lifted.uvd, batch.uvd[:, :joints], batch.uvd_weight[:, :joints])
 
-    Args:
-        uvd: (B, 24 or 29, 3); fewer joints than the targets' 29 are compared with the first ones.
-        betas, quaternions, twists: (B, 10), (B, 24, 4), (B, 23, 2).
-        smpl_joints_m, h36m_joints_m: (B, 24, 3), (B, 17, 3) of the posed body, root-relative; the latter's term is
-            left out where it is None.
-    Source: HybrIK (Li et al. 2021), section 3.4, with the weights and means of the released program.
-    """
-    joints = uvd.shape[1]
 
-    def over(weight: jax.Array, like: jax.Array) -> jax.Array:
-        return jnp.broadcast_to(weight.reshape(weight.shape + (1,) * (like.ndim - weight.ndim)), like.shape)
+def betas(lifted: Lifted, posed: Posed, batch: Batch) -> Ratio:
+    """Returns the error of the shape."""
+    return masked_mse(lifted.betas, batch.betas, _over(batch.smpl_weight, lifted.betas))
 
-    def joints_term(joints_m: jax.Array, target_m: jax.Array, weight: jax.Array) -> Term:
-        return weighted_l1(joints_m / DEPTH_SCALE_M, target_m / DEPTH_SCALE_M, over(weight, target_m))
 
-    terms = {
-        'uvd': weighted_l1(uvd, batch.uvd[:, :joints], batch.uvd_weight[:, :joints]),
-        'betas': masked_mse(betas, batch.betas, over(batch.smpl_weight, betas)),
-        'rotations': masked_mse(quaternions, batch.quaternions, over(batch.smpl_weight, quaternions)),
-        'twists': masked_mse(twists, batch.twists, over(batch.twist_weight, twists)),
-        'smpl_joints': joints_term(smpl_joints_m, batch.joints_m, batch.joints_weight),
+def rotations(lifted: Lifted, posed: Posed, batch: Batch) -> Ratio:
+    """Returns the error of the solved rotations, as quaternions."""
+    return quaternions(jax.vmap(jax.vmap(rot.matrix_to_quaternion))(posed.rotations), batch)
+
+
+def quaternions(quaternions: jax.Array, batch: Batch) -> Ratio:
+    """Returns the error of local rotations given as quaternions (B, 24, 4)."""
+    return masked_mse(quaternions, batch.quaternions, _over(batch.smpl_weight, quaternions))
+
+
+def twists(lifted: Lifted, posed: Posed, batch: Batch) -> Ratio:
+    """Returns the error of the twists' cosines and sines."""
+    return masked_mse(lifted.twists, batch.twists, _over(batch.twist_weight, lifted.twists))
+
+
+def smpl_joints(lifted: Lifted, posed: Posed, batch: Batch) -> Ratio:
+    """Returns the error of the posed body's SMPL joints, root-relative."""
+    return joints(posed.posed_joints_m, batch.joints_m, batch.joints_weight)
+
+
+def h36m_joints(lifted: Lifted, posed: Posed, batch: Batch) -> Ratio:
+    """Returns the error of the posed body's Human3.6M joints, relative to their own pelvis."""
+    own = posed.h36m_joints_m - posed.h36m_joints_m[:, :1]
+    return joints(own, batch.h36m_joints_m, batch.h36m_weight)
+
+
+def joints(joints_m: jax.Array, target_m: jax.Array, weight: jax.Array) -> Ratio:
+    """Returns the error of joints (B, J, 3), metres, with weights (B, J) or (B, J, 3)."""
+    return weighted_l1(joints_m / DEPTH_SCALE_M, target_m / DEPTH_SCALE_M, _over(weight, target_m))
+
+
+TERMS = {
+    'uvd': Term(uvd),
+    'betas': Term(betas),
+    'rotations': Term(rotations),
+    'twists': Term(twists),
+    'smpl_joints': Term(smpl_joints),
+    'h36m_joints': Term(h36m_joints, needs_mesh=True),
+}
+
+
+def need_mesh(weights: Mapping[str, float]) -> bool:
+    """Returns whether a term with a weight needs the mesh."""
+    return any(weights[name] > 0 and term.needs_mesh for name, term in TERMS.items())
+
+
+def terms(lifted: Lifted, posed: Posed, batch: Batch) -> dict[str, Ratio]:
+    """Returns the terms by their names in `config.loss`; those that need the mesh only where there is one."""
+    skinned = posed.vertices_m is not None
+    return {
+        name: term.error(lifted, posed, batch)
+        for name, term in TERMS.items()
+        if skinned or not term.needs_mesh
     }
-    if h36m_joints_m is not None:
-        terms['h36m_joints'] = joints_term(h36m_joints_m, batch.h36m_joints_m, batch.h36m_weight)
-    return terms
 
 
 def ratio(numerator: jax.Array, divisor: jax.Array) -> jax.Array:
-    """Returns numerator / divisor, and 0 where there is nothing to divide by (no label of that kind in the batch)."""
+    """Returns numerator / divisor, and 0 where there is no label of that kind in the batch to divide by."""
     return jnp.where(divisor > 0, numerator / jnp.where(divisor > 0, divisor, 1.0), 0.0)
+
+
+def _over(weight: jax.Array, like: jax.Array) -> jax.Array:
+    return jnp.broadcast_to(weight.reshape(weight.shape + (1,) * (like.ndim - weight.ndim)), like.shape)

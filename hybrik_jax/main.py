@@ -15,7 +15,9 @@ _CPU_FLAG = '--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_DOT'
 LOG = logging.getLogger('hybrik_jax')
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file('config', None, 'Configuration file, see configs/.', lock_config=True)
-flags.DEFINE_enum('mode', 'train', ['train', 'evaluate'], 'train (and evaluate at the end), or evaluate only.')
+flags.DEFINE_enum(
+    'mode', 'train', ['train', 'evaluate'], 'train (and evaluate at the end), or evaluate only.'
+)
 flags.DEFINE_bool('distributed', False, 'Several hosts: call jax.distributed.initialize() first.')
 flags.DEFINE_bool('debug', False, 'Show the whole traceback of an error instead of its message.')
 flags.mark_flag_as_required('config')

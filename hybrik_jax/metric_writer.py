@@ -12,7 +12,8 @@ NOT_ON_CONSOLE = ('loss_smpl_joints', 'loss_h36m_joints', 'gradient_norm', 'epoc
 
 
 class MetricWriter:
-    """Writes rows of numbers as they come; reopening a run appends, dropping rows from steps that are done again.
+    """Writes rows of numbers as they come; reopening a run appends, dropping rows from steps that are done
+    again.
 
     Args:
         workdir: folder of the run.
@@ -40,7 +41,9 @@ class MetricWriter:
             replacement.replace(self.path)
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
-        """Writes one row; `kind` is 'train' or 'validation'. Numbers that are not finite are written as null."""
+        """Writes one row; `kind` is 'train' or 'validation'. Numbers that are not finite are written as
+        null.
+        """
         if not self.active:
             return
         numbers = {name: float(value) for name, value in values.items()}
@@ -52,7 +55,9 @@ class MetricWriter:
             from tensorboard.compat.proto.event_pb2 import Event
             from tensorboard.compat.proto.summary_pb2 import Summary
 
-            scalars = [Summary.Value(tag=f'{kind}/{name}', simple_value=value) for name, value in numbers.items()]
+            scalars = [
+                Summary.Value(tag=f'{kind}/{name}', simple_value=value) for name, value in numbers.items()
+            ]
             self._events.add_event(Event(step=step, wall_time=time.time(), summary=Summary(value=scalars)))
         shown = ', '.join(f'{n} {v:.4g}' for n, v in numbers.items() if n not in NOT_ON_CONSOLE)
         LOG.info('%s step %d: %s', kind, step, shown)

@@ -57,8 +57,9 @@ def load_dict(path: str | pathlib.Path, kind: str, unpickler: type[Unpickler] = 
     Args:
         kind: what the file is, for messages, such as 'a body model'.
     Raises:
-        FileNotFoundError; ValueError, naming the file and the class, where the pickle refers to anything that the
-        unpickler does not allow, or naming the file where it is no pickle, or one of something else than a dict.
+        FileNotFoundError; ValueError, naming the file and the class, where the pickle refers to anything that
+        the unpickler does not allow, or naming the file where it is no pickle, or one of something else than
+        a dict.
     """
     with open(path, 'rb') as file:
         try:

@@ -1,4 +1,6 @@
-"""From a configuration to the things that training and evaluation work with; every check of a configuration."""
+"""From a configuration to the things that training and evaluation work with; every check of a
+configuration.
+"""
 
 import dataclasses
 import json
@@ -16,9 +18,8 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from hybrik_jax.body import smpl
+from hybrik_jax.body import smpl, smpl_file
 from hybrik_jax.data import augment, store
-from hybrik_jax.data.synthetic import builder as synthetic
 from hybrik_jax.export import torch as torch_export
 from hybrik_jax.model.hybrik import HybrIK, create_model
 from hybrik_jax.step import (
@@ -30,6 +31,7 @@ from hybrik_jax.step import (
     inverse_square_root,
     parallel_eval_step,
 )
+from hybrik_jax.synthetic import builder as synthetic
 
 LOG = logging.getLogger(__name__)
 
@@ -53,7 +55,10 @@ def plain(config: ConfigDict) -> dict[str, Any]:
 def check(config: ConfigDict, *, devices: int, hosts: int) -> None:
     """Raises ValueError, naming the key and what to do, where a configuration cannot work."""
     problems = []
-    for name, size in (('batch_size', config.batch_size), ('evaluation.batch_size', config.evaluation.batch_size)):
+    for name, size in (
+        ('batch_size', config.batch_size),
+        ('evaluation.batch_size', config.evaluation.batch_size),
+    ):
         if size % devices:
             problems.append(
                 f'{name}={size} cannot be split over {devices} devices: make --config.{name} a multiple of {devices}.'
@@ -61,7 +66,9 @@ def check(config: ConfigDict, *, devices: int, hosts: int) -> None:
     if config.batch_size <= 0:
         problems.append(f'batch_size={config.batch_size} must be positive.')
     if config.image_size <= 0 or config.image_size % 32:
-        problems.append(f'image_size={config.image_size} must be a positive multiple of 32, the backbone\'s stride.')
+        problems.append(
+            f"image_size={config.image_size} must be a positive multiple of 32, the backbone's stride."
+        )
     if config.num_epochs <= 0:
         problems.append(f'num_epochs={config.num_epochs} must be positive.')
     if config.optimizer.warmup_steps < 1:
@@ -84,7 +91,9 @@ def _evaluation_problems(config: ConfigDict) -> list[str]:
     """Returns what is wrong with the section `evaluation` of a configuration."""
     problems = []
     if config.root not in ('annotation', 'predicted'):
-        problems.append(f"evaluation.root={config.root!r}: choose 'annotation', or 'predicted' with a root_file.")
+        problems.append(
+            f"evaluation.root={config.root!r}: choose 'annotation', or 'predicted' with a root_file."
+        )
     elif config.root == 'predicted' and not config.root_file:
         problems.append(
             "evaluation.root='predicted' needs roots that another program has predicted: give "
@@ -92,9 +101,13 @@ def _evaluation_problems(config: ConfigDict) -> list[str]:
         )
     elif config.root == 'annotation' and config.root_file:
         problems.append(
-            f"evaluation.root_file={config.root_file!r} would not be used: add --config.evaluation.root=predicted."
+            f'evaluation.root_file={config.root_file!r} would not be used: add --config.evaluation.root=predicted.'
         )
-    if not config.flips or not set(config.flips) <= {False, True} or len(set(config.flips)) < len(config.flips):
+    if (
+        not config.flips
+        or not set(config.flips) <= {False, True}
+        or len(set(config.flips)) < len(config.flips)
+    ):
         problems.append(f'evaluation.flips={tuple(config.flips)}: give False, True, or both.')
     names = tuple(config.parameters)
     if not names or not set(names) <= {'raw', 'tail', 'ema'} or len(set(names)) < len(names):
@@ -118,28 +131,29 @@ def create_workdir(workdir: str) -> pathlib.Path:
             probe.write(b'0' * 4096)
     except OSError as error:
         raise OSError(
-            error.errno, f'--config.workdir={workdir} cannot be written to ({error.strerror}): give another folder.'
+            error.errno,
+            f'--config.workdir={workdir} cannot be written to ({error.strerror}): give another folder.',
         ) from error
     return path
 
 
 def load_body(config: ConfigDict) -> smpl.SMPL:
     """Returns the body model of `config.body`, or the embedded one."""
-    return smpl.load_body(config.body or None, config.h36m_regressor or None)
+    return smpl_file.load_body(config.body or None, config.h36m_regressor or None)
 
 
 def init_betas(config: ConfigDict, body: smpl.SMPL) -> np.ndarray:
     """Returns the mean shape (10,): from `config.init_betas`, or zeros."""
     if not config.init_betas:
         return np.zeros(10, np.float32)
-    return smpl.load_mean_betas(config.init_betas, body)
+    return smpl_file.load_mean_betas(config.init_betas, body)
 
 
 def open_source(config: ConfigDict, dataset: str, split: str, body: smpl.SMPL) -> Sequence:
     """Returns a split of a dataset as a random-access sequence of records.
 
-    The synthetic people are drawn first where they are missing. Raises FileNotFoundError for any other missing
-    dataset, ValueError where its betas belong to another body model.
+    The synthetic people are drawn first where they are missing. Raises FileNotFoundError for any other
+    missing dataset, ValueError where its betas belong to another body model.
     """
     folder = pathlib.Path(config.data.root) / dataset
     try:
@@ -173,7 +187,9 @@ def open_source(config: ConfigDict, dataset: str, split: str, body: smpl.SMPL) -
 def training_sources(config: ConfigDict, body: smpl.SMPL) -> dict[str, Sequence]:
     """Returns the training split of every dataset in the mixture."""
     return {
-        name: open_source(config, name, 'train', body) for name, share in config.data.mixture.items() if share > 0
+        name: open_source(config, name, 'train', body)
+        for name, share in config.data.mixture.items()
+        if share > 0
     }
 
 
@@ -212,7 +228,9 @@ def create_network(config: ConfigDict, body: smpl.SMPL) -> Network:
 
 
 def initial_state(config: ConfigDict, network: Network) -> TrainState:
-    """Returns the state before the first update, with the backbone of `config.pretrained.backbone` if named."""
+    """Returns the state before the first update, with the backbone of `config.pretrained.backbone` if
+    named.
+    """
     state = create_state(network.model, network.optimizer, seed=config.seed, image_size=config.image_size)
     if not config.pretrained.backbone:
         return state

@@ -15,13 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from hybrik_jax import losses
-from hybrik_jax.body import rotations as rot
+from hybrik_jax import inference, losses
 from hybrik_jax.body import smpl
-from hybrik_jax.model.hybrik import HybrIK, body_from_lifted, flip_test, initialise, normalise_image
-from hybrik_jax.types import Batch, Lifted
+from hybrik_jax.model.hybrik import HybrIK, initialise
+from hybrik_jax.types import Batch, Measured, Posed
 
 AXIS = 'batch'  # the device axis
+PARAMETERS = ('raw', 'tail', 'ema')  # as trained, mean of the last updates, moving average
 
 
 @chex.dataclass(frozen=True, mappable_dataclass=False)
@@ -29,7 +29,8 @@ class TrainState:
     """All that training changes. A `variables` is {'params': ..., 'batch_stats': ...}.
 
     step: () int32, updates done.
-    variables: what is trained; ema: its exponential average; tail: its mean over the last `tail_count` updates.
+    variables: what is trained; ema: its exponential average; tail: its mean over the last `tail_count`
+        updates.
     optimizer: the state of optax.
     """
 
@@ -41,14 +42,26 @@ class TrainState:
     tail_count: jax.Array
 
     def parameters(self, which: str) -> Any:
-        """Returns the variables named 'raw', 'ema' or 'tail'; before the tail has begun, 'tail' is 'raw'."""
-        if which == 'tail' and int(self.tail_count) > 0:
-            return self.tail
-        return self.ema if which == 'ema' else self.variables
+        """Returns the variables named 'raw', 'ema' or 'tail'.
+
+        Raises:
+            ValueError: for another name, or the tail average has not begun.
+        """
+        if which not in PARAMETERS:
+            raise ValueError(f'There are no parameters {which!r}: choose one of {", ".join(PARAMETERS)}.')
+        if which == 'tail' and not int(self.tail_count):
+            raise ValueError(f'The tail average has not begun at step {int(self.step)}: choose ema or raw.')
+        return self.variables if which == 'raw' else getattr(self, which)
+
+    def averaged(self) -> str:
+        """Returns the name of the parameters to predict with: 'tail', and before that average has begun 'ema'."""
+        return 'tail' if int(self.tail_count) else 'ema'
 
 
 def inverse_square_root(peak: float, warmup_steps: int) -> optax.Schedule:
-    """Returns the paper's learning rate: linear from 0 to `peak` over `warmup_steps`, then peak sqrt(warmup / n)."""
+    """Returns the paper's learning rate: linear from 0 to `peak` over `warmup_steps`, then peak sqrt(warmup /
+    n).
+    """
     warmup = optax.linear_schedule(0.0, peak, warmup_steps)
 
     def decay(updates_after_warmup: jax.Array) -> jax.Array:
@@ -64,7 +77,9 @@ def create_optimizer(config: Any) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), adam) if config.clip_norm > 0 else adam
 
 
-def create_state(model: HybrIK, optimizer: optax.GradientTransformation, *, seed: int, image_size: int) -> TrainState:
+def create_state(
+    model: HybrIK, optimizer: optax.GradientTransformation, *, seed: int, image_size: int
+) -> TrainState:
     """Returns the state before the first update."""
     variables = initialise(model, jax.random.key(seed), image_size=image_size)
     return fresh_state(variables, optimizer)
@@ -88,12 +103,10 @@ def train_step(
     body: smpl.SMPL,
     batch: Batch,
     *,
-    model: HybrIK,
+    network: inference.Network,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     loss_weights: dict[str, float],
-    model_config: Any,
-    init_betas: jax.Array,
     seed: int,
     ema_decay: float,
     tail_start: int,
@@ -114,46 +127,31 @@ def train_step(
     own_key = jax.random.fold_in(key, 1 + jax.lax.axis_index(AXIS))
     dropout_key, patches_key = jax.random.split(own_key)
     rngs = {'dropout': dropout_key, 'patches': patches_key, 'patch_count': jax.random.fold_in(key, 0)}
-    images = normalise_image(batch.image, mean=model_config.image_mean, std=model_config.image_std)
-    skinned = loss_weights['h36m_joints'] > 0
+    images = inference.normalise(batch.image, network)
+    skinned = losses.need_mesh(loss_weights)
 
-    def local_loss(params):
-        lifted, changed = model.apply(
+    def local_loss(params: Any) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
+        lifted, changed = network.model.apply(
             {**state.variables, 'params': params},
             images,
             training=True,
-            init_betas=init_betas,
+            init_betas=jnp.asarray(network.init_betas),
             rngs=rngs,
             mutable=['batch_stats'],
         )
-        posed = body_from_lifted(
-            lifted,
-            batch.crop,
-            body,
-            training=True,
-            crop_size=batch.image.shape[1],
-            right_hand=model_config.right_hand,
-            skinned=skinned,
-        )
-        terms = losses.loss_terms(
-            uvd=lifted.uvd,
-            betas=lifted.betas,
-            quaternions=jax.vmap(jax.vmap(rot.matrix_to_quaternion))(posed.rotations),
-            twists=lifted.twists,
-            smpl_joints_m=posed.smpl_joints_m,
-            h36m_joints_m=posed.h36m_joints_m,
-            batch=batch,
-        )
+        posed = inference.pose(lifted, batch.crop, body, network=network, training=True, skinned=skinned)
+        terms = losses.terms(lifted, posed, batch)
         divisors = {name: jax.lax.psum(jax.lax.stop_gradient(d), AXIS) for name, (_, d) in terms.items()}
         shares = {name: losses.ratio(n, divisors[name]) for name, (n, _) in terms.items()}
-        total = sum(loss_weights[name] * share for name, share in shares.items() if loss_weights[name])
-        return total, (shares, changed['batch_stats'])
+        return weighted(shares), (shares, changed['batch_stats'])
+
+    def weighted(shares: dict[str, jax.Array]) -> jax.Array:
+        return sum(loss_weights[name] * share for name, share in shares.items() if loss_weights[name])
 
     params = state.variables['params']
     gradient, (shares, batch_stats) = jax.grad(local_loss, has_aux=True)(params)
     gradient, shares = jax.lax.psum((gradient, shares), AXIS)
-    loss = sum(loss_weights[name] * share for name, share in shares.items() if loss_weights[name])
-    gradient_norm = optax.global_norm(gradient)
+    loss, gradient_norm = weighted(shares), optax.global_norm(gradient)
     finite = jnp.isfinite(loss) & jnp.isfinite(gradient_norm)
 
     updates, optimizer_state = optimizer.update(gradient, state.optimizer, params)
@@ -165,18 +163,19 @@ def train_step(
     decay = jnp.minimum(ema_decay, (1.0 + done) / (10.0 + done))
     tail_count = jnp.where(done > tail_start, state.tail_count + 1, 0)
     share_of_new = jnp.where(tail_count > 0, 1.0 / jnp.maximum(tail_count, 1), 0.0)
+
+    def moved(average: Any, share: jax.Array) -> Any:
+        return jax.tree.map(lambda old, new: old + share.astype(old.dtype) * (new - old), average, variables)
+
     updated = TrainState(
         step=done,
         variables=variables,
         optimizer=optimizer_state,
-        ema=jax.tree.map(lambda old, new: old + (1 - decay).astype(old.dtype) * (new - old), state.ema, variables),
-        tail=jax.tree.map(
-            lambda old, new: old + share_of_new.astype(old.dtype) * (new - old), state.tail, variables
-        ),
+        ema=moved(state.ema, 1 - decay),
+        tail=moved(state.tail, share_of_new),
         tail_count=tail_count,
     )
     unchanged = TrainState(**{**vars(state), 'step': done})
-    state_after = jax.tree.map(partial(jnp.where, finite), updated, unchanged)
     metrics = {f'loss_{name}': share for name, share in shares.items()}
     metrics |= {
         'loss': loss,
@@ -184,61 +183,25 @@ def train_step(
         'finite': finite.astype(jnp.float32),
         'learning_rate': jnp.asarray(schedule(state.step)),
     }
-    return state_after, metrics
+    return jax.tree.map(partial(jnp.where, finite), updated, unchanged), metrics
 
 
 def eval_step(
-    variables: Any,
-    body: smpl.SMPL,
-    batch: Batch,
-    *,
-    model: HybrIK,
-    model_config: Any,
-    init_betas: jax.Array,
-    flip: bool,
-) -> dict[str, jax.Array]:
-    """Returns, per example of one device's share, the `pose_outputs` of what the network says of it.
-
-    Args:
-        flip: average with what it says of the mirror image.
-    """
-    images = normalise_image(batch.image, mean=model_config.image_mean, std=model_config.image_std)
-
-    def predict(images):
-        return model.apply(variables, images, training=False, init_betas=init_betas)
-
-    lifted = flip_test(predict, images) if flip else predict(images)
-    return pose_outputs(lifted, batch, body, right_hand=model_config.right_hand)
+    variables: Any, body: smpl.SMPL, batch: Batch, *, network: inference.Network, flip: bool
+) -> Measured:
+    """Returns what figures are made of, from one device's share of the batch; `flip` as in `inference.forward`."""
+    _, posed = inference.forward(network, variables, body, batch.image, batch.crop, flip=flip)
+    return measure(posed, batch, body)
 
 
-def pose_outputs(lifted: Lifted, batch: Batch, body: smpl.SMPL, *, right_hand: str) -> dict[str, jax.Array | None]:
-    """Returns, per example, the body that a network's word describes, and its errors that need the vertices.
-
-    joints_m (24, 3) and h36m_joints_m (17, 3; None without regressor) of the posed body, lifted_joints_m (K, 3),
-    rotations (24, 3, 3), betas (10,), pve_m () the mean vertex distance, both relative to SMPL's pelvis, against the
-    body of the labels, root_m (3,) the root joint that placed the person in the camera frame.
-    """
-    posed = body_from_lifted(
-        lifted, batch.crop, body, training=False, crop_size=batch.image.shape[1], right_hand=right_hand
+def measure(posed: Posed, batch: Batch, body: smpl.SMPL) -> Measured:
+    """Returns what figures are made of: the posed bodies' joints, and their vertex errors against the labels."""
+    true = inference.label_vertices(body, batch.betas, batch.quaternions)
+    return Measured(
+        posed_joints_m=posed.posed_joints_m,
+        h36m_joints_m=posed.h36m_joints_m,
+        pve_m=jnp.linalg.norm(posed.vertices_m - true, axis=-1).mean(-1),
     )
-
-    def vertices(betas, rotations):
-        skinned = smpl.skin(body, betas, rotations)
-        return skinned.vertices - skinned.joints[0]
-
-    def vertex_error(betas, rotations, true_betas, quaternions):
-        true = vertices(true_betas, jax.vmap(rot.quaternion_to_matrix)(quaternions))
-        return jnp.mean(jnp.linalg.norm(vertices(betas, rotations) - true, axis=-1))
-
-    return {
-        'joints_m': posed.smpl_joints_m,
-        'h36m_joints_m': posed.h36m_joints_m,
-        'lifted_joints_m': posed.joints_m,
-        'rotations': posed.rotations,
-        'betas': posed.betas,
-        'pve_m': jax.vmap(vertex_error)(posed.betas, posed.rotations, batch.betas, batch.quaternions),
-        'root_m': batch.crop.root_m,
-    }
 
 
 def parallel_train_step(**fixed: Any) -> Callable:
@@ -247,17 +210,22 @@ def parallel_train_step(**fixed: Any) -> Callable:
     The batch has a leading device axis, see `split_over_devices`.
     """
     return jax.pmap(
-        partial(train_step, **fixed), axis_name=AXIS, in_axes=(None, None, 0), out_axes=None, donate_argnums=(0,)
+        partial(train_step, **fixed),
+        axis_name=AXIS,
+        in_axes=(None, None, 0),
+        out_axes=None,
+        donate_argnums=(0,),
     )
 
 
 def parallel_eval_step(**fixed: Any) -> Callable:
-    """Returns `eval_step` over this process's devices: (variables, body, batch) -> dict, device axis."""
+    """Returns `eval_step` over this process's devices: (variables, body, batch) -> `Measured`, device axis."""
     return jax.pmap(partial(eval_step, **fixed), axis_name=AXIS, in_axes=(None, None, 0))
 
 
 def replicate(tree: Any) -> Any:
-    """Returns the arrays of `tree` on every device of this process, laid out as the parallel steps give them back.
+    """Returns the arrays of `tree` on every device of this process, laid out as the parallel steps give them
+    back.
 
     A state that comes in laid out otherwise would have the training step compiled twice.
     """

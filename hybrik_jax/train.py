@@ -17,17 +17,19 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from hybrik_jax import detections, evaluate, protocols, setup
+from hybrik_jax import evaluate, setup
 from hybrik_jax.checkpoint import Checkpoints
 from hybrik_jax.data import augment, pipeline
 from hybrik_jax.metric_writer import MetricWriter
+from hybrik_jax.scoring import protocols, roots_and_boxes
 from hybrik_jax.step import TrainState, parallel_train_step, replicate, split_over_devices, without_mesh
 
 LOG = logging.getLogger(__name__)
 
 
 def train(config: ConfigDict) -> TrainState:
-    """Trains as `config` says, going on from the last checkpoint in `config.workdir`, and returns the final state.
+    """Trains as `config` says, going on from the last checkpoint in `config.workdir`, and returns the final
+    state.
 
     Writes into the workdir: config.json, metrics.jsonl, tensorboard/, checkpoints/, best/. SIGTERM and
     SIGINT end it after the running step with a checkpoint; the same command goes on from there.
@@ -124,8 +126,9 @@ def train(config: ConfigDict) -> TrainState:
             meter.step(fields[pipeline.SOURCE])
             due = {name: step % n == 0 or step == total_steps for name, n in every.items()}
             log_now = step % config.log_every == 0 or step == start + 1
-            # Looking at a step's figures waits for it: stay one step behind, so that the device never waits for us.
-            # Several hosts must stop at one step: they ask each other, and only now and then, as it costs a round trip.
+            # Looking at a step's figures waits for it: stay one step behind, so that the device never waits
+            # for us. Several hosts must stop at one step: they ask each other, and only now and then, as it
+            # costs a round trip.
             stopping = stop.requested if hosts == 1 else log_now and stop.requested_anywhere()
             settle = log_now or any(due.values()) or stopping
             while len(in_flight) > (0 if settle else 1):
@@ -148,10 +151,11 @@ def train(config: ConfigDict) -> TrainState:
 
 
 def test(config: ConfigDict, state: TrainState | None = None) -> dict[str, Any]:
-    """Returns, prints and writes the evaluation of the test splits of `config.evaluation.datasets`, in one table.
+    """Returns, prints and writes the evaluation of the test splits of `config.evaluation.datasets`, in one
+    table.
 
-    Every split is scored under its protocol with `config.evaluation.parameters`, with and without flip test as
-    `config.evaluation.flips` says.
+    Every split is scored under its protocol with `config.evaluation.parameters`, with and without flip test
+    as `config.evaluation.flips` says.
 
     Args:
         state: None reads the last checkpoint in `config.workdir`.
@@ -171,13 +175,15 @@ def test(config: ConfigDict, state: TrainState | None = None) -> dict[str, Any]:
         scored[dataset] = protocols.protocol_of(named, body_name, allow_other_body=options.allow_other_body)
         files = {'roots': (options.root_file, 'root'), 'boxes': (options.box_file, 'box')}
         given[dataset] = {
-            key: detections.Found(path.replace('{dataset}', dataset), kind) if path else None
+            key: roots_and_boxes.Found(path.replace('{dataset}', dataset), kind) if path else None
             for key, (path, kind) in files.items()
         }
     network = setup.create_network(config, body)
     if state is None:
         if not (workdir / 'checkpoints').is_dir():
-            raise FileNotFoundError(f'{workdir} holds no checkpoints: train first, or give another --config.workdir.')
+            raise FileNotFoundError(
+                f'{workdir} holds no checkpoints: train first, or give another --config.workdir.'
+            )
         checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
         state = checkpoints.restore(setup.initial_state(config, network), setup.plain(config))
         checkpoints.close()
@@ -185,7 +191,9 @@ def test(config: ConfigDict, state: TrainState | None = None) -> dict[str, Any]:
             raise FileNotFoundError(f'{workdir} holds no finished checkpoint: train first.')
     variables = {name: state.parameters(name) for name in options.parameters}
     steps = {flip: network.eval_step(flip=flip) for flip in options.flips}
-    variants = {(name, flip): partial(step, own) for flip, step in steps.items() for name, own in variables.items()}
+    variants = {
+        (name, flip): partial(step, own) for flip, step in steps.items() for name, own in variables.items()
+    }
     hashes = {name: evaluate.checkpoint_hash(own) for name, own in variables.items()}
     rows, constants = [], {}
     for dataset, source in sources.items():
@@ -199,7 +207,11 @@ def test(config: ConfigDict, state: TrainState | None = None) -> dict[str, Any]:
             box_enlargement=options.box_enlargement,
             **given[dataset],
         )
-        said = {'dataset': dataset, 'body_model': body_name, 'config': evaluate.config_hash(setup.plain(config))}
+        said = {
+            'dataset': dataset,
+            'body_model': body_name,
+            'config': evaluate.config_hash(setup.plain(config)),
+        }
         rows += [said | {'checkpoint': hashes[row['parameters']]} | row for row in own_rows]
         constants[dataset] = _constant_prediction(config, dataset, body, frames, scored[dataset])
     result = {
@@ -229,17 +241,23 @@ def _constant_prediction(
     except (FileNotFoundError, ValueError) as error:
         LOG.info('No constant prediction for %s: %s', dataset, error)
         return {}
-    return evaluate.constant_prediction(train_source, frames, protocol, examples=config.evaluation.constant_examples)
+    return evaluate.constant_prediction(
+        train_source, frames, protocol, examples=config.evaluation.constant_examples
+    )
 
 
-def _checked(step: int, metrics: dict, fields: dict[str, np.ndarray], *, workdir: pathlib.Path, host: int) -> dict:
+def _checked(
+    step: int, metrics: dict, fields: dict[str, np.ndarray], *, workdir: pathlib.Path, host: int
+) -> dict:
     """Returns the metrics of a step as numpy; raises where its loss or gradient was not finite."""
     metrics = {name: np.asarray(value) for name, value in metrics.items()}
     if metrics['finite']:
         return metrics
     path = workdir / f'nonfinite_step_{step}_host_{host}.npz'
     np.savez_compressed(path, **fields)
-    terms = ', '.join(f'{k} {float(v):.4g}' for k, v in metrics.items() if k.startswith('loss') or 'norm' in k)
+    terms = ', '.join(
+        f'{k} {float(v):.4g}' for k, v in metrics.items() if k.startswith('loss') or 'norm' in k
+    )
     raise FloatingPointError(
         f'Step {step}: loss or gradient is not finite ({terms}). The batch is in {path}; the update was not made, '
         'and the checkpoints are of earlier steps. Look for bad labels in the batch, or lower '
@@ -248,7 +266,9 @@ def _checked(step: int, metrics: dict, fields: dict[str, np.ndarray], *, workdir
 
 
 class _StopRequest:
-    """While entered, SIGTERM and SIGINT ask for an orderly end; `requested` is the signal's number, 0 before."""
+    """While entered, SIGTERM and SIGINT ask for an orderly end; `requested` is the signal's number, 0
+    before.
+    """
 
     def __init__(self):
         self.requested = 0
@@ -267,7 +287,9 @@ class _StopRequest:
             signal.signal(number, handler)
 
     def requested_anywhere(self) -> int:
-        """Returns the signal that some host got, 0 where none did; all hosts must call it at the same step."""
+        """Returns the signal that some host got, 0 where none did; all hosts must call it at the same
+        step.
+        """
         return int(multihost_utils.process_allgather(np.int32(self.requested)).max())
 
     def _ask(self, number: int, frame: Any) -> None:
@@ -278,7 +300,8 @@ class _StopRequest:
 
 
 class _Meter:
-    """Counts, between two reads: images per second, seconds per step, the share of time spent waiting for data, and
+    """Counts, between two reads: images per second, seconds per step, the share of time spent waiting for
+    data, and
     the share of each dataset in this host's batches.
     """
 

@@ -1,4 +1,6 @@
-"""What several tests share: a tiny run, a tiny dataset, people made of numbers, a trainer without its loop."""
+"""What several tests share: a tiny run, a tiny dataset, people made of numbers, a trainer without its
+loop.
+"""
 
 import dataclasses
 import os
@@ -16,8 +18,8 @@ from ml_collections import ConfigDict
 from hybrik_jax import setup
 from hybrik_jax.body import skeleton
 from hybrik_jax.data import augment, pipeline, record
-from hybrik_jax.data.synthetic import builder
 from hybrik_jax.step import TrainState, parallel_train_step, replicate, split_over_devices, without_mesh
+from hybrik_jax.synthetic import builder
 from hybrik_jax.types import Batch
 from tests import tiny_config as tiny_config_file
 
@@ -26,23 +28,31 @@ CROP_SIZE = 64
 
 
 def tiny_config(workdir: str | pathlib.Path, data_root: str | pathlib.Path, **overrides: Any) -> ConfigDict:
-    """Returns the configuration of `tests/tiny_config.py`; overrides are named like `optimizer__learning_rate=0.1`."""
+    """Returns the configuration of `tests/tiny_config.py`; overrides are named like
+    `optimizer__learning_rate=0.1`.
+    """
     config = tiny_config_file.get_config()
     config.workdir, config.data.root = str(workdir), str(data_root)
     with config.unlocked():
-        config.update_from_flattened_dict({name.replace('__', '.'): value for name, value in overrides.items()})
+        config.update_from_flattened_dict(
+            {name.replace('__', '.'): value for name, value in overrides.items()}
+        )
     return config.lock()
 
 
 def build_tiny_data(folder: pathlib.Path) -> pathlib.Path:
     """Returns `folder` as a data root that holds the synthetic people of the tiny configuration."""
     sizes = tiny_config_file.get_config().data.synthetic
-    builder.build(folder / 'synthetic', train=sizes.train, validation=sizes.validation, test=sizes.test, workers=0)
+    builder.build(
+        folder / 'synthetic', train=sizes.train, validation=sizes.validation, test=sizes.test, workers=0
+    )
     return folder
 
 
 def run_python(*arguments: str, devices: int = 1, **options: Any) -> subprocess.Popen:
-    """Starts this Python in the repository root, seeing `devices` CPU devices, with this compilation cache."""
+    """Starts this Python in the repository root, seeing `devices` CPU devices, with this compilation
+    cache.
+    """
     flags = f'--xla_force_host_platform_device_count={devices}' if devices > 1 else ''
     environment = os.environ | {'XLA_FLAGS': flags, 'PYTHONUNBUFFERED': '1'}
     return subprocess.Popen(
@@ -57,9 +67,11 @@ def run_python(*arguments: str, devices: int = 1, **options: Any) -> subprocess.
 
 
 def person(seed: int, **changes: Any) -> dict[str, Any]:
-    """Returns a record that keeps to the schema: random joints in front of a random camera, on a photo of noise.
+    """Returns a record that keeps to the schema: random joints in front of a random camera, on a photo of
+    noise.
 
-    Its camera is not centred, its pixels are the joints projected, its box holds them all. `changes` replace fields.
+    Its camera is not centred, its pixels are the joints projected, its box holds them all. `changes` replace
+    fields.
     """
     rng = np.random.default_rng(seed)
     width, height = 230, 200
@@ -95,7 +107,13 @@ def person(seed: int, **changes: Any) -> dict[str, Any]:
     fields |= changes
     fields = {name: np.asarray(value, record.FEATURES[name].dtype)[()] for name, value in fields.items()}
     jpeg = cv2.imencode('.jpg', smooth, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
-    texts = {'name': f'test/{seed:03d}', 'dataset': 'test', 'body': 'open_body (CC0)', 'sequence': '', 'action': ''}
+    texts = {
+        'name': f'test/{seed:03d}',
+        'dataset': 'test',
+        'body': 'open_body (CC0)',
+        'sequence': '',
+        'action': '',
+    }
     return fields | {record.IMAGE: jpeg} | texts
 
 
@@ -110,25 +128,32 @@ def without_3d(example: dict[str, Any]) -> dict[str, Any]:
 
 def examples_of(people: list[dict[str, Any]], crop_size: int = CROP_SIZE) -> dict[str, np.ndarray]:
     """Returns the stacked, not augmented examples of records."""
-    return pipeline.stack([augment.make_example(p, augment.Augmentation(), crop_size=crop_size) for p in people])
+    return pipeline.stack(
+        [augment.make_example(p, augment.Augmentation(), crop_size=crop_size) for p in people]
+    )
 
 
 def batch_of(people: list[dict[str, Any]], devices: int = 1, **replaced: np.ndarray) -> Batch:
-    """Returns a batch with its device axis; `replaced` are fields of the stacked examples to put in their place."""
+    """Returns a batch with its device axis; `replaced` are fields of the stacked examples to put in their
+    place.
+    """
     return split_over_devices(pipeline.to_batch(examples_of(people) | replaced), devices)
 
 
 def degenerate_skeletons(uvd: np.ndarray) -> np.ndarray:
     """Returns targets (B, 29, 3) in which every second skeleton is bad.
 
-    In turn: all joints in one point; every bone of no length but those of the root; bones turned back on their parents.
+    In turn: all joints in one point; every bone of no length but those of the root; bones turned back on
+    their parents.
     """
     uvd = uvd.copy()
     uvd[0::6] = uvd[0::6, :1]
     parents = np.array(skeleton.PARENTS_29)
     for joint in range(4, 29):
         uvd[2::6, joint] = uvd[2::6, parents[joint]]
-        uvd[4::6, joint] = uvd[4::6, parents[parents[joint]]] if parents[parents[joint]] >= 0 else uvd[4::6, 0]
+        uvd[4::6, joint] = (
+            uvd[4::6, parents[parents[joint]]] if parents[parents[joint]] >= 0 else uvd[4::6, 0]
+        )
     return uvd
 
 
@@ -140,7 +165,9 @@ class Trainer:
     step: Callable  # (state, body, batch) -> (state, metrics); the state is given away
     body: Any
 
-    def run(self, state: TrainState, batch: Batch, steps: int = 1) -> tuple[TrainState, list[dict[str, float]]]:
+    def run(
+        self, state: TrainState, batch: Batch, steps: int = 1
+    ) -> tuple[TrainState, list[dict[str, float]]]:
         """Returns the state after `steps` updates on one batch, and the metrics of each."""
         rows = []
         for _ in range(steps):

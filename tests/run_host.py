@@ -1,4 +1,5 @@
-"""One of several hosts of a training run on this machine, stopped on the way and started again; then evaluated.
+"""One of several hosts of a training run on this machine, stopped on the way and started again; then
+evaluated.
 
     python -m tests.run_host HOST HOSTS PORT WORKDIR DATA_ROOT
 
@@ -14,7 +15,8 @@ import jax
 from hybrik_jax import metric_writer, train
 from tests.helpers import tiny_config
 
-# What makes the result independent of the number of devices, to float32's rounding; four steps, validated on three.
+# What makes the result independent of the number of devices, to float32's rounding; four steps, validated on
+# three.
 SAME_ON_ANY_DEVICES = {
     'model__backbone__sync_batch_norm': True,
     'model__transformer__dropout': 0.0,

@@ -1,9 +1,10 @@
-"""Three float64 updates on one device and on all of them, from the same global batches; prints how far they part.
+"""Three float64 updates on one device and on all of them, from the same global batches; prints how far they
+part.
 
     XLA_FLAGS=--xla_force_host_platform_device_count=4 python -m tests.run_three_steps
 
-The last line is JSON: the largest differences of parameters, batch statistics, averages and metrics, and how far the
-updates moved the parameters.
+The last line is JSON: the largest differences of parameters, batch statistics, averages and metrics, and how
+far the updates moved the parameters.
 """
 
 import dataclasses
@@ -96,11 +97,15 @@ def main() -> None:
             {
                 'devices': jax.device_count(),
                 'parameters': largest_difference(one.variables['params'], all_.variables['params']),
-                'batch_statistics': largest_difference(one.variables['batch_stats'], all_.variables['batch_stats']),
+                'batch_statistics': largest_difference(
+                    one.variables['batch_stats'], all_.variables['batch_stats']
+                ),
                 'averages': largest_difference((one.ema, one.tail), (all_.ema, all_.tail)),
                 'metrics': largest_difference(metrics_of_one, metrics_of_all),
                 'moved': largest_difference(start, one.variables['params']),
-                'largest_statistic': max(np.abs(x).max() for x in jax.tree.leaves(one.variables['batch_stats'])),
+                'largest_statistic': max(
+                    np.abs(x).max() for x in jax.tree.leaves(one.variables['batch_stats'])
+                ),
                 'types': sorted({str(x.dtype) for x in jax.tree.leaves(one.variables)}),
                 'finite': min(float(m['finite']) for m in metrics_of_one + metrics_of_all),
                 'losses': [float(m['loss']) for m in metrics_of_one],

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from hybrik_jax.body import camera, ik, smpl
+from hybrik_jax.body import camera, ik, projection, smpl_file
 from hybrik_jax.body import rotations as rot
 from hybrik_jax.data import augment, record
 from hybrik_jax.data.augment import Augmentation, AugmentationSettings
@@ -43,7 +43,9 @@ def test_recorded_crops(golden):
 
 # ------------------------------------------------------------------------------------------------ geometry
 def test_crop_geometry():
-    """The box's centre goes to the crop's centre, the photo vector (s/2)(sin r, -cos r) to the middle of the top."""
+    """The box's centre goes to the crop's centre, the photo vector (s/2)(sin r, -cos r) to the middle of the
+    top.
+    """
     centre, side, degrees = np.array([50.0, 70.0]), 80.0, 25.0
     affine = augment.crop_affine(centre, side, degrees, 256)
     up = side / 2 * np.array([np.sin(np.deg2rad(degrees)), -np.cos(np.deg2rad(degrees))])
@@ -60,7 +62,8 @@ def test_box_grows_to_a_square_and_is_enlarged():
 
 
 def test_uvd_and_3d_say_the_same_under_every_augmentation():
-    """The crop's uvd, taken back through crop, photo and camera, are the joints: scaled, turned, mirrored or not.
+    """The crop's uvd, taken back through crop, photo and camera, are the joints: scaled, turned, mirrored or
+    not.
 
     With an off-centre principal point, so that a camera that is not mirrored with the photo would show.
     """
@@ -111,15 +114,17 @@ def test_two_mirrors_are_the_identity():
 def test_mirrored_pixels_are_the_projection_of_the_mirrored_joints():
     mirrored = augment.mirror_record(person(4))
     points = mirrored['joints_m'] + mirrored['root_m']
-    pixels = camera.project(points, mirrored['focal'], mirrored['centre'])
+    pixels = projection.project(points, mirrored['focal'], mirrored['centre'])
     np.testing.assert_allclose(pixels, mirrored['joints_px'][:, :2], atol=1e-3)
     record.check(mirrored)
 
 
 def test_mirrored_pose_gives_the_mirrored_skeleton():
-    """Of a symmetric rest skeleton; the root turns too, so that the body in the mirror stands in the mirror."""
+    """Of a symmetric rest skeleton; the root turns too, so that the body in the mirror stands in the
+    mirror.
+    """
     one = person(5)
-    rest = np.array(smpl.load_body().rest_joints_template)
+    rest = np.array(smpl_file.load_body().rest_joints_template)
     rest[:, 0] -= rest[0, 0]
     other_side = augment.mirror_record(person(0, joints_m=rest))['joints_m']
     symmetric = (rest + other_side) / 2
@@ -147,7 +152,8 @@ def test_mirrored_twist_is_the_twist_of_the_mirrored_rotation():
     assert mirrored['twists'][left_knee] == -one['twists'][right_knee]
 
 
-# ------------------------------------------------------------------------------------------------ random draws
+# ------------------------------------------------------------------------------------------------ random
+# draws
 def test_draws_keep_to_their_limits():
     drawn = [d for _, d in draws(300)]
     scales = np.array([d.scale for d in drawn])
@@ -184,7 +190,9 @@ def test_occlusion_changes_its_rectangle_only_and_not_the_record():
     one = person(0)
     photo = augment.decode_jpeg(one)
     before = photo.copy()
-    occluded = augment.make_example(one, Augmentation(occlusion=(60, 50, 100, 90, 1)), crop_size=256, image=photo)
+    occluded = augment.make_example(
+        one, Augmentation(occlusion=(60, 50, 100, 90, 1)), crop_size=256, image=photo
+    )
     plain = augment.make_example(one, Augmentation(), crop_size=256, image=photo)
     np.testing.assert_array_equal(photo, before)
     changed = (occluded['image'] != plain['image']).any(-1)
@@ -192,11 +200,15 @@ def test_occlusion_changes_its_rectangle_only_and_not_the_record():
     corners = augment.invert_affine(plain['crop_to_photo'])
     low, high = corners @ [59, 49, 1], corners @ [100, 90, 1]
     assert changed.any()
-    assert low[0] - 1 <= x.min() and x.max() <= high[0] + 1 and low[1] - 1 <= y.min() and y.max() <= high[1] + 1
+    assert (
+        low[0] - 1 <= x.min() and x.max() <= high[0] + 1 and low[1] - 1 <= y.min() and y.max() <= high[1] + 1
+    )
 
 
 def test_a_dataset_without_limits_is_not_occluded():
-    assert all(d.occlusion is None for _, d in draws(20, AugmentationSettings(occlusion={'other': (0.5, 2.0)})))
+    assert all(
+        d.occlusion is None for _, d in draws(20, AugmentationSettings(occlusion={'other': (0.5, 2.0)}))
+    )
 
 
 def test_half_body_holds_one_half():
@@ -258,14 +270,19 @@ def test_a_person_without_3d_has_zero_weights_and_a_zero_camera():
 
 
 def test_quaternions_are_those_of_the_axis_angles():
-    vectors = np.concatenate([np.random.default_rng(0).normal(0, 2, (50, 3)), np.zeros((1, 3)), [[1e-9, 0, 0]]])
+    vectors = np.concatenate(
+        [np.random.default_rng(0).normal(0, 2, (50, 3)), np.zeros((1, 3)), [[1e-9, 0, 0]]]
+    )
     found = augment.axis_angle_to_quaternion(vectors)
     assert (found[:, 0] >= 0).all()
     expected = Rotation.from_rotvec(vectors).as_quat(canonical=True, scalar_first=True)
-    np.testing.assert_allclose(found * np.sign((found * expected).sum(-1, keepdims=True)), expected, atol=1e-7)
+    np.testing.assert_allclose(
+        found * np.sign((found * expected).sum(-1, keepdims=True)), expected, atol=1e-7
+    )
 
 
-# ------------------------------------------------------------------------------------------------ broken photos
+# ------------------------------------------------------------------------------------------------ broken
+# photos
 def test_a_corrupt_jpeg_names_its_record():
     one = person(7)
     broken = one | {'image': one['image'][:20]}
@@ -275,5 +292,7 @@ def test_a_corrupt_jpeg_names_its_record():
 
 def test_a_photo_of_another_size_names_its_record():
     one = person(7) | {'region_size': np.array([231, 200], np.int32)}
-    with pytest.raises(ValueError, match=r"'test/007' of 'test': the image is \(230, 200\) \(width, height\)"):
+    with pytest.raises(
+        ValueError, match=r"'test/007' of 'test': the image is \(230, 200\) \(width, height\)"
+    ):
         augment.make_example(one, Augmentation(), crop_size=CROP_SIZE)

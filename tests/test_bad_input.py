@@ -1,8 +1,8 @@
 """What a user can get wrong in a configuration or on disk, and the message that says so.
 
-Body files (malicious pickle, wrong keys, regressor of another body) are in test_body.py, records and images in
-test_synthetic.py and test_pipeline.py, boxes and photos in test_predict.py, checkpoints of another configuration and
-non-finite losses in test_training.py.
+Body files (malicious pickle, wrong keys, regressor of another body) are in test_body.py, records and images
+in test_synthetic.py and test_pipeline.py, boxes and photos in test_predict.py, checkpoints of another
+configuration and non-finite losses in test_training.py.
 """
 
 import errno
@@ -19,7 +19,7 @@ import pytest
 
 from configs import default, synthetic
 from hybrik_jax import setup, train
-from hybrik_jax.body import smpl
+from hybrik_jax.body import smpl_file
 from hybrik_jax.checkpoint import Checkpoints
 from hybrik_jax.step import TrainState
 
@@ -69,7 +69,11 @@ def test_a_missing_dataset_is_a_message_not_a_traceback(tmp_path):
 @pytest.mark.parametrize(
     ('key', 'value', 'message'),
     [
-        ('batch_size', 30, r'batch_size=30 cannot be split over 4 devices: make --config.batch_size a multiple of 4'),
+        (
+            'batch_size',
+            30,
+            r'batch_size=30 cannot be split over 4 devices: make --config.batch_size a multiple of 4',
+        ),
         ('batch_size', 0, 'batch_size=0 must be positive'),
         ('image_size', 100, 'image_size=100 must be a positive multiple of 32'),
         ('num_epochs', 0, 'num_epochs=0'),
@@ -123,11 +127,11 @@ def test_betas_of_another_body_are_refused(tmp_path):
     config = synthetic.get_config()
     config.init_betas = str(mean)  # a bare .npy is SMPL's
     with pytest.raises(ValueError, match="made for the body model 'SMPL'"):
-        setup.init_betas(config, smpl.load_body())
+        setup.init_betas(config, smpl_file.load_body())
 
 
 def test_a_mean_shape_of_the_wrong_length_or_with_nan(tmp_path):
-    body = smpl.load_body()
+    body = smpl_file.load_body()
     for betas in (np.zeros(9), np.full(10, np.nan)):
         path = tmp_path / 'mean.npz'
         np.savez(path, betas=betas, model_name=str(body.name))
@@ -138,7 +142,10 @@ def test_a_mean_shape_of_the_wrong_length_or_with_nan(tmp_path):
 
 
 def tiny_state(step: int) -> TrainState:
-    variables = {'params': {'a': jnp.asarray(np.random.default_rng(step).normal(size=300_000))}, 'batch_stats': {}}
+    variables = {
+        'params': {'a': jnp.asarray(np.random.default_rng(step).normal(size=300_000))},
+        'batch_stats': {},
+    }
     return TrainState(
         step=jnp.asarray(step), variables=variables, optimizer=(), ema=variables, tail=variables,
         tail_count=jnp.asarray(0),
@@ -183,4 +190,4 @@ def test_several_hosts_do_not_build_a_dataset_each(tmp_path, monkeypatch):
     config.data.root = str(tmp_path)
     monkeypatch.setattr(jax, 'process_count', lambda: 2)
     with pytest.raises(FileNotFoundError, match='Build it'):
-        setup.open_source(config, 'synthetic', 'train', smpl.load_body())
+        setup.open_source(config, 'synthetic', 'train', smpl_file.load_body())

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from hybrik_jax.body import camera, rotations, skeleton, smpl
+from hybrik_jax.body import camera, projection, rotations, skeleton, smpl, smpl_file
+from hybrik_jax.data import augment
 from tools.recorded import body as recorded
 
 GOLDEN = Path(__file__).parent / 'golden'
@@ -20,7 +21,7 @@ GOLDEN = Path(__file__).parent / 'golden'
 
 @pytest.fixture(scope='module')
 def open_body() -> smpl.SMPL:
-    return smpl.load_body()
+    return smpl_file.load_body()
 
 
 @pytest.fixture(scope='module')
@@ -204,10 +205,10 @@ def test_projected_joints_lift_back():
     angle, scale, crop_size = 0.4, 2.5, 256
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     crop_to_photo = np.concatenate([turn, [[210.0], [90.0]]], axis=1).astype(np.float32)
-    pixels = camera.project(relative + root, focal, centre)
+    pixels = projection.project(relative + root, focal, centre)
     crop = np.linalg.solve(turn, (np.asarray(pixels) - crop_to_photo[:, 2]).T).T
     uvd = np.concatenate([crop / crop_size - 0.5, relative[:, 2:] / 2.0], axis=1).astype(np.float32)
-    inverse = camera.intrinsics_inverse(focal, centre)
+    inverse = jnp.asarray(augment.inverse_intrinsics(focal, centre), jnp.float32)
     joints_m = camera.uvd_to_camera(uvd, crop_to_photo, inverse, root, crop_size=crop_size)
     # 1e-5 m: float32 pixels of 1e3 at 4 m and a focal length of 1100
     np.testing.assert_allclose(joints_m, relative, atol=1e-5)
@@ -301,9 +302,9 @@ def test_official_pickle_loads_without_chumpy(arrays, tmp_path, protocol):
     path = tmp_path / 'basic_model.pkl'
     official_pickle(arrays, path, protocol)
     assert 'chumpy' not in sys.modules
-    loaded = smpl.load_body(path)
+    loaded = smpl_file.load_body(path)
     assert 'chumpy' not in sys.modules
-    expected = smpl.body_from_arrays(arrays)
+    expected = smpl_file.body_from_arrays(arrays)
     same_body(loaded, expected)
     np.testing.assert_allclose(loaded.rest_joints_template, expected.rest_joints_template, atol=1e-6)
     np.testing.assert_array_equal(loaded.leaf_vertices, arrays['leaf_vertices'])
@@ -313,8 +314,8 @@ def test_csr_regressor_and_npz_load_the_same(arrays, tmp_path):
     content = {**arrays, 'J_regressor': scipy.sparse.csr_matrix(arrays['J_regressor'])}
     (tmp_path / 'body.pkl').write_bytes(pickle.dumps(content, protocol=2))
     np.savez(tmp_path / 'body.npz', **arrays)
-    same_body(smpl.load_body(tmp_path / 'body.pkl'), smpl.load_body(tmp_path / 'body.npz'))
-    assert smpl.load_body(tmp_path / 'body.npz').name == 'body'
+    same_body(smpl_file.load_body(tmp_path / 'body.pkl'), smpl_file.load_body(tmp_path / 'body.npz'))
+    assert smpl_file.load_body(tmp_path / 'body.npz').name == 'body'
 
 
 class Payload:
@@ -339,26 +340,26 @@ def test_a_malicious_pickle_is_refused_and_nothing_runs(arrays, tmp_path, name):
     for protocol in (0, 2, 5):
         path.write_bytes(pickle.dumps({**arrays, 'extra': Payload(calls[name])}, protocol=protocol))
         with pytest.raises(ValueError, match=rf'evil.pkl.*refused to load \w+\.{name}'):
-            smpl.load_body(path)
+            smpl_file.load_body(path)
     assert not touched.exists()
 
 
 def test_stand_ins_of_chumpy_run_nothing_and_expressions_are_named(arrays, tmp_path):
     path = tmp_path / 'expression.pkl'
     official_pickle(arrays, path, 2)
-    content = smpl.read_smpl_pickle(path)
+    content = smpl_file.read_smpl_pickle(path)
     with pytest.raises(ValueError, match=r'weights is a chumpy\.ch\.Ch'):
-        smpl.body_from_arrays({**content, 'weights': content['J']}, source='expression.pkl')
+        smpl_file.body_from_arrays({**content, 'weights': content['J']}, source='expression.pkl')
 
 
 def test_damaged_and_foreign_files_name_themselves(tmp_path):
     for name, data in (('empty.pkl', b''), ('cut.pkl', b'\x80\x02}q\x00'), ('cut.npz', b'PK\x03\x04abc')):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(ValueError, match=name):
-            smpl.load_body(tmp_path / name)
+            smpl_file.load_body(tmp_path / name)
     (tmp_path / 'list.pkl').write_bytes(pickle.dumps([1, 2]))
     with pytest.raises(ValueError, match='list.pkl.*dict'):
-        smpl.load_body(tmp_path / 'list.pkl')
+        smpl_file.load_body(tmp_path / 'list.pkl')
 
 
 @pytest.mark.parametrize(
@@ -377,13 +378,13 @@ def test_wrong_arrays_are_named(arrays, tmp_path, key, change, message):
     path = tmp_path / 'wrong.npz'
     np.savez(path, **{**arrays, key: change(arrays[key])})
     with pytest.raises(ValueError, match=rf'wrong.npz: {message}'):
-        smpl.load_body(path)
+        smpl_file.load_body(path)
 
 
 def test_missing_keys_are_named(arrays, tmp_path):
     np.savez(tmp_path / 'half.npz', **{key: arrays[key] for key in ('v_template', 'f')})
     with pytest.raises(ValueError, match='half.npz.*missing: shapedirs, posedirs'):
-        smpl.load_body(tmp_path / 'half.npz')
+        smpl_file.load_body(tmp_path / 'half.npz')
 
 
 # ---- what belongs to which body
@@ -401,27 +402,27 @@ def test_regressor_file_belongs_to_bodies_without_their_own(open_body, arrays, t
     path, regressor = tmp_path / 'J_regressor_h36m.npy', np.random.default_rng(0).random((17, 40))
     np.save(path, regressor)
     np.savez(tmp_path / 'body.npz', **arrays)
-    assert smpl.load_body(tmp_path / 'body.npz').h36m_regressor is None
-    loaded = smpl.load_body(tmp_path / 'body.npz', h36m_regressor=path)
+    assert smpl_file.load_body(tmp_path / 'body.npz').h36m_regressor is None
+    loaded = smpl_file.load_body(tmp_path / 'body.npz', h36m_regressor=path)
     np.testing.assert_array_equal(loaded.h36m_regressor, regressor.astype(np.float32))
     with pytest.raises(ValueError, match='carries its own J_regressor_h36m'):
-        smpl.load_body(h36m_regressor=path)
+        smpl_file.load_body(h36m_regressor=path)
     np.save(path, regressor[:, :39])
     with pytest.raises(ValueError, match=r'J_regressor_h36m.npy.*\(17, 39\).*\(17, 40\)'):
-        smpl.load_body(tmp_path / 'body.npz', h36m_regressor=path)
+        smpl_file.load_body(tmp_path / 'body.npz', h36m_regressor=path)
 
 
 def test_mean_shape_of_another_body_is_refused(open_body, tmp_path):
     np.save(tmp_path / 'mean.npy', np.zeros(10))
     with pytest.raises(ValueError, match="mean.npy was made for the body model 'SMPL'"):
-        smpl.load_mean_betas(tmp_path / 'mean.npy', open_body)
+        smpl_file.load_mean_betas(tmp_path / 'mean.npy', open_body)
     np.savez(tmp_path / 'mean.npz', betas=np.ones(10), model_name='open_body (CC0)')
-    np.testing.assert_array_equal(smpl.load_mean_betas(tmp_path / 'mean.npz', open_body), np.ones(10))
+    np.testing.assert_array_equal(smpl_file.load_mean_betas(tmp_path / 'mean.npz', open_body), np.ones(10))
 
 
 def test_the_open_body_has_its_left_and_right_joints_where_their_names_say():
     """SMPL's and the Human3.6M joints of a limb lie on one side, within a decimetre of each other."""
-    body = smpl.load_body()
+    body = smpl_file.load_body()
     smpl_joints, h36m = (np.asarray(r) @ body.v_template for r in (body.joint_regressor, body.h36m_regressor))
     for k, name in enumerate(skeleton.H36M_NAMES):
         if name in skeleton.JOINT_NAMES:

@@ -1,4 +1,6 @@
-"""Building: what readers yield becomes records; stopped builds go on, broken ones leave nothing, memory is bounded."""
+"""Building: what readers yield becomes records; stopped builds go on, broken ones leave nothing, memory is
+bounded.
+"""
 
 import dataclasses
 import json
@@ -10,8 +12,9 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from hybrik_jax.data import augment, build, record, store
-from hybrik_jax.data.annotation import AnnotationError, Person, Skipped
+from hybrik_jax.data import augment, record, store
+from hybrik_jax.datasets import build
+from hybrik_jax.datasets.annotation import AnnotatedPerson, AnnotationError, Skipped
 from tests.helpers import ROOT, person
 from tools.recorded import training as recorded
 
@@ -27,7 +30,9 @@ def people(folder, count, *, first=0):
         path = folder / f'{seed:03d}.jpg'
         path.write_bytes(one[record.IMAGE])
         labels = {name: one[name] for name in record.FEATURES if not name.startswith('region_')}
-        found.append(Person(f'test/{seed:03d}', path, labels, sequence=f'S{seed % 2}', action='Walking'))
+        found.append(
+            AnnotatedPerson(f'test/{seed:03d}', path, labels, sequence=f'S{seed % 2}', action='Walking')
+        )
     return found
 
 
@@ -123,7 +128,9 @@ def test_unreadable_photos_can_be_left_out(tmp_path, photos, capsys):
     photos[3].photo.unlink()
     settings = dataclasses.replace(SETTINGS, skip_unreadable=True)
     folder = build.build({'train': lambda: iter(photos)}, tmp_path / 'out', settings, workers=0, shard=3)
-    assert [r['name'] for r in store.open_split(folder, 'train')] == [b'test/%03d' % i for i in (0, 1, 4, 5, 6)]
+    assert [r['name'] for r in store.open_split(folder, 'train')] == [
+        b'test/%03d' % i for i in (0, 1, 4, 5, 6)
+    ]
     printed = capsys.readouterr().out
     assert '1 left out: photo missing' in printed and '1 left out: photo damaged' in printed
 
@@ -138,7 +145,9 @@ def test_another_build_does_not_go_on_with_half_of_this_one(tmp_path, photos):
 
 def test_a_photo_of_another_size_is_named(tmp_path, photos):
     photos[1].labels['width'] = np.int32(300)
-    with pytest.raises(AnnotationError, match=r'test/001: .*is 230 x 200 pixels, the annotation says 300 x 200'):
+    with pytest.raises(
+        AnnotationError, match=r'test/001: .*is 230 x 200 pixels, the annotation says 300 x 200'
+    ):
         built(tmp_path, photos)
 
 
@@ -173,7 +182,9 @@ def test_a_folder_that_is_no_dataset_is_not_touched(tmp_path, photos):
 
 def test_made_labels_are_stored(tmp_path, photos):
     def make(some):
-        return [dataclasses.replace(p, labels=p.labels | {'betas': np.full(10, 0.5, np.float32)}) for p in some]
+        return [
+            dataclasses.replace(p, labels=p.labels | {'betas': np.full(10, 0.5, np.float32)}) for p in some
+        ]
 
     folder = built(tmp_path, photos, make_labels=make)
     assert all((r['betas'] == 0.5).all() for r in store.open_split(folder, 'train'))
@@ -195,7 +206,7 @@ def test_recorded_crops_match_through_built_records(tmp_path, golden, name, monk
     # The recorded joints are random points, some of the recorded boxes leave the photo.
     monkeypatch.setattr(build.sanity, 'check_person', lambda person: [])
     monkeypatch.setattr(build.record, 'check', lambda record: None)
-    build.build({'test': lambda: iter([Person(name, photo, labels)])}, folder, settings, workers=0)
+    build.build({'test': lambda: iter([AnnotatedPerson(name, photo, labels)])}, folder, settings, workers=0)
     rows = recorded.crop_rows(path, store.open_split(folder, 'test')[0])
     assert [row for row in rows if not row[1] <= row[2]] == []
 
@@ -222,7 +233,9 @@ print(count[0], 'photos were cut')
 
 
 def test_a_killed_build_goes_on(tmp_path):
-    """Killed -9 in the second shard, then in the third; at last three photos are left, and the result is whole."""
+    """Killed -9 in the second shard, then in the third; at last three photos are left, and the result is
+    whole.
+    """
     outputs = []
     for at in ('4', '3', '100'):
         command = [sys.executable, '-c', KILLED, str(tmp_path), at]

@@ -1,4 +1,6 @@
-"""People's own data: what a file says is what the labels hold, and whatever is wrong is named with record and field."""
+"""People's own data: what a file says is what the labels hold, and whatever is wrong is named with record and
+field.
+"""
 
 import json
 import subprocess
@@ -9,7 +11,9 @@ import numpy as np
 import pytest
 
 from hybrik_jax.body import skeleton
-from hybrik_jax.data import annotation, custom, record
+from hybrik_jax.data import record
+from hybrik_jax.datasets import annotation
+from hybrik_jax.datasets.readers import custom
 from tests import helpers
 
 WIDTH, HEIGHT = 320, 240
@@ -26,7 +30,9 @@ STANDING = {
 
 
 def joints_of(names):
-    """(n, 3) joints of the standing person in the camera frame, metres; [x, 0, x/10] near the pelvis if not known."""
+    """(n, 3) joints of the standing person in the camera frame, metres; [x, 0, x/10] near the pelvis if not
+    known.
+    """
     return np.array([STANDING.get(name, (0.01 * k, -0.2, 0.001 * k)) for k, name in enumerate(names)]) + ROOT
 
 
@@ -102,7 +108,9 @@ def test_3d_joints_become_labels(tmp_path):
 
 def test_coco_keypoints_are_pixels_only(tmp_path):
     points = pixels_of(joints_of(['pelvis'] * 17))
-    points = [[*map(float, p), v] for p, v in zip(points, [0] * 5 + [2] * 6 + [0, 0, 1, 2, 0, 2], strict=True)]
+    points = [
+        [*map(float, p), v] for p, v in zip(points, [0] * 5 + [2] * 6 + [0, 0, 1, 2, 0, 2], strict=True)
+    ]
     points[13] = [150.0, 160.0, 1]
     keypoints_2d = {'skeleton': 'coco17', 'points': points}
     path = write(tmp_path, [entry(joints_3d=None, camera=None, keypoints_2d=keypoints_2d)])
@@ -179,7 +187,9 @@ def test_keypoints_add_to_3d_joints(tmp_path):
     expected = pixels_of(SMPL)
     expected[20, 0] += 2
     np.testing.assert_allclose(labels['joints_px'][:24, :2], expected, atol=1e-3)
-    assert labels['joints_px_weight'][20].tolist() == [1, 1, 0] and labels['joints_px_weight'][:24].sum() == 71
+    assert (
+        labels['joints_px_weight'][20].tolist() == [1, 1, 0] and labels['joints_px_weight'][:24].sum() == 71
+    )
     assert np.flatnonzero(labels['visible'][:24] == 0).tolist() == [16, 17]
 
 
@@ -286,19 +296,51 @@ WRONG = {
     'box of no size': (entry(box=[10, 10, 0, 30]), 'box', 'has no size'),
     'box outside': (entry(box=[500, 10, 40, 30]), 'box', 'has no part in the photo of 320 x 240'),
     'text in a box': (entry(box=[1, 2, 'x', 3]), 'box', "[2] is 'x', not a finite number"),
-    'too few joints': (with_3d(points_m=SMPL[:20].tolist()), 'joints_3d.points_m', '20 x 3 numbers, must be 24 x 3'),
+    'too few joints': (
+        with_3d(points_m=SMPL[:20].tolist()),
+        'joints_3d.points_m',
+        '20 x 3 numbers, must be 24 x 3',
+    ),
     'points of two numbers': (with_3d(points_m=SMPL[:, :2].tolist()), 'joints_3d.points_m', '24 x 2 numbers'),
-    'rows of two lengths': (with_3d(points_m=[[1, 2], *SMPL[1:].tolist()]), 'joints_3d.points_m', 'rows of [2, 3]'),
+    'rows of two lengths': (
+        with_3d(points_m=[[1, 2], *SMPL[1:].tolist()]),
+        'joints_3d.points_m',
+        'rows of [2, 3]',
+    ),
     'NaN': (with_3d(points_m=nan_at(3)), 'joints_3d.points_m', '[3][1] is null or NaN'),
-    'millimetres': (with_3d(points_m=(1000 * SMPL).tolist()), 'joints_3d.points_m', 'they look like millimetres'),
-    'centimetres': (with_3d(points_m=(100 * SMPL).tolist()), 'joints_3d.points_m', 'they look like centimetres'),
-    'unknown skeleton': (with_3d(skeleton='smpl42'), 'joints_3d.skeleton', "'smpl42' is not known; there are smpl24"),
+    'millimetres': (
+        with_3d(points_m=(1000 * SMPL).tolist()),
+        'joints_3d.points_m',
+        'they look like millimetres',
+    ),
+    'centimetres': (
+        with_3d(points_m=(100 * SMPL).tolist()),
+        'joints_3d.points_m',
+        'they look like centimetres',
+    ),
+    'unknown skeleton': (
+        with_3d(skeleton='smpl42'),
+        'joints_3d.skeleton',
+        "'smpl42' is not known; there are smpl24",
+    ),
     'another frame': (with_3d(frame='world'), 'joints_3d.frame', "only 'camera' is known"),
-    'behind the camera': (with_3d(points_m=(-SMPL).tolist()), 'joints_3d.points_m', 'points lie behind the camera'),
+    'behind the camera': (
+        with_3d(points_m=(-SMPL).tolist()),
+        'joints_3d.points_m',
+        'points lie behind the camera',
+    ),
     'no camera': (entry(camera=None), 'camera', 'is missing: 3D joints need'),
     'half a camera': (entry(camera={'focal': [300, 300]}), 'camera.centre', 'is missing'),
-    'focal length in mm': (entry(camera={'focal': [24, 24], 'centre': [1, 1]}), 'camera.focal', 'pixels, not milli'),
-    'another camera': (with_3d(points_m=(SMPL + [2, 0, 0]).tolist()), 'joints_3d.points_m', '0 % of them project'),
+    'focal length in mm': (
+        entry(camera={'focal': [24, 24], 'centre': [1, 1]}),
+        'camera.focal',
+        'pixels, not milli',
+    ),
+    'another camera': (
+        with_3d(points_m=(SMPL + [2, 0, 0]).tolist()),
+        'joints_3d.points_m',
+        '0 % of them project',
+    ),
     'no pelvis': (
         entry(joints_3d={'skeleton': 'coco17', 'frame': 'camera', 'points_m': SMPL[:17].tolist()}),
         'joints_3d.root',
@@ -316,7 +358,11 @@ WRONG = {
         'they look normalised',
     ),
     'degrees': (entry(smpl={'pose': [[90, 0, 0]] * 24, 'betas': [0] * 10}), 'smpl.pose', 'not degrees'),
-    'too many betas': (entry(smpl={'pose': [[0] * 3] * 24, 'betas': [0] * 16}), 'smpl.betas', '16 numbers, must be 10'),
+    'too many betas': (
+        entry(smpl={'pose': [[0] * 3] * 24, 'betas': [0] * 16}),
+        'smpl.betas',
+        '16 numbers, must be 10',
+    ),
     'name that is a number': (entry(name=7), 'name', 'must be text'),
     'another split': (entry(split='dev'), 'split', "is 'dev', must be one of train"),
     'no record': ('a.jpg', '', 'must be an object'),
@@ -372,7 +418,10 @@ def test_broken_files(tmp_path):
 
 def test_names_that_occur_twice(tmp_path):
     (problem,) = custom.validate(write(tmp_path, NAMED))
-    assert (problem.record, problem.field) == ('people[1]', 'name') and 'the name of people[0] too' in problem.message
+    assert (problem.record, problem.field) == (
+        'people[1]',
+        'name',
+    ) and 'the name of people[0] too' in problem.message
 
 
 def test_the_first_problems_only_and_the_tool(tmp_path):
@@ -396,7 +445,10 @@ def test_examples_of_the_documentation_are_valid(tmp_path):
     path = tmp_path / 'people.json'
     path.write_text(json.dumps(people))
     assert [str(problem) for problem in custom.validate(path)] == []
-    assert [p.name for p in custom.read(path, 'train')] == ['custom/train/walk/0001/anna', 'custom/train/000001']
+    assert [p.name for p in custom.read(path, 'train')] == [
+        'custom/train/walk/0001/anna',
+        'custom/train/000001',
+    ]
     path.write_text(json.dumps(with_coco))
     assert [problem.field for problem in custom.validate(path)] == ['photos_root', '']  # neither is there
     assert all(kind in text for kind in custom.SKELETONS)

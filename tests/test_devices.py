@@ -14,12 +14,13 @@ from tests.run_host import SAME_ON_ANY_DEVICES
 
 
 def test_one_device_is_four_devices():
-    """Three updates of the same global batches give the same parameters, statistics and averages, to about 1e-9.
+    """Three updates of the same global batches give the same parameters, statistics and averages, to about
+    1e-9.
 
-    In float64, as float32's own noise would hide a wrong divisor. Half the examples have no 3D label, spread unevenly
-    over the devices, so that a mean of the devices' ratios in place of a ratio of sums shows. Batch normalisation is
-    the synchronised one here: the paper's setting has statistics of each device, which the number of devices changes.
-    Dropout and patch sampling are off: their random numbers are each device's own.
+    In float64, as float32's own noise would hide a wrong divisor. Half the examples have no 3D label, spread
+    unevenly over the devices, so that a mean of the devices' ratios in place of a ratio of sums shows. Batch
+    normalisation is the synchronised one here: the paper's setting has statistics of each device, which the
+    number of devices changes. Dropout and patch sampling are off: their random numbers are each device's own.
     """
     process = helpers.run_python('-m', 'tests.run_three_steps', devices=4)
     output = process.communicate(timeout=900)[0]
@@ -33,16 +34,19 @@ def test_one_device_is_four_devices():
 
 def test_a_batch_that_devices_cannot_share_is_refused():
     batch = helpers.batch_of([helpers.person(0)] * 3)
-    with pytest.raises(ValueError, match='batch_size=1 cannot be split over 4 devices: make --config.batch_size'):
+    with pytest.raises(
+        ValueError, match='batch_size=1 cannot be split over 4 devices: make --config.batch_size'
+    ):
         split_over_devices(batch, 4)
 
 
 @pytest.mark.slow  # three compilations side by side: minutes on two cores
 def test_two_hosts_are_one(tmp_path, data_root):
-    """Two processes with a device each train as one process does, although one of them is asked to stop on the way.
+    """Two processes with a device each train as one process does, although one of them is asked to stop on
+    the way.
 
-    Both stop at the same step and go on together from the checkpoint that they wrote; they validate and evaluate
-    together, and one process can read what they leave.
+    Both stop at the same step and go on together from the checkpoint that they wrote; they validate and
+    evaluate together, and one process can read what they leave.
     """
     with socket.socket() as free:
         free.bind(('localhost', 0))
@@ -69,18 +73,30 @@ def test_two_hosts_are_one(tmp_path, data_root):
     steps = [('train', 1), ('train', 2), ('train', 3), ('train', 4), ('validation', 4)]
     assert [(row['kind'], row['step']) for row in two] == steps
     for row, expected in zip(two, one, strict=True):
-        for name in expected.keys() - {'kind', 'time', 'images_per_second', 'step_seconds', 'data_wait_share'}:
+        for name in expected.keys() - {
+            'kind',
+            'time',
+            'images_per_second',
+            'step_seconds',
+            'data_wait_share',
+        }:
             assert row[name] == pytest.approx(expected[name], rel=1e-3), (row['step'], name)
 
     rows = json.loads((shared / 'evaluation.json').read_text())['rows']
     assert len(rows) == len(expected_rows) >= 1
     for row, expected in zip(rows, expected_rows, strict=True):
         for name in expected.keys() - {'checkpoint', 'config'}:
-            value = pytest.approx(expected[name], rel=1e-3) if isinstance(expected[name], float) else expected[name]
+            value = (
+                pytest.approx(expected[name], rel=1e-3)
+                if isinstance(expected[name], float)
+                else expected[name]
+            )
             assert row[name] == value, name
 
     assert sorted(path.name for path in (shared / 'checkpoints').iterdir()) == ['2', '4']
     step, _, tree = checkpoint.load(shared)
     assert step == 4
     kernel = tree['variables']['params']['lifting']['head_joints']['kernel']
-    np.testing.assert_allclose(kernel, alone.variables['params']['lifting']['head_joints']['kernel'], atol=1e-3)
+    np.testing.assert_allclose(
+        kernel, alone.variables['params']['lifting']['head_joints']['kernel'], atol=1e-3
+    )

@@ -1,4 +1,5 @@
 """Conversion of parameters from and to PyTorch."""
+
 import ast
 import functools
 import inspect
@@ -18,8 +19,12 @@ from tools.recorded import model as recorded
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
 NAMES = json.loads((GOLDEN / 'state_dict.json').read_text())
-ARCHITECTURES = ['transformer_resnet34', 'transformer_resnet18_original', 'deconv24_resnet34',
-                 'deconv29_resnet34']
+ARCHITECTURES = [
+    'transformer_resnet34',
+    'transformer_resnet18_original',
+    'deconv24_resnet34',
+    'deconv29_resnet34',
+]
 
 
 @functools.cache
@@ -59,11 +64,15 @@ def test_all_that_does_not_fit_is_named_at_once():
 def test_what_released_files_hold_besides():
     state = random_state('transformer_resnet18_original')
     released = {f'module.{name}': array for name, array in state.items()}
-    released |= {'module.smpl.v_template': np.zeros((5, 3)), 'module.init_shape': np.arange(10.0)[None],
-                 'module.preact.bn1.num_batches_tracked': np.array(7)}
+    released |= {
+        'module.smpl.v_template': np.zeros((5, 3)),
+        'module.init_shape': np.arange(10.0)[None],
+        'module.preact.bn1.num_batches_tracked': np.array(7),
+    }
     variables = export.from_state_dict(released, template('transformer_resnet18_original'))
-    np.testing.assert_array_equal(variables['params']['lifting']['row_codes'],
-                                  state['pos_embedding.row_embed.weight'])
+    np.testing.assert_array_equal(
+        variables['params']['lifting']['row_codes'], state['pos_embedding.row_embed.weight']
+    )
     np.testing.assert_array_equal(export.mean_shape(released), np.arange(10))
     assert export.mean_shape(state) is None
 
@@ -84,8 +93,9 @@ def test_backbone_alone(source):
     assert jax.tree.structure(loaded) == jax.tree.structure(variables)
     kernel = loaded['params']['backbone']['layer2_0']['shortcut_conv']['kernel']
     name = 'layer2.0.downsample.0.weight'
-    np.testing.assert_array_equal(kernel, state[name if source == 'torchvision' else f'preact.{name}']
-                                  .transpose(2, 3, 1, 0))
+    np.testing.assert_array_equal(
+        kernel, state[name if source == 'torchvision' else f'preact.{name}'].transpose(2, 3, 1, 0)
+    )
     assert not any(np.any(x) for x in jax.tree.leaves(loaded['params']['lifting']))
     assert not any(np.any(x) for x in jax.tree.leaves(variables))
     with pytest.raises(ValueError, match='layer4.2.conv2.weight'):
@@ -111,8 +121,12 @@ def test_files(tmp_path):
 
 def test_torch_is_imported_only_where_files_are_read_and_written():
     tree = ast.parse(inspect.getsource(export))
-    top = [name for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)
-           for name in ([alias.name for alias in node.names] + [getattr(node, 'module', None)])]
+    top = [
+        name
+        for node in tree.body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in ([alias.name for alias in node.names] + [getattr(node, 'module', None)])
+    ]
     assert 'torch' not in top
 
 
@@ -120,8 +134,9 @@ def test_transposed_convolution_is_pytorchs():
     x = np.random.default_rng(0).standard_normal((2, 5, 6, 3)).astype(np.float32)
     theirs = torch.nn.ConvTranspose2d(3, 4, 4, stride=2, padding=1, bias=False)
     kernel = export._from_torch_layout(('kernel',), theirs.weight.detach().numpy())
-    ours = nn.ConvTranspose(4, (4, 4), strides=(2, 2), padding=((2, 2), (2, 2)), use_bias=False,
-                            transpose_kernel=True)
+    ours = nn.ConvTranspose(
+        4, (4, 4), strides=(2, 2), padding=((2, 2), (2, 2)), use_bias=False, transpose_kernel=True
+    )
     expected = theirs(torch.from_numpy(x.transpose(0, 3, 1, 2))).detach().numpy().transpose(0, 2, 3, 1)
     np.testing.assert_allclose(ours.apply({'params': {'kernel': kernel}}, x), expected, atol=1e-5)
 
@@ -131,9 +146,16 @@ def test_bottleneck_block_is_pytorchs(training):
     """Depths 50 and more, which no recorded HybrIK network has: stride in the 3x3 convolution."""
     conv, norm = functools.partial(torch.nn.Conv2d, bias=False), torch.nn.BatchNorm2d
     torch.manual_seed(0)
-    main = torch.nn.Sequential(conv(6, 4, 1), norm(4), torch.nn.ReLU(),
-                               conv(4, 4, 3, stride=2, padding=1), norm(4), torch.nn.ReLU(),
-                               conv(4, 16, 1), norm(16))
+    main = torch.nn.Sequential(
+        conv(6, 4, 1),
+        norm(4),
+        torch.nn.ReLU(),
+        conv(4, 4, 3, stride=2, padding=1),
+        norm(4),
+        torch.nn.ReLU(),
+        conv(4, 16, 1),
+        norm(16),
+    )
     shortcut = torch.nn.Sequential(conv(6, 16, 1, stride=2), norm(16))
     for module in (*main, *shortcut):
         if isinstance(module, norm):
@@ -149,8 +171,9 @@ def test_bottleneck_block_is_pytorchs(training):
         return {name: value.clone() for name, value in entries.items()}
 
     x = np.random.default_rng(0).standard_normal((4, 9, 9, 6)).astype(np.float32)
-    block = resnet.Block(planes=4, stride=2, bottleneck=True, training=training, axis_name=None,
-                         dtype=jnp.float32)
+    block = resnet.Block(
+        planes=4, stride=2, bottleneck=True, training=training, axis_name=None, dtype=jnp.float32
+    )
     shapes = jax.eval_shape(block.init, jax.random.key(0), x)
     nested = {name: {'backbone': {'layer1_0': tree}} for name, tree in shapes.items()}
     converted = export.from_state_dict(state(), nested, export.TORCHVISION_TABLE)
@@ -167,8 +190,9 @@ def test_bottleneck_block_is_pytorchs(training):
     after = state()
     statistics = changed['batch_stats']['bn3']
     np.testing.assert_allclose(statistics['mean'], after['layer1.0.bn3.running_mean'], atol=1e-6)
-    np.testing.assert_allclose(statistics['var'], after['layer1.0.bn3.running_var'],
-                               rtol=2e-3 if training else 0)
+    np.testing.assert_allclose(
+        statistics['var'], after['layer1.0.bn3.running_var'], rtol=2e-3 if training else 0
+    )
 
 
 def test_attention_is_pytorchs():
@@ -179,12 +203,20 @@ def test_attention_is_pytorchs():
     theirs = torch.nn.MultiheadAttention(width, 2, batch_first=True)
     torch.nn.init.normal_(theirs.in_proj_bias)
     weight, bias = theirs.in_proj_weight.detach().numpy(), theirs.in_proj_bias.detach().numpy()
-    params = {name: {'kernel': weight[i * width:(i + 1) * width].T, 'bias': bias[i * width:(i + 1) * width]}
-              for i, name in enumerate(('query', 'key', 'value'))}
-    params['out'] = {'kernel': theirs.out_proj.weight.detach().numpy().T,
-                     'bias': theirs.out_proj.bias.detach().numpy()}
+    params = {
+        name: {'kernel': weight[i * width : (i + 1) * width].T, 'bias': bias[i * width : (i + 1) * width]}
+        for i, name in enumerate(('query', 'key', 'value'))
+    }
+    params['out'] = {
+        'kernel': theirs.out_proj.weight.detach().numpy().T,
+        'bias': theirs.out_proj.bias.detach().numpy(),
+    }
     attention = lifting.Attention(num_heads=2, dtype=jnp.float32)
     ours = jax.jit(attention.apply)({'params': params}, x, to, jnp.asarray(~hidden))
-    expected, _ = theirs(torch.from_numpy(x), torch.from_numpy(to), torch.from_numpy(to),
-                         key_padding_mask=torch.from_numpy(hidden))
+    expected, _ = theirs(
+        torch.from_numpy(x),
+        torch.from_numpy(to),
+        torch.from_numpy(to),
+        key_padding_mask=torch.from_numpy(hidden),
+    )
     np.testing.assert_allclose(ours, expected.detach().numpy(), atol=1e-5)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hybrik_jax.body import ik, rotations, skeleton, smpl
+from hybrik_jax.body import ik, rotations, skeleton, smpl, smpl_file
 from tools.recorded import body as recorded
 
 GOLDEN = Path(__file__).parent / 'golden'
@@ -17,7 +17,7 @@ PEOPLE = 8
 
 @pytest.fixture(scope='module')
 def body() -> smpl.SMPL:
-    return smpl.load_body()
+    return smpl_file.load_body()
 
 
 @pytest.fixture(scope='module')

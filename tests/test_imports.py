@@ -1,4 +1,6 @@
-"""Imports go one way: body -> model -> step -> loops; data and pictures stand beside them; nothing imports a loop."""
+"""Imports go one way: body -> model -> step -> loops; data and pictures stand beside them; nothing imports a
+loop.
+"""
 
 import ast
 import dataclasses
@@ -21,7 +23,17 @@ ALLOWED = {
     'model': (('numpy', 'jax', 'flax'), ('body', 'model', 'types')),
     'view': (('numpy', 'cv2'), ('view', SKELETON)),
     'data': (
-        ('array_record', 'ijson', 'numpy', 'cv2', 'simplejpeg', 'grain', 'tensorflow_datasets', 'tqdm', 'scipy'),
+        (
+            'array_record',
+            'ijson',
+            'numpy',
+            'cv2',
+            'simplejpeg',
+            'grain',
+            'tensorflow_datasets',
+            'tqdm',
+            'scipy',
+        ),
         ('data', 'safe_pickle', 'types', 'view.rasterise', SKELETON),
     ),
     'export': (('numpy', 'flax', 'torch'), ('export', SKELETON)),
@@ -41,7 +53,15 @@ ALLOWED = {
     'train': (
         ('numpy', 'jax', 'absl', 'ml_collections', 'tqdm'),
         (
-            'evaluate', 'protocols', 'detections', 'setup', 'checkpoint', 'data', 'metric_writer', 'step', 'types',
+            'evaluate',
+            'protocols',
+            'detections',
+            'setup',
+            'checkpoint',
+            'data',
+            'metric_writer',
+            'step',
+            'types',
         ),
     ),
     'main': (('jax', 'absl', 'ml_collections'), ('train',)),
@@ -129,10 +149,13 @@ def test_tests_and_tools_are_not_imported():
 
 
 def test_the_check_sees_what_it_should(tmp_path):
-    source = (
-        'import torch\nfrom hybrik_jax import train\nfrom hybrik_jax.body.ik import solve\ndef f():\n    import orbax\n'
-    )
+    source = 'import torch\nfrom hybrik_jax import train\nfrom hybrik_jax.body.ik import solve\ndef f():\n    import orbax\n'
     path = tmp_path / 'module.py'
     path.write_text(source)
     found = {(one.module, one.at_top) for one in imports_of(path)}
-    assert found == {('torch', True), ('hybrik_jax.train', True), ('hybrik_jax.body.ik', True), ('orbax', False)}
+    assert found == {
+        ('torch', True),
+        ('hybrik_jax.train', True),
+        ('hybrik_jax.body.ik', True),
+        ('orbax', False),
+    }

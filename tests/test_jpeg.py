@@ -22,7 +22,13 @@ def whole(data: bytes) -> np.ndarray:
     return simplejpeg.decode_jpeg(data, fastdct=False, fastupsample=False)
 
 
-WINDOWS = [(0, 0, 1, 1), (100, 90, 150, 101), (37, 5, 260, 200), (200, 150, 10**6, 10**6), (-50, -50, 20, 400)]
+WINDOWS = [
+    (0, 0, 1, 1),
+    (100, 90, 150, 101),
+    (37, 5, 260, 200),
+    (200, 150, 10**6, 10**6),
+    (-50, -50, 20, 400),
+]
 
 
 @pytest.mark.parametrize('sampling', ['444', '422', '420'])
@@ -50,7 +56,12 @@ def test_a_window_decodes_little():
 
 def test_restart_markers_cost_little():
     photo = picture(960, 960)
-    options = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420]
+    options = [
+        cv2.IMWRITE_JPEG_QUALITY,
+        95,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
+    ]
     plain = cv2.imencode('.jpg', photo[..., ::-1], options)[1].tobytes()
     tiled = jpeg.encode(photo, 95, '420')
     np.testing.assert_array_equal(whole(tiled), whole(plain))

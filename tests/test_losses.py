@@ -7,8 +7,10 @@ import optax
 import pytest
 
 from hybrik_jax import losses
+from hybrik_jax.body import rotations as rot
 from hybrik_jax.data import pipeline
 from hybrik_jax.step import create_optimizer, inverse_square_root
+from hybrik_jax.types import Lifted, Posed
 from tests import tiny_config
 from tests.helpers import examples_of, person, without_3d
 from tools.recorded import training as recorded
@@ -21,25 +23,29 @@ def test_recorded(golden, compare):
 
 
 def predictions(batch, seed=0):
-    """Random predictions, offset from the targets, by the names that `loss_terms` wants."""
+    """Random predictions (lifted, posed), offset from the targets; rotations are those of the targets, turned."""
     rng = np.random.default_rng(seed)
 
     def near(target):
         return jnp.asarray(target + rng.normal(0, 0.1, target.shape), jnp.float32)
 
-    return {
-        'uvd': near(batch.uvd[:, :24]),
-        'betas': near(batch.betas),
-        'quaternions': near(batch.quaternions),
-        'twists': near(batch.twists),
-        'smpl_joints_m': near(batch.joints_m),
-        'h36m_joints_m': near(batch.h36m_joints_m),
-    }
+    lifted = Lifted(
+        uvd=near(batch.uvd[:, :24]), twists=near(batch.twists), leaf_quaternions=None, betas=near(batch.betas)
+    )
+    posed = Posed(
+        lifted_joints_m=near(batch.joints_m),
+        rotations=jax.vmap(jax.vmap(rot.quaternion_to_matrix))(near(batch.quaternions)),
+        betas=lifted.betas,
+        posed_joints_m=near(batch.joints_m),
+        h36m_joints_m=near(batch.h36m_joints_m),
+        vertices_m=jnp.zeros((len(batch.betas), 1, 3)),
+    )
+    return lifted, posed
 
 
 @jax.jit
 def values(predicted, batch):
-    return {name: losses.ratio(*term) for name, term in losses.loss_terms(**predicted, batch=batch).items()}
+    return {name: losses.ratio(*term) for name, term in losses.terms(*predicted, batch).items()}
 
 
 def test_l1_is_the_weighted_mean_times_64():
@@ -67,7 +73,8 @@ def test_shapes_that_would_broadcast_are_refused(term):
 def test_wrong_number_of_joints_is_refused():
     batch = pipeline.to_batch(examples_of([person(0)]))
     with pytest.raises(AssertionError, match='shape'):
-        values(predictions(batch) | {'smpl_joints_m': jnp.zeros((1, 29, 3))}, batch)
+        lifted, posed = predictions(batch)
+        values((lifted, posed.replace(posed_joints_m=jnp.zeros((1, 29, 3)))), batch)
 
 
 def test_no_label_gives_zero_and_zero_gradient():
@@ -78,11 +85,10 @@ def test_no_label_gives_zero_and_zero_gradient():
     for name in ('betas', 'rotations', 'twists', 'smpl_joints', 'h36m_joints'):
         assert float(values(predicted, batch)[name]) == 0
     gradients = jax.jit(jax.grad(lambda p: sum(values(p, batch).values())))(predicted)
-    for name, gradient in gradients.items():
-        if name != 'uvd':
-            assert not np.asarray(gradient).any(), name
-    assert np.asarray(gradients['uvd'])[..., :2].any()
-    assert not np.asarray(gradients['uvd'])[..., 2].any()
+    of_uvd = np.asarray(gradients[0].uvd)
+    rest = jax.tree.leaves((gradients[0].replace(uvd=None), gradients[1]))
+    assert not any(np.asarray(gradient).any() for gradient in rest)
+    assert of_uvd[..., :2].any() and not of_uvd[..., 2].any()
 
 
 def test_a_hidden_label_does_not_count():
@@ -102,7 +108,12 @@ def test_a_hidden_label_does_not_count():
 
 def test_no_mesh_leaves_the_human36m_term_out():
     batch = pipeline.to_batch(examples_of([person(0)]))
-    assert 'h36m_joints' not in losses.loss_terms(**predictions(batch) | {'h36m_joints_m': None}, batch=batch)
+    lifted, posed = predictions(batch)
+    assert 'h36m_joints' not in losses.terms(
+        lifted, posed.replace(vertices_m=None, h36m_joints_m=None), batch
+    )
+    assert losses.need_mesh({name: 1.0 for name in losses.TERMS})
+    assert not losses.need_mesh({name: float(name != 'h36m_joints') for name in losses.TERMS})
 
 
 def test_ratio_of_nothing_has_a_finite_gradient():

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from hybrik_jax import metrics
 from hybrik_jax.metric_writer import MetricWriter, read_metrics
+from hybrik_jax.scoring import metrics
 from tools.recorded import training as recorded
 
 
@@ -78,7 +78,9 @@ def test_alignment_of_flat_poses_is_finite(pair, shape):
     aligned = metrics.similarity_align(flat, truth)
     assert np.isfinite(aligned).all()
     if shape == 'point':
-        np.testing.assert_allclose(aligned, np.broadcast_to(truth.mean(1, keepdims=True), truth.shape), atol=1e-12)
+        np.testing.assert_allclose(
+            aligned, np.broadcast_to(truth.mean(1, keepdims=True), truth.shape), atol=1e-12
+        )
 
 
 def test_all_joints_align_before_the_protocols_are_taken(pair):

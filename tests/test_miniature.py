@@ -1,4 +1,6 @@
-"""The miniature datasets are what they claim: they parse, their photos decode, their 2D is their 3D projected."""
+"""The miniature datasets are what they claim: they parse, their photos decode, their 2D is their 3D
+projected.
+"""
 
 import json
 import pickle
@@ -9,10 +11,10 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from hybrik_jax.body import smpl
+from hybrik_jax.body import smpl, smpl_file
 from hybrik_jax.body.skeleton import RELEVANT_CHILD_29
-from hybrik_jax.data import annotation
-from hybrik_jax.data.synthetic.posed_body import to_matrices
+from hybrik_jax.datasets import annotation
+from hybrik_jax.synthetic.posed_body import to_matrices
 from tests import miniature
 from tests.miniature.lab import H36M_FILES, MISSING, MPI_17_OF_28, MPI_FILES, MPI_FOLDERS, mpi_17, mpi_28
 from tests.miniature.people import body, keypoints_of
@@ -50,9 +52,11 @@ def test_photos_decode_and_have_their_size(written):
 
 
 def test_truth_is_the_body_models(written):
-    """What pose and betas give with the body model itself, moved to the root, is the truth: 0 mm for the perfect."""
+    """What pose and betas give with the body model itself, moved to the root, is the truth: 0 mm for the
+    perfect.
+    """
     _, truth = written
-    model = smpl.load_body(None)
+    model = smpl_file.load_body(None)
     person = truth['human36m']['train'][1]
     turns = jnp.asarray(to_matrices(person.pose), jnp.float32)
     skinned = smpl.skin(model, jnp.asarray(person.betas, jnp.float32), turns)
@@ -88,7 +92,9 @@ def test_human36m(written):
         assert len(found) == len(people)
         for (image, label), person in zip(found, people, strict=True):
             assert root / 'h36m' / 'images' / image['file_name'] == person.photo
-            assert person.photo.parent.name == person.sequence and person.photo.name.startswith(person.sequence)
+            assert person.photo.parent.name == person.sequence and person.photo.name.startswith(
+                person.sequence
+            )
             focal, centre = np.array(image['cam_param']['f']), np.array(image['cam_param']['c'])
             joints = np.array(label['smpl_joints']) * MM
             assert joints.shape in ((24, 3), (29, 3))
@@ -124,7 +130,16 @@ def test_mpi_inf_3dhp(written):
             np.testing.assert_allclose(label['keypoints_img'], expected, atol=1e-6)
             if split == 'train':
                 assert joints.shape == (28, 3)
-                for smpl_joint, own in ((0, 4), (4, 19), (5, 24), (7, 20), (8, 25), (12, 5), (16, 9), (17, 14)):
+                for smpl_joint, own in (
+                    (0, 4),
+                    (4, 19),
+                    (5, 24),
+                    (7, 20),
+                    (8, 25),
+                    (12, 5),
+                    (16, 9),
+                    (17, 14),
+                ):
                     np.testing.assert_allclose(joints[own], person.joints_m[smpl_joint])
                 for smpl_joint, own in ((18, 10), (19, 15), (20, 11), (21, 16)):
                     np.testing.assert_allclose(joints[own], person.joints_m[smpl_joint])
@@ -156,10 +171,14 @@ def test_pw3d(written):
             assert root / 'pw3d' / 'imageFiles' / image['sequence'] / image['file_name'] == person.photo
             joints, pixels = np.array(label['smpl_joint_cam']), np.array(label['smpl_joint_img'])
             sizes.add(joints.shape)
-            expected = annotation.project(joints[:24], image['cam_param']['focal'], image['cam_param']['princpt'])
+            expected = annotation.project(
+                joints[:24], image['cam_param']['focal'], image['cam_param']['princpt']
+            )
             np.testing.assert_allclose(pixels[:, :2], expected, atol=1e-6)
             np.testing.assert_allclose(joints, person.joints_m[: len(joints)])
-            assert np.shape(label['smpl_param']['pose']) == (72,) and np.shape(label['smpl_param']['shape']) == (10,)
+            assert np.shape(label['smpl_param']['pose']) == (72,) and np.shape(
+                label['smpl_param']['shape']
+            ) == (10,)
         assert sizes == {(24, 3), (29, 3)}
         assert len(truth['pw3d'][split]) == 12
         for person in truth['pw3d'].left_out(split):
@@ -194,7 +213,9 @@ def test_pw3d_official(written):
                     assert person.photo == root / 'pw3d' / 'imageFiles' / content['sequence'] / name
                     valid = content['campose_valid'][actor][frame]
                     assert (person.left_out == 'camera pose not valid') == (not valid)
-                    joints = posed(content['poses'][actor][frame], betas, content['trans'][actor][frame], camera)
+                    joints = posed(
+                        content['poses'][actor][frame], betas, content['trans'][actor][frame], camera
+                    )
                     np.testing.assert_allclose(joints, person.joints_m[:24], atol=1e-5)
                     recorded = content['jointPositions'][actor][frame].reshape(24, 3)
                     np.testing.assert_allclose(recorded @ camera[:3, :3].T + camera[:3, 3], joints, atol=1e-5)
@@ -222,7 +243,9 @@ def test_coco(written):
     root, truth = written
     levels = set()
     for split, short in (('train', 'train'), ('validation', 'val')):
-        content = json.loads((root / 'coco' / 'annotations' / f'person_keypoints_{short}2017.json').read_text())
+        content = json.loads(
+            (root / 'coco' / 'annotations' / f'person_keypoints_{short}2017.json').read_text()
+        )
         images = {image['id']: image for image in content['images']}
         people = truth['coco'].splits[split]
         assert len({label['id'] for label in content['annotations']}) == len(people)

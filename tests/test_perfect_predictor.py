@@ -1,4 +1,5 @@
-"""The truth, said in a network's own words, scores 0 under every protocol and with every root; a planted error scores
+"""The truth, said in a network's own words, scores 0 under every protocol and with every root; a planted
+error scores
 what it is. Records, crops, camera, inverse kinematics, skinning and scoring are those of the evaluation.
 """
 
@@ -12,10 +13,12 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from hybrik_jax import detections, evaluate, protocols, setup, step, train
-from hybrik_jax.body import ik, rotations, skeleton, smpl
-from hybrik_jax.data import augment, record
+from hybrik_jax import evaluate, setup, step, train
+from hybrik_jax.body import ik, rotations, skeleton, smpl, smpl_file
+from hybrik_jax.data import record
+from hybrik_jax.scoring import protocols, roots_and_boxes
 from hybrik_jax.types import Batch, Lifted
+from hybrik_jax.units import DEPTH_SCALE_M
 from tests import helpers
 
 PEOPLE = 4
@@ -27,12 +30,14 @@ DATASETS = ('synthetic', 'human36m', 'pw3d', 'mpi_inf_3dhp')
 
 @pytest.fixture(scope='module')
 def body() -> smpl.SMPL:
-    return smpl.load_body()
+    return smpl_file.load_body()
 
 
 @pytest.fixture(scope='module')
 def people(body) -> dict[str, np.ndarray]:
-    """Posed people upright before the camera: pose, betas, and in metres joints, Human3.6M joints, vertices."""
+    """Posed people upright before the camera: pose, betas, and in metres joints, Human3.6M joints,
+    vertices.
+    """
     rng = np.random.default_rng(0)
     betas = rng.normal(size=(PEOPLE, 10)).astype(np.float32)
     pose = rng.normal(0, 0.3, (PEOPLE, 24, 3))
@@ -56,11 +61,16 @@ def people(body) -> dict[str, np.ndarray]:
         return jax.vmap(one)(betas, pose)
 
     made = posed(body, betas, jnp.asarray(pose, jnp.float32))
-    return {key: np.array(value) for key, value in made.items()} | {'betas': betas, 'pose': pose.astype(np.float32)}
+    return {key: np.array(value) for key, value in made.items()} | {
+        'betas': betas,
+        'pose': pose.astype(np.float32),
+    }
 
 
 def records(people, dataset: str, root_offset_m=(0.0, 0.0, 0.0)) -> list[dict]:
-    """Returns the people as records of a dataset; their annotated root is joint 0 moved by `root_offset_m`."""
+    """Returns the people as records of a dataset; their annotated root is joint 0 moved by
+    `root_offset_m`.
+    """
     rng = np.random.default_rng(1)
     made = []
     for k in range(PEOPLE):
@@ -98,11 +108,12 @@ def records(people, dataset: str, root_offset_m=(0.0, 0.0, 0.0)) -> list[dict]:
 def lifted_from_batch(batch: Batch, *, joints_m: np.ndarray | None = None, count: int = 24) -> Lifted:
     """Returns the labels of a batch as what a faultless network would say, from the batch alone (float64).
 
-    How far away a person is comes from the labelled pixels and root-relative joints; with it, pixels and depth
-    relative to the root in use give back the joints, wherever that root is.
+    How far away a person is comes from the labelled pixels and root-relative joints; with it, pixels and
+    depth relative to the root in use give back the joints, wherever that root is.
 
     Args:
-        joints_m: (B, 24, 3) other joints to say, relative to joint 0; `count` of 29 would need the leaves too.
+        joints_m: (B, 24, 3) other joints to say, relative to joint 0; `count` of 29 would need the leaves
+            too.
         count: 24, with leaf rotations, or 29 joints.
     """
     crop_size = batch.image.shape[1]
@@ -114,7 +125,7 @@ def lifted_from_batch(batch: Batch, *, joints_m: np.ndarray | None = None, count
         uvd = np.asarray(batch.uvd[k], np.float64)
         photo = (uvd[:, :2] + 0.5) * crop_size @ affine[:, :2].T + affine[:, 2]
         rays = np.concatenate([photo, np.ones((29, 1))], 1) @ inverse_camera.T
-        depth = augment.DEPTH_SCALE_M * uvd[:, 2]
+        depth = DEPTH_SCALE_M * uvd[:, 2]
         # ray_i (distance + depth_i) - ray_0 distance = joint_i, in x and y
         labelled = np.asarray(batch.joints_m[k], np.float64)
         unknown = (rays[:24] - rays[0])[:, :2].ravel()
@@ -125,7 +136,7 @@ def lifted_from_batch(batch: Batch, *, joints_m: np.ndarray | None = None, count
             camera[:24] = rays[0] * distance + joints_m[k]
         on_photo = (camera / camera[:, 2:]) @ np.linalg.inv(inverse_camera).T
         on_crop = (on_photo[:, :2] - affine[:, 2]) @ np.linalg.inv(affine[:, :2]).T
-        d = (camera[:, 2:] - float(batch.crop.root_m[k][2])) / augment.DEPTH_SCALE_M
+        d = (camera[:, 2:] - float(batch.crop.root_m[k][2])) / DEPTH_SCALE_M
         lifted.append(np.concatenate([on_crop / crop_size - 0.5, d], 1)[:count])
     leaves = np.asarray(batch.quaternions)[:, list(skeleton.LEAF_JOINTS)] if count == 24 else None
     return Lifted(
@@ -140,7 +151,9 @@ _posed = jax.jit(step.pose_outputs, static_argnames='right_hand')
 
 
 def predictor(body, *, turn: np.ndarray | None = None, count: int = 24):
-    """Returns an evaluation step, batch -> outputs with device axis, that knows the truth, turned by `turn`."""
+    """Returns an evaluation step, batch -> outputs with device axis, that knows the truth, turned by
+    `turn`.
+    """
 
     def predict(batch: Batch) -> dict:
         devices = batch.image.shape[0]
@@ -165,11 +178,11 @@ def score(predict, source, dataset, **options):
     return rows
 
 
-def roots_file(tmp_path, source, offset_mm=(0.0, 0.0, 0.0)) -> detections.Found:
+def roots_file(tmp_path, source, offset_mm=(0.0, 0.0, 0.0)) -> roots_and_boxes.Found:
     path = tmp_path / 'roots.json'
     roots = {r['name'].decode(): (MM * r['root_m'] + offset_mm).astype(float).tolist() for r in source}
     path.write_text(json.dumps(roots))
-    return detections.Found(path, 'root')
+    return roots_and_boxes.Found(path, 'root')
 
 
 def assert_faultless(rows, dataset):
@@ -244,7 +257,9 @@ def test_29_joints_without_leaf_rotations(body, people):
 
 @pytest.mark.parametrize('dataset', DATASETS)
 def test_turned_people_score_the_turn(body, people, dataset):
-    """The whole person turned about joint 0: every joint and vertex is off by what the turn moves it; PA is 0."""
+    """The whole person turned about joint 0: every joint and vertex is off by what the turn moves it; PA is
+    0.
+    """
     turn = Rotation.from_euler('xyz', [5, -12, 8], degrees=True).as_matrix()
     protocol = protocols.PROTOCOLS[dataset]
     row = score(predictor(body, turn=turn), records(people, dataset), dataset)[0]
@@ -254,7 +269,10 @@ def test_turned_people_score_the_turn(body, people, dataset):
 
     h36m = moved(people['h36m'])
     wanted = {'mpjpe_mm': h36m[:, list(protocol.h36m_joints)].mean(), 'pa_mpjpe_mm': 0}
-    wanted |= {'mpjpe_24_mm': moved(people['joints'][:, :24]).mean(), 'pve_mm': moved(people['vertices']).mean()}
+    wanted |= {
+        'mpjpe_24_mm': moved(people['joints'][:, :24]).mean(),
+        'pve_mm': moved(people['vertices']).mean(),
+    }
     for measure, value in wanted.items():
         if measure in protocol.measures:
             assert row[measure] == pytest.approx(value, abs=TOLERANCE_MM), measure
@@ -272,13 +290,15 @@ def test_detected_boxes(body, people, tmp_path):
         boxes[one['name'].decode()] = [x0 + 3, y0 + 2, x1 - x0 + 5, y1 - y0 - 3]
     path = tmp_path / 'boxes.json'
     path.write_text(json.dumps(boxes))
-    rows = score(predictor(body), source, 'pw3d', boxes=detections.Found(path, 'box'), box_enlargement=1.5)
+    rows = score(
+        predictor(body), source, 'pw3d', boxes=roots_and_boxes.Found(path, 'box'), box_enlargement=1.5
+    )
     assert_faultless(rows, 'pw3d')
     assert rows[0]['box'].startswith('detected (boxes.json') and rows[0]['box'].endswith('x 1.5')
     del boxes['pw3d/test/TS1/000001']
     path.write_text(json.dumps(boxes))
     with pytest.raises(ValueError, match="no box for record 'pw3d/test/TS1/000001'"):
-        score(predictor(body), source, 'pw3d', boxes=detections.Found(path, 'box'))
+        score(predictor(body), source, 'pw3d', boxes=roots_and_boxes.Found(path, 'box'))
 
 
 def test_every_record_is_read_once(body, people):
@@ -314,14 +334,17 @@ def test_predictions_that_are_not_finite_name_the_record(body, people):
         score(predict, records(people, 'pw3d'), 'pw3d')
 
 
-# ------------------------------------------------------------------------------------------- the whole evaluation
+# ------------------------------------------------------------------------------------------- the whole
+# evaluation
 @pytest.fixture
 def evaluated(body, people, tmp_path, monkeypatch):
     """Returns a function that runs `train.test` with a network that knows the truth."""
 
     def run(**overrides):
         config = helpers.tiny_config(tmp_path / 'run', tmp_path, evaluation__batch_size=PEOPLE, **overrides)
-        network = types.SimpleNamespace(eval_step=lambda flip: lambda variables, batch: predictor(body)(batch))
+        network = types.SimpleNamespace(
+            eval_step=lambda flip: lambda variables, batch: predictor(body)(batch)
+        )
         state = types.SimpleNamespace(
             step=7, tail_count=0, parameters=lambda which: {'params': np.full(3, len(which), np.float32)}
         )
@@ -343,7 +366,9 @@ def test_one_command_for_all_datasets(evaluated, tmp_path, capsys):
     assert {row['protocol'] for row in rows} == {
         'synthetic', 'human36m-like (open_body)', 'pw3d-like (open_body)', 'mpi_inf_3dhp-like (open_body)',
     }  # fmt: skip
-    assert len({row['checkpoint'] for row in rows}) == 2  # 'raw' and 'ema' are one number here, 'tail' another
+    assert (
+        len({row['checkpoint'] for row in rows}) == 2
+    )  # 'raw' and 'ema' are one number here, 'tail' another
     assert result['constant_prediction']['pw3d']['mpjpe_mm'] > 50
     folder = tmp_path / 'run'
     assert json.loads((folder / 'evaluation.json').read_text()) == json.loads(json.dumps(result))
@@ -355,7 +380,9 @@ def test_one_command_for_all_datasets(evaluated, tmp_path, capsys):
 
 
 def test_published_names_are_refused_before_anything_is_computed(evaluated, monkeypatch):
-    monkeypatch.setattr(evaluate, 'predict_variants', lambda *unused, **unused_too: pytest.fail('was computed'))
+    monkeypatch.setattr(
+        evaluate, 'predict_variants', lambda *unused, **unused_too: pytest.fail('was computed')
+    )
     with pytest.raises(ValueError, match="'pw3d' is a published protocol.*allow_other_body=True"):
         evaluated(evaluation__datasets=('synthetic', 'pw3d'))
 
@@ -402,7 +429,9 @@ def test_a_missing_root_file_is_named(evaluated):
 
 
 def test_validation_errors_of_a_split(body, people):
-    """What training watches: `predict_split` and `errors_mm`, with frames that have no 3D labels among them."""
+    """What training watches: `predict_split` and `errors_mm`, with frames that have no 3D labels among
+    them.
+    """
     source = records(people, 'synthetic')
     for weight in ('h36m_weight', 'joints_weight'):
         source[1][weight] = np.zeros_like(source[1][weight])
@@ -411,6 +440,16 @@ def test_validation_errors_of_a_split(body, people):
         lambda variables, batch: perfect(batch), None, source, batch_size=PEOPLE, crop_size=helpers.CROP_SIZE
     )
     errors = evaluate.errors_mm(outputs)
-    assert {m: len(e) for m, e in errors.items()} == {'mpjpe_mm': 3, 'pa_mpjpe_mm': 3, 'mpjpe_24_mm': 3, 'pve_mm': 4}
+    assert {m: len(e) for m, e in errors.items()} == {
+        'mpjpe_mm': 3,
+        'pa_mpjpe_mm': 3,
+        'mpjpe_24_mm': 3,
+        'pve_mm': 4,
+    }
     assert all(e.max() < TOLERANCE_MM for e in errors.values())
-    assert outputs['lifted_joints_m'].shape == (PEOPLE, 24, 3) and outputs['rotations'].shape == (PEOPLE, 24, 3, 3)
+    assert outputs['lifted_joints_m'].shape == (PEOPLE, 24, 3) and outputs['rotations'].shape == (
+        PEOPLE,
+        24,
+        3,
+        3,
+    )

@@ -1,4 +1,6 @@
-"""The stream of batches: the same whatever hosts, threads, workers and interruptions; mixtures; evaluation batches."""
+"""The stream of batches: the same whatever hosts, threads, workers and interruptions; mixtures; evaluation
+batches.
+"""
 
 import itertools
 
@@ -24,7 +26,9 @@ def stream(sources, mixture=None, seed=0):
 
 
 def take(examples, count=3, batch_size=8, **options):
-    batches = pipeline.training_batches(examples, **{'batch_size': batch_size, 'threads': 1, 'prefetch': 4} | options)
+    batches = pipeline.training_batches(
+        examples, **{'batch_size': batch_size, 'threads': 1, 'prefetch': 4} | options
+    )
     return list(itertools.islice(batches, count))
 
 
@@ -42,7 +46,8 @@ def test_two_hosts_make_the_batch_of_one(people):
     halves = [take(examples, host=host, hosts=2) for host in (0, 1)]
     # Host h has every second example from h on.
     union = [
-        {k: np.stack([a[k], b[k]], 1).reshape(-1, *a[k].shape[1:]) for k in a} for a, b in zip(*halves, strict=True)
+        {k: np.stack([a[k], b[k]], 1).reshape(-1, *a[k].shape[1:]) for k in a}
+        for a, b in zip(*halves, strict=True)
     ]
     assert_same(union, whole)
 

@@ -1,4 +1,6 @@
-"""The prediction and report tools, on a tiny network with random parameters and on one that says the truth."""
+"""The prediction and report tools, on a tiny network with random parameters and on one that says the
+truth.
+"""
 
 import dataclasses
 import json
@@ -12,11 +14,12 @@ import pytest
 
 from configs import synthetic as synthetic_config
 from hybrik_jax import setup
-from hybrik_jax.body import skeleton, smpl
+from hybrik_jax.body import skeleton, smpl_file
 from hybrik_jax.checkpoint import Checkpoints
 from hybrik_jax.data import augment, store
-from hybrik_jax.data.synthetic import builder
+from hybrik_jax.synthetic import builder
 from hybrik_jax.types import Lifted
+from hybrik_jax.units import DEPTH_SCALE_M
 from tools import predict, report
 
 PICTURES = ('overlay.png', 'side.png', 'crop.png')
@@ -74,7 +77,7 @@ def telling_the_truth(network: predict.Network, records: list[dict]) -> predict.
     for record, row in zip(records, rows, strict=True):
         affine = augment.invert_affine(row['crop_to_photo'])
         on_crop = record['joints_px'][:, :2] @ affine[:, :2].T + affine[:, 2]
-        depth = record['joints_px'][:, 2:] / augment.DEPTH_SCALE_M
+        depth = record['joints_px'][:, 2:] / DEPTH_SCALE_M
         lifted.append(
             Lifted(
                 uvd=np.concatenate([on_crop / network.image_size - 0.5, depth], 1)[: skeleton.NUM_JOINTS],
@@ -215,7 +218,9 @@ def test_synthetic_test_image(run, network, tmp_path, monkeypatch):
 )
 def test_bad_boxes(options, message, photo_file, tmp_path):
     with pytest.raises(ValueError, match=message):
-        predict.run([str(photo_file), *options, '--checkpoint', str(tmp_path), '--out', str(tmp_path / 'out')])
+        predict.run(
+            [str(photo_file), *options, '--checkpoint', str(tmp_path), '--out', str(tmp_path / 'out')]
+        )
     assert not (tmp_path / 'out').exists()
 
 
@@ -257,7 +262,7 @@ def test_bad_parameters_of_a_network(network, photo_file):
 
 
 def test_other_body_is_refused(run, tmp_path):
-    with np.load(smpl.OPEN_BODY_FILE) as file:
+    with np.load(smpl_file.OPEN_BODY_FILE) as file:
         np.savez(tmp_path / 'other.npz', **{**file, 'model_name': 'another body'})
     with pytest.raises(ValueError, match='open_body'):
         predict.load_network(run, body_file=str(tmp_path / 'other.npz'))
@@ -308,7 +313,10 @@ def test_report(run, network, photo_file, tmp_path, monkeypatch):
     evaluation = {'rows': rows, 'constant_prediction': {'mpjpe_mm': 300.0}, 'protocol': {'data': 'test'}}
     (tmp_path / 'evaluation.json').write_text(json.dumps(evaluation))
     (tmp_path / 'config.json').write_text((run / 'config.json').read_text())
-    lines = [{'kind': 'train', 'step': s, 'loss': 9.0 / s, 'learning_rate': 1e-4, 'step_seconds': 2.0} for s in (1, 2)]
+    lines = [
+        {'kind': 'train', 'step': s, 'loss': 9.0 / s, 'learning_rate': 1e-4, 'step_seconds': 2.0}
+        for s in (1, 2)
+    ]
     (tmp_path / 'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
     path = report.run([str(tmp_path), '--examples', '2', '--photo', str(photo_file), '--box', '60,10,40,100'])
     page = path.read_text()
@@ -342,7 +350,9 @@ def test_training_command_names_what_differs():
     config['optimizer']['learning_rate'] = 0.25
     config['model']['image_std'] = [0.25, 0.25, 0.25]
     command = report.training_command(config)
-    assert command.endswith("'--config.model.image_std=(0.25, 0.25, 0.25)' --config.optimizer.learning_rate=0.25")
+    assert command.endswith(
+        "'--config.model.image_std=(0.25, 0.25, 0.25)' --config.optimizer.learning_rate=0.25"
+    )
 
 
 def test_report_names_what_is_not_on_this_machine(run):

@@ -1,4 +1,6 @@
-"""Protocols by numbers alone: faultless and planted predictions, groups, roots, boxes, refusals, what is written."""
+"""Protocols by numbers alone: faultless and planted predictions, groups, roots, boxes, refusals, what is
+written.
+"""
 
 import csv
 import dataclasses
@@ -9,9 +11,10 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from hybrik_jax import detections, evaluate, protocols
+from hybrik_jax import evaluate
 from hybrik_jax.body import skeleton, smpl
 from hybrik_jax.data import record
+from hybrik_jax.scoring import protocols, roots_and_boxes
 from hybrik_jax.view import report
 from tests import helpers
 from tools import report as run_report
@@ -56,7 +59,8 @@ def overall(frames, name, **options) -> dict:
     return protocols.score(frames, protocols.PROTOCOLS[name], **options)[0]
 
 
-# ---------------------------------------------------------------------------------- faultless and planted predictions
+# ---------------------------------------------------------------------------------- faultless and planted
+# predictions
 @pytest.mark.parametrize('root_is_annotation', [True, False])
 @pytest.mark.parametrize('name', EVERY)
 def test_a_faultless_prediction(name, root_is_annotation):
@@ -74,7 +78,9 @@ def test_a_faultless_prediction(name, root_is_annotation):
 
 @pytest.mark.parametrize('name', EVERY)
 def test_one_shifted_joint(name):
-    """14 joints: 70 mm at one of them is 5 mm; a joint that is not scored costs nothing, the pelvis moves all."""
+    """14 joints: 70 mm at one of them is 5 mm; a joint that is not scored costs nothing, the pelvis moves
+    all.
+    """
     frames, protocol = truth(), protocols.PROTOCOLS[name]
     count = len(protocol.h36m_joints)
     for joint in range(17):
@@ -84,7 +90,9 @@ def test_one_shifted_joint(name):
         if joint == 0:
             assert row['mpjpe_mm'] == pytest.approx(70 * (count - (0 in protocol.h36m_joints)) / count)
         else:
-            assert row['mpjpe_mm'] == pytest.approx(70 / count if joint in protocol.h36m_joints else 0, abs=1e-9)
+            assert row['mpjpe_mm'] == pytest.approx(
+                70 / count if joint in protocol.h36m_joints else 0, abs=1e-9
+            )
         assert row['pa_mpjpe_mm'] > 0
     if 'mpjpe_24_mm' in protocol.measures:
         joints = frames.joints_m.copy()
@@ -112,7 +120,9 @@ def test_turned_and_scaled_predictions(name):
 
 @pytest.mark.parametrize('name', EVERY)
 def test_a_root_that_is_off(name):
-    """MRPE is the offset; figures relative to the pelvis do not see it; without a root file there is no MRPE."""
+    """MRPE is the offset; figures relative to the pelvis do not see it; without a root file there is no
+    MRPE.
+    """
     frames = truth()
     moved = planted(frames, root_m=frames.true_root_m + [0.003, -0.004, 0.012])
     row = overall(moved, name, root_is_annotation=False)
@@ -124,11 +134,14 @@ def test_a_root_that_is_off(name):
 
 def test_figures_are_relative_to_each_sides_pelvis():
     frames = truth()
-    row = overall(planted(frames, h36m_joints_m=frames.h36m_joints_m + 1, joints_m=frames.joints_m - 2), 'pw3d')
+    row = overall(
+        planted(frames, h36m_joints_m=frames.h36m_joints_m + 1, joints_m=frames.joints_m - 2), 'pw3d'
+    )
     assert row['mpjpe_mm'] == pytest.approx(0, abs=1e-9) and row['mpjpe_24_mm'] == pytest.approx(0, abs=1e-9)
 
 
-# ------------------------------------------------------------------------------------------------- MPI-INF-3DHP
+# -------------------------------------------------------------------------------------------------
+# MPI-INF-3DHP
 def test_the_orders_of_mpi_joints_are_inverse():
     names = (
         'head_top neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist right_hip '
@@ -164,7 +177,9 @@ def test_the_released_variant_does_not_see_the_right_arm():
 
 
 def test_auc_of_a_planted_error():
-    """All joints but the pelvis 52 mm off: 20 of 31 thresholds are above; the released 'Head' is never wrong."""
+    """All joints but the pelvis 52 mm off: 20 of 31 thresholds are above; the released 'Head' is never
+    wrong.
+    """
     frames = truth()
     h36m = frames.h36m_joints_m.copy()
     h36m[:, 1:, 1] += 0.052
@@ -214,7 +229,8 @@ def test_recorded_alignment(golden):
     assert overall(frames, 'human36m')['pa_mpjpe_mm'] == pytest.approx(wanted[:, fourteen].mean(), rel=1e-6)
 
 
-# ------------------------------------------------------------------------------------------------------- groups
+# -------------------------------------------------------------------------------------------------------
+# groups
 def uneven() -> protocols.Frames:
     """Errors of 11, 21 and 61 mm in the three groups, at every joint but the pelvis."""
     frames = truth()
@@ -228,7 +244,9 @@ def test_human36m_by_action_over_frames_and_over_actions():
     assert [(row['over'], row['frames']) for row in rows] == [
         ('all frames', 12), ('mean of 3 actions', 12), ('action 1', 6), ('action 3', 4), ('action 7', 2),
     ]  # fmt: skip
-    assert [row['mpjpe_mm'] for row in rows] == pytest.approx([(6 * 11 + 4 * 21 + 2 * 61) / 12, 31, 11, 21, 61])
+    assert [row['mpjpe_mm'] for row in rows] == pytest.approx(
+        [(6 * 11 + 4 * 21 + 2 * 61) / 12, 31, 11, 21, 61]
+    )
 
 
 def test_mpi_by_sequence_and_activity():
@@ -259,7 +277,8 @@ def test_labels_in_some_frames_only():
     assert 'pve_mm' not in overall(planted(frames, smpl_weight=np.zeros(12)), 'human36m')
 
 
-# ------------------------------------------------------------------------------------------------------ refusals
+# ------------------------------------------------------------------------------------------------------
+# refusals
 @pytest.mark.parametrize(
     'field', ['joints_m', 'true_joints_m', 'h36m_joints_m', 'true_h36m_joints_m', 'pve_m', 'root_m']
 )
@@ -275,9 +294,14 @@ def test_numbers_that_are_not_finite_name_the_record(field, bad):
 def test_what_a_published_protocol_needs():
     frames, weight = truth(), np.ones((12, 17))
     weight[4, 9] = 0
-    with pytest.raises(ValueError, match="record 'x/test/004' has not all labels that MPJPE.*'human36m' scores every"):
+    with pytest.raises(
+        ValueError, match="record 'x/test/004' has not all labels that MPJPE.*'human36m' scores every"
+    ):
         overall(planted(frames, h36m_weight=weight), 'human36m')
-    assert overall(planted(frames, h36m_weight=weight), 'synthetic')['frames_of'] == {'mpjpe_mm': 11, 'pa_mpjpe_mm': 11}
+    assert overall(planted(frames, h36m_weight=weight), 'synthetic')['frames_of'] == {
+        'mpjpe_mm': 11,
+        'pa_mpjpe_mm': 11,
+    }
     with pytest.raises(ValueError, match='PVE'):
         overall(planted(frames, smpl_weight=np.zeros(12)), 'pw3d')
     with pytest.raises(ValueError, match="'x/test/000' has no action"):
@@ -300,7 +324,9 @@ def test_published_names_are_for_smpl(name):
     with pytest.raises(ValueError, match=f"'{name}' is a published protocol.*'{name}-like \\(open_body\\)'"):
         protocols.protocol_of(name, 'open_body (CC0)')
     variant = protocols.protocol_of(name, 'open_body (CC0)', allow_other_body=True)
-    assert variant.name == f'{name}-like (open_body)' and variant.measures == protocols.PROTOCOLS[name].measures
+    assert (
+        variant.name == f'{name}-like (open_body)' and variant.measures == protocols.PROTOCOLS[name].measures
+    )
     assert protocols.protocol_of(name, 'SMPL', allow_other_body=True).name == name
 
 
@@ -310,16 +336,17 @@ def test_other_datasets_have_their_own_name():
         assert protocol.name == name and protocol.measures == protocols.PROTOCOLS['synthetic'].measures
 
 
-# ------------------------------------------------------------------------------------------------ roots and boxes
+# ------------------------------------------------------------------------------------------------ roots and
+# boxes
 def person(name: str, box=(50.0, 40.0, 149.0, 139.0)) -> dict:
     fields = record.blank() | record.whole_photo(230, 200)
     return fields | {'name': name.encode(), 'box': np.array(box, np.float32)}
 
 
-def found(tmp_path, content, kind='root') -> detections.Found:
+def found(tmp_path, content, kind='root') -> roots_and_boxes.Found:
     path = tmp_path / f'{kind}.json'
     path.write_text(content if isinstance(content, str) else json.dumps(content))
-    return detections.Found(path, kind)
+    return roots_and_boxes.Found(path, kind)
 
 
 def test_roots_by_record_name(tmp_path):
@@ -384,7 +411,7 @@ def test_root_files_that_cannot_be_used(tmp_path, content, message):
 
 def test_a_missing_root_file(tmp_path):
     with pytest.raises(FileNotFoundError, match='no root file'):
-        detections.Found(tmp_path / 'none.json', 'root')
+        roots_and_boxes.Found(tmp_path / 'none.json', 'root')
 
 
 def test_boxes(tmp_path):
@@ -400,16 +427,17 @@ def test_boxes(tmp_path):
 
 def test_a_box_beyond_the_stored_region():
     whole = person('a/test/1')
-    detections.check_box_is_stored(whole, np.array([0, 0, 229, 199]), 1.25)
+    roots_and_boxes.check_box_is_stored(whole, np.array([0, 0, 229, 199]), 1.25)
     half = {'region_offset': np.array([40.5, 30.5]), 'region_scale': 0.5, 'region_size': np.array([60, 60])}
     cut = whole | half  # photo pixels 40 to 159 and 30 to 149
-    detections.check_box_is_stored(cut, np.array([50, 40, 149, 139]), 1.0)
-    detections.check_box_is_stored(cut, np.array([50, 40, 149, 139]), 1.2)
+    roots_and_boxes.check_box_is_stored(cut, np.array([50, 40, 149, 139]), 1.0)
+    roots_and_boxes.check_box_is_stored(cut, np.array([50, 40, 149, 139]), 1.2)
     with pytest.raises(ValueError, match="record 'a/test/1': the crop of the detected box reaches"):
-        detections.check_box_is_stored(cut, np.array([50, 40, 149, 139]), 1.4)
+        roots_and_boxes.check_box_is_stored(cut, np.array([50, 40, 149, 139]), 1.4)
 
 
-# ------------------------------------------------------------------------------------------------------- writing
+# -------------------------------------------------------------------------------------------------------
+# writing
 def evaluation() -> dict:
     rows = []
     for name in ('human36m', 'mpi_inf_3dhp'):
@@ -452,11 +480,19 @@ def test_the_table_carries_the_protocol_and_bare_numbers():
     for row in rows[:-1]:
         assert all(row[name] for name in evaluate.PROTOCOL.values())
         assert all(row[name] == '' or float(row[name]) >= 0 for name in header[len(evaluate.PROTOCOL) :])
-    assert rows[0]['MPJPE (mm)'] == '22.7' and rows[1]['MPJPE (mm)'] == '31.0' and rows[0]['AUC (percent)'] == ''
+    assert (
+        rows[0]['MPJPE (mm)'] == '22.7' and rows[1]['MPJPE (mm)'] == '31.0' and rows[0]['AUC (percent)'] == ''
+    )
     assert [row['flip test'] for row in rows[:3]] == ['no', 'no', 'yes']
     assert rows[-1]['parameters'] == 'constant prediction' and rows[-1]['MPJPE (mm)'] == '340.0'
-    assert 'mpi_inf_3dhp, by sequence' in text and 'action Miscell' in text and 'the right arm is left out' in text
-    assert 'action' not in evaluate.table(evaluation(), details=False).split('Protocol.')[0].replace('3 actions', '')
+    assert (
+        'mpi_inf_3dhp, by sequence' in text
+        and 'action Miscell' in text
+        and 'the right arm is left out' in text
+    )
+    assert 'action' not in evaluate.table(evaluation(), details=False).split('Protocol.')[0].replace(
+        '3 actions', ''
+    )
 
 
 def test_files_that_are_written(tmp_path):
@@ -486,8 +522,12 @@ def test_the_report_shows_each_dataset_with_its_protocol(tmp_path):
     assert 'mean of 3 actions' in page and 'action 1<' not in page and 'constant prediction' in page
     config = {'data': {'mixture': {'synthetic': 1.0}}, 'pretrained': {'backbone': 'x'}}
     notes = run_report.honest_notes(config, wanted, None, [])
-    assert any('22.7 mm (human36m, ema parameters, without flip test), is 6.7% of the 340.0 mm' in n for n in notes)
-    assert any(note.startswith('human36m-like (open_body), mpi_inf_3dhp-like (open_body): scored') for note in notes)
+    assert any(
+        '22.7 mm (human36m, ema parameters, without flip test), is 6.7% of the 340.0 mm' in n for n in notes
+    )
+    assert any(
+        note.startswith('human36m-like (open_body), mpi_inf_3dhp-like (open_body): scored') for note in notes
+    )
 
 
 def test_frames_with_fewer_labels_are_told():
@@ -503,10 +543,16 @@ def test_hashes_are_of_the_content():
     for other in (np.arange(6.0) + 1e-12, np.arange(6.0, dtype=np.float32), np.arange(6.0).reshape(2, 3)):
         changed = {'params': {**arrays['params'], 'a': other}}
         assert evaluate.checkpoint_hash(changed) != evaluate.checkpoint_hash(arrays)
-    config = {'workdir': 'a', 'data': {'root': 'x', 'mixture': {'coco': 0.5}}, 'evaluation': {'root': 'annotation'}}
+    config = {
+        'workdir': 'a',
+        'data': {'root': 'x', 'mixture': {'coco': 0.5}},
+        'evaluation': {'root': 'annotation'},
+    }
     moved = {'evaluation': {}, 'data': {'mixture': {'coco': 0.5}, 'root': 'y'}, 'workdir': 'b'}
     assert evaluate.config_hash(config) == evaluate.config_hash(moved)
-    assert evaluate.config_hash(config) != evaluate.config_hash({**config, 'data': {'mixture': {'coco': 0.4}}})
+    assert evaluate.config_hash(config) != evaluate.config_hash(
+        {**config, 'data': {'mixture': {'coco': 0.4}}}
+    )
     assert len(evaluate.config_hash(config)) == len(evaluate.checkpoint_hash(arrays)) == 12
 
 
@@ -518,5 +564,7 @@ def test_constant_prediction_is_the_mean_of_the_labelled():
     fourteen = list(skeleton.EVALUATION_JOINTS_14)
     wanted = np.linalg.norm(mean - frames.true_h36m_joints_m, axis=-1)[:, fourteen].mean()
     assert figures['mpjpe_mm'] == pytest.approx(MM * wanted) and 'pve_mm' not in figures
-    assert set(evaluate.constant_prediction(train, frames, protocols.PROTOCOLS['mpi_inf_3dhp'])) >= {'pck_3dhp'}
+    assert set(evaluate.constant_prediction(train, frames, protocols.PROTOCOLS['mpi_inf_3dhp'])) >= {
+        'pck_3dhp'
+    }
     assert evaluate.constant_prediction(train[3:], frames, protocols.PROTOCOLS['pw3d']) == {}

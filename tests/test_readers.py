@@ -1,4 +1,6 @@
-"""Readers of the published annotation files, on small files in their formats; labels from SMPL; the sanity check."""
+"""Readers of the published annotation files, on small files in their formats; labels from SMPL; the sanity
+check.
+"""
 
 import dataclasses
 import json
@@ -11,9 +13,12 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from hybrik_jax.body import labels as body_labels
-from hybrik_jax.body import smpl
-from hybrik_jax.data import coco, human36m, mpi_inf_3dhp, pw3d, reading, record, sanity
-from hybrik_jax.data.annotation import AnnotationError, Person, Skipped, project
+from hybrik_jax.body import smpl_file
+from hybrik_jax.body.projection import project
+from hybrik_jax.data import record
+from hybrik_jax.datasets import sanity
+from hybrik_jax.datasets.annotation import AnnotatedPerson, AnnotationError, Skipped
+from hybrik_jax.datasets.readers import coco, human36m, mpi_inf_3dhp, pw3d, reading
 
 WIDTH, HEIGHT = 1000, 900
 FOCAL, CENTRE = np.array([1145.0, 1144.0]), np.array([512.5, 505.0])
@@ -23,7 +28,7 @@ READERS = (human36m, mpi_inf_3dhp, pw3d, coco)
 
 @pytest.fixture(scope='module')
 def body():
-    return smpl.load_body()
+    return smpl_file.load_body()
 
 
 @pytest.fixture(scope='module')
@@ -45,7 +50,7 @@ def write(path: pathlib.Path, content) -> pathlib.Path:
     return path
 
 
-def people_of(items) -> list[Person]:
+def people_of(items) -> list[AnnotatedPerson]:
     """The people, each of whom keeps to the schema; none may have been left out."""
     items = list(items)
     assert not [item for item in items if isinstance(item, Skipped)]
@@ -57,7 +62,7 @@ def people_of(items) -> list[Person]:
     return items
 
 
-def one(items) -> Person:
+def one(items) -> AnnotatedPerson:
     (person,) = people_of(items)
     return person
 
@@ -91,7 +96,11 @@ def h36m_entry(joints_m, count=29, **changes) -> dict:
         'root_coord': (1000 * joints_m[0] + [0, 30, 0]).tolist(),
         'thetas': rng.normal(0, 0.3, 72).tolist(),
         'betas': rng.normal(0, 1, 10).tolist(),
-        'angle_twist': {'angle': angle.tolist(), 'cos': np.cos(angle).tolist(), 'sin': np.sin(angle).tolist()},
+        'angle_twist': {
+            'angle': angle.tolist(),
+            'cos': np.cos(angle).tolist(),
+            'sin': np.sin(angle).tolist(),
+        },
     }
     return {key: value for key, value in (entry | changes).items() if value is not None}
 
@@ -180,7 +189,9 @@ def test_boxes_are_clipped_and_empty_ones_left_out(tmp_path, joints_m):
 
 def test_every_act_has_its_name(tmp_path, joints_m):
     names = [f's_05_act_{act:02d}_subact_02_ca_03' for act in range(2, 17)]
-    people = people_of(read_h36m(tmp_path, *(h36m_entry(joints_m, file_name=f'{n}/{n}_000001.jpg') for n in names)))
+    people = people_of(
+        read_h36m(tmp_path, *(h36m_entry(joints_m, file_name=f'{n}/{n}_000001.jpg') for n in names))
+    )
     assert tuple(person.action for person in people) == human36m.ACTIONS
     assert (people[8].action, people[13].action) == ('SittingDown', 'WalkDog')
 
@@ -320,7 +331,9 @@ def test_pw3d_parsed(tmp_path, joints_m, count):
     assert sanity.check_person(person) == []
 
 
-@pytest.mark.parametrize('bbox, kept', [([990, 10, 80, 300], True), ([996, 10, 80, 300], False), ([9, 9, 0, 0], False)])
+@pytest.mark.parametrize(
+    'bbox, kept', [([990, 10, 80, 300], True), ([996, 10, 80, 300], False), ([9, 9, 0, 0], False)]
+)
 def test_pw3d_drops_boxes_under_5_px_after_clipping(tmp_path, joints_m, bbox, kept):
     write_pw3d(tmp_path, joints_m, pw3d_annotation(joints_m, bbox=bbox))
     items = list(pw3d.read(tmp_path, 'train'))
@@ -329,7 +342,9 @@ def test_pw3d_drops_boxes_under_5_px_after_clipping(tmp_path, joints_m, bbox, ke
 
 def test_pw3d_names_annotations_without_image(tmp_path, joints_m):
     write_pw3d(tmp_path, joints_m, pw3d_annotation(joints_m, image_id=5))
-    with pytest.raises(AnnotationError, match=r'3DPW_train_new.json, annotations\[0\]: image_id is 5, no image has'):
+    with pytest.raises(
+        AnnotationError, match=r'3DPW_train_new.json, annotations\[0\]: image_id is 5, no image has'
+    ):
         list(pw3d.read(tmp_path, 'train'))
 
 
@@ -404,7 +419,7 @@ def test_labels_of_the_body_place_official_people(tmp_path, world, body):
     unplaced = people_of(list(pw3d.read_official(tmp_path, 'test'))[:3])[2]  # person 0 of frame 1
     made = body_labels.pose_labels(body, unplaced.labels['pose'], unplaced.labels['betas'])
     person = pw3d.with_body_labels(unplaced, made)
-    assert type(person) is Person
+    assert type(person) is AnnotatedPerson
     people_of([person])
     assert sanity.check_person(person) == []
 
@@ -422,11 +437,20 @@ def test_labels_of_the_body_place_official_people(tmp_path, world, body):
     close(labels['h36m_joints_m'], h36m - h36m[0], 2e-5)
     close(labels['twists'], in_world.twists, 1e-5)  # the camera turns nothing but joint 0
     close(labels['joints_px'][:, :2], project(truth, FOCAL, CENTRE), 0.05)
-    for name in ('camera_weight', 'joints_weight', 'joints_px_weight', 'h36m_weight', 'twist_weight', 'smpl_weight'):
+    for name in (
+        'camera_weight',
+        'joints_weight',
+        'joints_px_weight',
+        'h36m_weight',
+        'twist_weight',
+        'smpl_weight',
+    ):
         assert (labels[name] == 1).all(), name
     low, high = labels['joints_px'][:, :2].min(0), labels['joints_px'][:, :2].max(0)
     last = [WIDTH - 1, HEIGHT - 1]
-    grown = np.concatenate([np.clip(1.1 * low - 0.1 * high, 0, last), np.clip(1.1 * high - 0.1 * low, 0, last)])
+    grown = np.concatenate(
+        [np.clip(1.1 * low - 0.1 * high, 0, last), np.clip(1.1 * high - 0.1 * low, 0, last)]
+    )
     close(labels['box'], grown, 1e-2)
     # leaf points are vertices of the posed mesh
     assert np.asarray(made.joints_m).shape == (29, 3)
@@ -446,7 +470,12 @@ def test_official_people_without_points_and_with_tiny_boxes(tmp_path, world):
     poses2d[1, :, :2] = 100 + np.arange(18) / 10
     write_sequence(tmp_path, world | {'poses2d': list(poses2d)})
     reasons = [item.reason for item in pw3d.read_official(tmp_path, 'test')]
-    assert reasons == ['no point in poses2d', 'box under 5 px', 'no point in poses2d', 'camera pose not valid']
+    assert reasons == [
+        'no point in poses2d',
+        'box under 5 px',
+        'no point in poses2d',
+        'camera pose not valid',
+    ]
 
 
 def test_official_box_holds_the_visible_points(tmp_path, world):
@@ -469,7 +498,9 @@ class _Call:
 def test_malicious_sequence_file_is_refused_and_nothing_runs(tmp_path, world):
     touched = tmp_path / 'touched'
     write_sequence(tmp_path, world | {'texture_maps': _Call(touched)})
-    with pytest.raises(AnnotationError, match=r'downtown_test_00.pkl: refused to load \w+\.open: .* Do not trust'):
+    with pytest.raises(
+        AnnotationError, match=r'downtown_test_00.pkl: refused to load \w+\.open: .* Do not trust'
+    ):
         list(pw3d.read_official(tmp_path, 'test'))
     assert not touched.exists()
 
@@ -493,7 +524,9 @@ def test_wrong_sequence_files_are_named(tmp_path, world, change, message):
 
 def test_damaged_sequence_files_and_missing_photos(tmp_path, world):
     path = write_sequence(tmp_path, world)
-    with pytest.raises(FileNotFoundError, match='sequenceFiles/train is missing: the folder of 3DPW should hold'):
+    with pytest.raises(
+        FileNotFoundError, match='sequenceFiles/train is missing: the folder of 3DPW should hold'
+    ):
         list(pw3d.read_official(tmp_path, 'train'))
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
@@ -507,7 +540,9 @@ def test_damaged_sequence_files_and_missing_photos(tmp_path, world):
     with pytest.raises(AnnotationError, match='image_00000.jpg is no readable JPEG'):
         list(pw3d.read_official(tmp_path, 'test'))
     (tmp_path / 'imageFiles/downtown_test_00/image_00000.jpg').unlink()
-    with pytest.raises(FileNotFoundError, match=r'downtown_test_00 holds no image_\*.jpg: unpack imageFiles.zip'):
+    with pytest.raises(
+        FileNotFoundError, match=r'downtown_test_00 holds no image_\*.jpg: unpack imageFiles.zip'
+    ):
         list(pw3d.read_official(tmp_path, 'test'))
     path.unlink()
     with pytest.raises(FileNotFoundError, match='holds no .pkl file'):
@@ -538,7 +573,10 @@ def read_coco(root, *annotations, split='train', **image):
     entry = {'id': 9, 'file_name': '000000000009.jpg', 'width': 640, 'height': 480}
     entry['coco_url'] = 'http://images.cocodataset.org/train2017/000000000009.jpg'
     entry = {key: value for key, value in (entry | image).items() if value is not None}
-    write(root / coco.FILES[split], {'info': {}, 'images': [entry], 'annotations': list(annotations), 'categories': []})
+    write(
+        root / coco.FILES[split],
+        {'info': {}, 'images': [entry], 'annotations': list(annotations), 'categories': []},
+    )
     return coco.read(root, split)
 
 
@@ -590,7 +628,9 @@ def test_coco_leaves_out(tmp_path, change, reason):
 
 
 def test_coco_real_file_reads():
-    folder = next((p / 'shared/samples/coco' for p in pathlib.Path(__file__).parents if (p / 'shared').is_dir()), None)
+    folder = next(
+        (p / 'shared/samples/coco' for p in pathlib.Path(__file__).parents if (p / 'shared').is_dir()), None
+    )
     if folder is None or not folder.is_dir():
         pytest.skip('the sample photo is not here')
     person = one(coco.read(folder, 'validation'))
@@ -622,9 +662,13 @@ def test_mixed_up_folders_are_recognised(tmp_path, joints_m, reader):
     read_coco(tmp_path / 'coco', split='validation')
     for other in READERS:
         if other is not reader:
-            with pytest.raises(FileNotFoundError, match=f'looks like the folder of {other.TITLE}: were folders mixed'):
+            with pytest.raises(
+                FileNotFoundError, match=f'looks like the folder of {other.TITLE}: were folders mixed'
+            ):
                 next(reader.read(tmp_path / other.FOLDER, 'train'))
-    with pytest.raises(FileNotFoundError, match='holds h36m, 3dhp, pw3d, coco: give the folder of the one dataset'):
+    with pytest.raises(
+        FileNotFoundError, match='holds h36m, 3dhp, pw3d, coco: give the folder of the one dataset'
+    ):
         next(reader.read(tmp_path, 'train'))
     with pytest.raises(FileNotFoundError) as error:
         next(reader.read(tmp_path / reader.FOLDER, 'train'))  # the right folder, without this file
@@ -657,7 +701,7 @@ def test_parallel_lists_of_different_length_are_named(tmp_path, joints_m):
     content = json.loads(path.read_text())
     write(path, content | {'annotations': content['annotations'][:1]})
     items = human36m.read(tmp_path, 'train')
-    assert isinstance(next(items), Person)
+    assert isinstance(next(items), AnnotatedPerson)
     with pytest.raises(AnnotationError, match='annotations ends after 1 entries, the other list goes on'):
         next(items)
 
@@ -666,14 +710,20 @@ def test_parallel_lists_of_different_length_are_named(tmp_path, joints_m):
     'change, message',
     [
         ({'smpl_joints': None}, 'record 1: smpl_joints is missing; there are: .*bbox'),
-        ({'smpl_joints': [[0, 0, 0]] * 23}, r'smpl_joints has the shape \(23, 3\), expected is \(24, 3\) or \(29, 3\)'),
+        (
+            {'smpl_joints': [[0, 0, 0]] * 23},
+            r'smpl_joints has the shape \(23, 3\), expected is \(24, 3\) or \(29, 3\)',
+        ),
         ({'smpl_joints': np.zeros((3, 24)).tolist()}, r'smpl_joints has the shape \(3, 24\)'),
         ({'smpl_joints': [[0, 0, 0], [1, 2]]}, 'smpl_joints is no regular list of numbers'),
         ({'smpl_joints': 'many'}, 'smpl_joints is no regular list of numbers'),
         ({'cam_param': {'f': [1, 2]}}, 'cam_param.c is missing; there are: f'),
         ({'cam_param': None}, 'cam_param.f is missing'),
         ({'thetas': None}, 'thetas is missing'),
-        ({'angle_twist': {'angle': [0] * 22}}, r'angle_twist.angle has the shape \(22,\), expected is \(23,\)'),
+        (
+            {'angle_twist': {'angle': [0] * 22}},
+            r'angle_twist.angle has the shape \(22,\), expected is \(23,\)',
+        ),
         ({'bbox': [1, 2, 3]}, r'bbox has the shape \(3,\), expected is \(4,\)'),
         ({'bbox': [1, 2, None, 4]}, 'record 1: bbox: box .* is not finite'),
         ({'width': 0}, 'width and height are 0 and 900, not positive'),
@@ -685,7 +735,7 @@ def test_parallel_lists_of_different_length_are_named(tmp_path, joints_m):
 )
 def test_wrong_fields_are_named_with_file_and_record(tmp_path, joints_m, change, message):
     items = read_h36m(tmp_path, h36m_entry(joints_m), h36m_entry(joints_m, **change))
-    assert isinstance(next(items), Person)
+    assert isinstance(next(items), AnnotatedPerson)
     with pytest.raises(AnnotationError, match=message) as error:
         next(items)
     assert str(tmp_path / human36m.FILES['train']) in str(error.value)
@@ -706,7 +756,9 @@ def test_wrong_fields_of_3dhp_are_named(tmp_path, joints_m, change, message):
 
 
 def test_wrong_fields_of_coco_are_named(tmp_path):
-    with pytest.raises(AnnotationError, match=r'annotations\[0\]: keypoints has the shape \(6,\), expected is'):
+    with pytest.raises(
+        AnnotationError, match=r'annotations\[0\]: keypoints has the shape \(6,\), expected is'
+    ):
         list(read_coco(tmp_path, coco_annotation(keypoints=[1] * 6)))
     with pytest.raises(AnnotationError, match=r'annotations\[0\]: image_id is 5, no image has this id'):
         list(read_coco(tmp_path, coco_annotation(image_id=5)))
@@ -720,7 +772,7 @@ def healthy(tmp_path, joints_m):
     return one(read_h36m(tmp_path, h36m_entry(joints_m)))
 
 
-def changed(person, **changes) -> Person:
+def changed(person, **changes) -> AnnotatedPerson:
     """The person with labels replaced; a function is applied to the label."""
     labels = dict(person.labels)
     for name, change in changes.items():
@@ -779,7 +831,10 @@ def test_nan_joints_are_named_by_field_and_index(tmp_path, joints_m, healthy):
         ({'h36m_joints_m': lambda x: 100 * x}, 'as if centimetres were taken for metres'),
         ({'h36m_joints_m': lambda x: 5 * x}, 'h36m_joints_m: limbs are'),
         ({'joints_m': put(18, (2, 0, 0))}, 'm apart'),
-        ({'box': [10, 10, 60, 60]}, 'joints are far outside the box [10.0, 10.0, 60.0, 60.0]: check axes and units'),
+        (
+            {'box': [10, 10, 60, 60]},
+            'joints are far outside the box [10.0, 10.0, 60.0, 60.0]: check axes and units',
+        ),
         ({'pose': lambda x: 180 / np.pi * x}, 'radians: are these degrees?'),
         ({'twists': lambda x: 180 / np.pi * x}, 'radians: are these degrees?'),
         ({'betas': put(0, 50)}, 'is it the shape of this body model?'),

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from hybrik_jax import train
+from hybrik_jax.body.projection import project
 from hybrik_jax.data import augment, record, store
-from hybrik_jax.data.annotation import project
 from hybrik_jax.metric_writer import read_metrics
 from tests import helpers, miniature, mixed_config
 from tools import build_dataset
@@ -33,7 +33,9 @@ def built(tmp_path_factory):
     raw, root = tmp_path_factory.mktemp('raw'), tmp_path_factory.mktemp('built')
     truth = miniature.write_all(raw, train=6, test=7)
     for name in NAMES:
-        build_dataset.main([name, '--data-root', str(raw), '--out', str(root / name), '--open-body', '--workers', '0'])
+        build_dataset.main(
+            [name, '--data-root', str(raw), '--out', str(root / name), '--open-body', '--workers', '0']
+        )
     official = ['--out', str(root / 'pw3d_official'), '--official', '--open-body', '--workers', '0']
     build_dataset.main(['pw3d', '--data-root', str(raw), *official])
     return Built(raw, root, truth)
@@ -92,7 +94,9 @@ def test_every_record_mirrored_twice_is_itself(built, name):
 
 @pytest.mark.parametrize('name', NAMES)
 def test_a_crop_of_a_record_is_the_crop_of_its_photo(built, name):
-    """The crops of stored regions differ from those of whole photos by JPEG noise, at the ends of the augmentation."""
+    """The crops of stored regions differ from those of whole photos by JPEG noise, at the ends of the
+    augmentation.
+    """
     import cv2
 
     draws = (
@@ -114,7 +118,9 @@ def test_a_crop_of_a_record_is_the_crop_of_its_photo(built, name):
 
 
 def test_a_mixed_run_is_killed_resumed_and_scored(built, tmp_path):
-    """Four datasets in the paper's proportions; killed -9 and resumed equals the whole run; three sets in one table."""
+    """Four datasets in the paper's proportions; killed -9 and resumed equals the whole run; three sets in one
+    table.
+    """
     config = mixed_config.get_config()
     config.data.root = str(built.root)
     config.workdir = str(tmp_path / 'whole')
@@ -160,14 +166,28 @@ def test_a_mixed_run_is_killed_resumed_and_scored(built, tmp_path):
         assert 'open_body' in row['protocol'] and np.isfinite(row['mpjpe_mm'])
     written = json.loads((tmp_path / 'whole' / 'evaluation.json').read_text())
     assert len(written['rows']) == len(result['rows'])
-    assert (tmp_path / 'whole' / 'evaluation.csv').exists() and (tmp_path / 'whole' / 'evaluation.md').exists()
+    assert (tmp_path / 'whole' / 'evaluation.csv').exists() and (
+        tmp_path / 'whole' / 'evaluation.md'
+    ).exists()
 
 
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason='the real photo is not in this clone')
 def test_the_real_photo_builds(tmp_path):
-    """MSCOCO's own annotation file of one photo: everybody with keypoints becomes a record whose joints are on it."""
+    """MSCOCO's own annotation file of one photo: everybody with keypoints becomes a record whose joints are
+    on it.
+    """
     build_dataset.main(
-        ['coco', '--data-root', str(SAMPLE), '--split', 'validation', '--out', str(tmp_path / 'coco'), '--workers', '0']
+        [
+            'coco',
+            '--data-root',
+            str(SAMPLE),
+            '--split',
+            'validation',
+            '--out',
+            str(tmp_path / 'coco'),
+            '--workers',
+            '0',
+        ]
     )
     source = store.open_split(tmp_path / 'coco', 'validation')
     assert len(source) >= 1

@@ -1,4 +1,6 @@
-"""Every comparison with recorded outputs is in reach of one command (the rooms' own tests run the comparisons)."""
+"""Every comparison with recorded outputs is in reach of one command (the rooms' own tests run the
+comparisons).
+"""
 
 import numpy as np
 import pytest
@@ -12,7 +14,11 @@ def test_a_folder_without_recordings_is_refused(tmp_path):
 
 
 def test_an_error_over_its_tolerance_fails_and_so_does_one_that_is_no_number():
-    rows = [('group', 'fine', 1e-6, 1e-5), ('group', 'over', 2e-5, 1e-5), ('group', 'nan', float('nan'), 1e-5)]
+    rows = [
+        ('group', 'fine', 1e-6, 1e-5),
+        ('group', 'over', 2e-5, 1e-5),
+        ('group', 'nan', float('nan'), 1e-5),
+    ]
     assert [row[1] for row in compare_recorded.failed(rows)] == ['over', 'nan']
 
 

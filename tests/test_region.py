@@ -1,12 +1,15 @@
-"""The region that is stored of a photo: it holds all that any crop shows, at bounded size, and changes no target."""
+"""The region that is stored of a photo: it holds all that any crop shows, at bounded size, and changes no
+target.
+"""
 
 import cv2
 import numpy as np
 import pytest
 import simplejpeg
 
-from hybrik_jax.data import augment, record, region
+from hybrik_jax.data import augment, record
 from hybrik_jax.data.augment import Augmentation
+from hybrik_jax.datasets import region
 from tests.helpers import person
 
 
@@ -23,7 +26,11 @@ def photo():
 def whole(box, photo):
     """A record of a person in `box` whose image is the photo, and the same with its region cut."""
     height, width = photo.shape[:2]
-    one = person(1) | record.whole_photo(width, height) | {'box': np.float32(box), 'box_enlargement': np.float32(1.25)}
+    one = (
+        person(1)
+        | record.whole_photo(width, height)
+        | {'box': np.float32(box), 'box_enlargement': np.float32(1.25)}
+    )
     one['joints_px'] = one['joints_px'] * np.float32([5, 5, 1])
     return one, one | region.cut(photo, one['box'], 1.25)
 
@@ -31,7 +38,9 @@ def whole(box, photo):
 def coded_again(photo):
     """The photo after one more JPEG coding whose blocks lie elsewhere."""
     shifted = np.ascontiguousarray(np.roll(photo, (3, 5), (0, 1)))
-    again = simplejpeg.decode_jpeg(simplejpeg.encode_jpeg(shifted, quality=region.QUALITY, colorsubsampling='444'))
+    again = simplejpeg.decode_jpeg(
+        simplejpeg.encode_jpeg(shifted, quality=region.QUALITY, colorsubsampling='444')
+    )
     return np.roll(again, (-3, -5), (0, 1))
 
 

@@ -13,16 +13,17 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from hybrik_jax.body import ik, smpl
+from hybrik_jax.body import ik, smpl, smpl_file
+from hybrik_jax.body.projection import project
 from hybrik_jax.body.skeleton import MIRROR_JOINTS, RELEVANT_CHILD_29
 from hybrik_jax.data import record, store
-from hybrik_jax.data.synthetic import builder
-from hybrik_jax.data.synthetic.generator import BODY, Generator, render_person
-from hybrik_jax.data.synthetic.people import Part
-from hybrik_jax.data.synthetic.posed_body import ASSETS, PosedBody, to_matrices, twist_angles
-from hybrik_jax.data.synthetic.poses import SPLITS, PoseLibrary, assign_splits
-from hybrik_jax.data.synthetic.scene import Camera
-from hybrik_jax.view.rasterise import project, rasterise
+from hybrik_jax.synthetic import builder
+from hybrik_jax.synthetic.generator import BODY, Generator, render_person
+from hybrik_jax.synthetic.people import Part
+from hybrik_jax.synthetic.posed_body import ASSETS, PosedBody, to_matrices, twist_angles
+from hybrik_jax.synthetic.poses import SPLITS, PoseLibrary, assign_splits
+from hybrik_jax.synthetic.scene import Camera
+from hybrik_jax.view.rasterise import rasterise
 from tools.build_open_body import mpfb_assets, pose_sampler, rebuild
 
 ROOT = Path(__file__).parents[1]
@@ -57,7 +58,7 @@ def test_joints_project_to_their_pixels(examples):
 
 def test_body_model_returns_the_joints(examples):
     """skin(pose, betas), moved to the root, has the joints of the label."""
-    body = smpl.load_body()
+    body = smpl_file.load_body()
     assert str(body.name) == BODY
     for example in examples[:3]:
         rotations = to_matrices(example['pose']).astype(np.float32)
@@ -75,7 +76,7 @@ def test_inverse_kinematics_of_joints_and_twists_returns_the_pose(examples):
         name: np.stack([e[name] for e in examples]) for name in ('joints_m', 'betas', 'twists', 'pose')
     }
     twists = np.stack([np.cos(stacked['twists']), np.sin(stacked['twists'])], -1)
-    solved = ik.joints_to_rotations(stacked['joints_m'], stacked['betas'], smpl.load_body(), twists)
+    solved = ik.joints_to_rotations(stacked['joints_m'], stacked['betas'], smpl_file.load_body(), twists)
     wanted = to_matrices(stacked['pose'])
     away = Rotation.from_matrix(
         (np.swapaxes(wanted, -1, -2) @ np.asarray(solved)).reshape(-1, 3, 3)
@@ -100,7 +101,7 @@ def test_twist_is_what_is_left_of_the_rotation_after_the_swing():
 
 
 def test_numpy_body_poses_like_the_jax_body(examples):
-    body, numpy_body = smpl.load_body(), PosedBody()
+    body, numpy_body = smpl_file.load_body(), PosedBody()
     rotations = to_matrices(examples[0]['pose']).astype(np.float32)
     world, _, shift = numpy_body.skeleton(examples[0]['betas'], rotations)
     vertices = numpy_body.surface.pose(examples[0]['betas'], rotations, world, shift)
@@ -279,7 +280,7 @@ def command_line(pid):
 
 
 def test_workers_need_neither_jax_nor_tfds():
-    code = 'import sys, hybrik_jax.data.synthetic.workers; '
+    code = 'import sys, hybrik_jax.synthetic.workers; '
     code += "print(sorted({'jax', 'tensorflow_datasets', 'flax'} & set(sys.modules)))"
     out = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert out.stdout.strip() == '[]'
@@ -313,7 +314,11 @@ NAN_JOINT[4, 1] = np.nan
         ('box', np.float32([20, 20, 20, 90]), 'box .* has no area'),
         ('box', np.float32([20, 20, 60, 300]), 'box .* is not clipped'),
         ('box_enlargement', np.float32(0), 'box_enlargement is 0.0, not positive'),
-        ('region_size', np.array([300, 256], np.int32), r'image is 256 x 256 pixels, region_size says \[300, 256\]'),
+        (
+            'region_size',
+            np.array([300, 256], np.int32),
+            r'image is 256 x 256 pixels, region_size says \[300, 256\]',
+        ),
         ('image', b'no picture', 'image is not a JPEG file'),
         ('image', np.zeros((4, 4, 3), np.uint8), 'image is not a JPEG file'),
         ('focal', np.zeros(2, np.float32), 'focal is .* although camera_weight'),

@@ -28,7 +28,10 @@ def figures(folder):
     """{(kind, step): figures} of a run, times left out."""
     rows = read_metrics(folder / 'metrics.jsonl')
     assert len({(row['kind'], row['step']) for row in rows}) == len(rows)
-    return {(row['kind'], row['step']): {k: v for k, v in row.items() if k not in (*TIMES, 'kind')} for row in rows}
+    return {
+        (row['kind'], row['step']): {k: v for k, v in row.items() if k not in (*TIMES, 'kind')}
+        for row in rows
+    }
 
 
 def checkpoints_in(folder, kind='checkpoints'):
@@ -61,9 +64,12 @@ def stopped_run(tmp_path_factory, data_root):
     return folder, end.value.code
 
 
-# ------------------------------------------------------------------------------------------------ interruptions
+# ------------------------------------------------------------------------------------------------
+# interruptions
 def test_killed_and_resumed_is_uninterrupted(tmp_path, data_root, whole_run):
-    """After kill -9 the run goes on from its last checkpoint: every figure and the final state are the same."""
+    """After kill -9 the run goes on from its last checkpoint: every figure and the final state are the
+    same.
+    """
     whole, whole_state = whole_run
     process = helpers.run_python(
         '-m',
@@ -74,7 +80,9 @@ def test_killed_and_resumed_is_uninterrupted(tmp_path, data_root, whole_run):
     )
     metrics, end = tmp_path / 'metrics.jsonl', time.monotonic() + 600
     # Killed with a checkpoint on disk and steps beyond it.
-    while not (metrics.exists() and len(read_metrics(metrics)) > CHECKPOINT_EVERY + 1 and checkpoints_in(tmp_path)):
+    while not (
+        metrics.exists() and len(read_metrics(metrics)) > CHECKPOINT_EVERY + 1 and checkpoints_in(tmp_path)
+    ):
         assert process.poll() is None and time.monotonic() < end, process.communicate()[0]
         time.sleep(0.02)
     process.kill()
@@ -117,8 +125,12 @@ def test_a_nonfinite_loss_stops_the_run(tmp_path, data_root, stopped_run, monkey
             return one | {'betas': np.full(10, np.nan, np.float32)} if index == 7 else one
 
     sources = setup.training_sources
-    monkeypatch.setattr(setup, 'training_sources', lambda *a: {k: Poisoned(s) for k, s in sources(*a).items()})
-    with pytest.raises(FloatingPointError, match=r'Step \d+: loss or gradient is not finite \(.*nan') as error:
+    monkeypatch.setattr(
+        setup, 'training_sources', lambda *a: {k: Poisoned(s) for k, s in sources(*a).items()}
+    )
+    with pytest.raises(
+        FloatingPointError, match=r'Step \d+: loss or gradient is not finite \(.*nan'
+    ) as error:
         train.train(tiny_config(folder, data_root))
     step = int(str(error.value).split()[1].rstrip(':'))
     assert 6 <= step <= 8  # every person is seen once in three steps
@@ -146,12 +158,18 @@ def test_another_configuration_is_refused(data_root, whole_run):
 def test_what_may_change_when_a_run_goes_on():
     a = {'workdir': 'x', 'data': {'root': 'y', 'workers': 0}, 'seed': 1, 'gone': 2}
     b = {'workdir': 'z', 'data': {'root': 'q', 'workers': 2}, 'seed': 1, 'new': (1, 2)}
-    assert checkpoint.differences(a, b) == ["gone: 2 there, '(absent)' now", "new: '(absent)' there, [1, 2] now"]
+    assert checkpoint.differences(a, b) == [
+        "gone: 2 there, '(absent)' now",
+        "new: '(absent)' there, [1, 2] now",
+    ]
 
 
-# ------------------------------------------------------------------------------------------------ what is written
+# ------------------------------------------------------------------------------------------------ what is
+# written
 def test_files_of_a_run(whole_run, data_root):
-    """The last two checkpoints and the best one are kept, as configured; each has what a run needs to go on."""
+    """The last two checkpoints and the best one are kept, as configured; each has what a run needs to go
+    on.
+    """
     folder, state = whole_run
     assert checkpoints_in(folder) == [9, 12]
     assert checkpoints_in(folder, 'best') == [12]
@@ -201,7 +219,9 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     checkpoints.save(small_state(1), {})
     checkpoints.close()
     other = small_state(0)
-    other = dataclasses.replace(other, variables=jax.tree.map(lambda x: np.zeros((*x.shape, 2)), other.variables))
+    other = dataclasses.replace(
+        other, variables=jax.tree.map(lambda x: np.zeros((*x.shape, 2)), other.variables)
+    )
     message = r'step 1 .*does not fit this network: 1 of 6 arrays differ .*variables.params.w: .3,. there, .3, 2. now'
     with pytest.raises(ValueError, match=message):
         Checkpoints(tmp_path).restore(other, {})
@@ -211,7 +231,8 @@ def test_an_empty_folder_has_nothing_to_restore(tmp_path):
     assert Checkpoints(tmp_path).restore(small_state(0), {}) is None
 
 
-# ------------------------------------------------------------------------------------------------ the step alone
+# ------------------------------------------------------------------------------------------------ the step
+# alone
 @pytest.fixture(scope='module')
 def tiny(data_root):
     """The step of the tiny configuration; the same program as the runs above."""
@@ -230,7 +251,9 @@ def is_healthy(before, state, rows):
 
 
 def test_it_learns_and_averages(tiny, people):
-    """On one batch the loss falls by 40 % in 40 steps; tail and EMA are the means that they are said to be."""
+    """On one batch the loss falls by 40 % in 40 steps; tail and EMA are the means that they are said to
+    be.
+    """
     batch = batch_of(people)
     state = tiny.initial()
     ema = jax.tree.map(np.array, state.variables)
@@ -239,7 +262,9 @@ def test_it_learns_and_averages(tiny, people):
         state, (row,) = tiny.run(state, batch)
         rows.append(row)
         decay = min(0.999, (1 + step) / (10 + step))
-        ema = jax.tree.map(lambda old, new, d=decay: d * old + (1 - d) * np.asarray(new), ema, state.variables)
+        ema = jax.tree.map(
+            lambda old, new, d=decay: d * old + (1 - d) * np.asarray(new), ema, state.variables
+        )
         if step <= TAIL_START:
             assert int(state.tail_count) == 0
             assert state.parameters('tail') is state.variables
@@ -276,7 +301,9 @@ def test_odd_labels_give_finite_gradients(tiny, people, labels):
         batch = batch_of([without_3d(p) for p in people])
     elif labels == 'degenerate':
         fields = examples_of(people)
-        joints = degenerate_skeletons(np.concatenate([fields['joints_m'], np.zeros((8, 5, 3), np.float32)], 1))
+        joints = degenerate_skeletons(
+            np.concatenate([fields['joints_m'], np.zeros((8, 5, 3), np.float32)], 1)
+        )
         batch = batch_of(people, uvd=degenerate_skeletons(fields['uvd']), joints_m=joints[:, :24])
     else:
         weights = {k: np.zeros_like(v) for k, v in examples_of(people).items() if k.endswith('weight')}
@@ -289,7 +316,9 @@ def test_odd_labels_give_finite_gradients(tiny, people, labels):
 
 
 def silenced(variables):
-    """The variables with every head at zero: all joints in one point, twists and leaf rotations without length."""
+    """The variables with every head at zero: all joints in one point, twists and leaf rotations without
+    length.
+    """
     params = jax.tree.map(np.array, variables['params'])
     for name, head in params['lifting'].items():
         if name.startswith('head_'):
@@ -303,13 +332,17 @@ def test_a_network_that_says_nothing_gets_finite_gradients(tiny, people, cameras
     state = tiny.initial()
     variables = silenced(state.variables)
     state = replicate(dataclasses.replace(state, variables=variables))
-    state, rows = tiny.run(state, batch_of(people if cameras == 'known' else [without_3d(p) for p in people]), 3)
+    state, rows = tiny.run(
+        state, batch_of(people if cameras == 'known' else [without_3d(p) for p in people]), 3
+    )
     assert is_healthy(variables, state, rows), rows
 
 
 def test_the_deconvolution_baseline_trains(data_root, people):
     """29 joints, all-2D and 3D examples mixed: finite, and the statistics of its own normalisation move."""
-    trainer = helpers.trainer(tiny_config('unused', data_root, model__lifting='deconv', model__deconv__num_joints=29))
+    trainer = helpers.trainer(
+        tiny_config('unused', data_root, model__lifting='deconv', model__deconv__num_joints=29)
+    )
     state = trainer.initial()
     before = jax.tree.map(np.array, state.variables)
     mixed = [without_3d(p) if i % 2 else p for i, p in enumerate(people)]

@@ -1,4 +1,6 @@
-"""The dataset viewer: joints, boxes and meshes land on the right pixels, labels that look wrong are pointed out."""
+"""The dataset viewer: joints, boxes and meshes land on the right pixels, labels that look wrong are pointed
+out.
+"""
 
 import re
 
@@ -7,7 +9,9 @@ import numpy as np
 import pytest
 
 from hybrik_jax.body import skeleton
-from hybrik_jax.data import annotation, augment, custom, record, region
+from hybrik_jax.data import augment, record
+from hybrik_jax.datasets import annotation, region
+from hybrik_jax.datasets.readers import custom
 from hybrik_jax.view import sheet
 from tests import helpers, test_custom
 from tools import view_dataset
@@ -154,8 +158,12 @@ def test_labels_that_look_wrong_are_pointed_out():
     labels['root_m'] = np.array([0, 0, 3.0])
     facts, warnings = sheet.describe(labels)
     assert 'thighs 38 / 38' in dict(facts)['bones'] and not warnings
-    _, warnings = sheet.describe(labels | {'joints_m': 1000 * labels['joints_m'], 'root_m': np.array([0, 0, 3000.0])})
-    assert any('thighs of 38' in text for text in warnings) and any('3e+03 m from the camera' in t for t in warnings)
+    _, warnings = sheet.describe(
+        labels | {'joints_m': 1000 * labels['joints_m'], 'root_m': np.array([0, 0, 3000.0])}
+    )
+    assert any('thighs of 38' in text for text in warnings) and any(
+        '3e+03 m from the camera' in t for t in warnings
+    )
     uneven = labels['joints_m'].copy()
     uneven[7] += [0, 0.2, 0]
     assert any('lower legs differ' in text for text in sheet.describe(labels | {'joints_m': uneven})[1])
@@ -166,7 +174,9 @@ def test_page_is_self_contained(tmp_path):
         sheet.Entry('<one> & only', [('crop', GREY), ('gone', None)], [('a', '<b>')], ['odd "label"']),
         entry_of(helpers.person(5)),
     ]
-    path = sheet.write_sheet(tmp_path / 'new' / 'sheet.html', title='a < b', entries=entries, facts=[('n', '2')])
+    path = sheet.write_sheet(
+        tmp_path / 'new' / 'sheet.html', title='a < b', entries=entries, facts=[('n', '2')]
+    )
     page = path.read_text()
     assert '&lt;one&gt; &amp; only' in page and '&lt;b&gt;' in page and 'odd &quot;label&quot;' in page
     assert not re.search(r'(src|href)="(?!data:image/jpeg;base64,)', page) and '<script' not in page
@@ -180,7 +190,9 @@ def cut_record(person):
     """The record of an annotated person with a photo."""
     photo, encoded = region.read_photo(person.photo)
     labels = person.labels
-    cut = region.cut(photo, labels['box'], float(labels['box_enlargement']), encoded=encoded, largest_side=100)
+    cut = region.cut(
+        photo, labels['box'], float(labels['box_enlargement']), encoded=encoded, largest_side=100
+    )
     texts = {'name': person.name, 'dataset': 'custom', 'body': '', 'sequence': '', 'action': ''}
     return labels | cut | texts
 
@@ -208,7 +220,11 @@ def test_regions_made_smaller_show_joints_where_the_photo_has_them(tmp_path):
 
 
 def test_annotations_are_viewed_without_building(tmp_path, capsys):
-    people = [test_custom.entry(name='<a>'), test_custom.entry(name='b'), test_custom.entry(photo='gone.jpg', name='c')]
+    people = [
+        test_custom.entry(name='<a>'),
+        test_custom.entry(name='b'),
+        test_custom.entry(photo='gone.jpg', name='c'),
+    ]
     path = test_custom.write(tmp_path, people)
     out = tmp_path / 'sheet.html'
     view_dataset.main(['--annotations', 'custom', '--root', str(path), '-n', '5', '--out', str(out)])

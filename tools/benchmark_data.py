@@ -1,12 +1,13 @@
 """Measures building and reading of datasets, one core.
 
 usage: python -m tools.benchmark_data read        training examples a second from records, against full photos
-       python -m tools.benchmark_data build [N]   building N (100000) small records: time, memory, random access, resume
+       python -m tools.benchmark_data build [N]   building N (100000) small records: time, memory, random
+       access, resume
 
-Full photos are read as the original does: OpenCV decodes the file, colours are swapped, half of the photos are mirrored
-as numpy views, an affine warp makes the crop, its colours are scaled; targets are ours on both sides, which take turns.
-Photos are one CC0 picture, enlarged, with grain; people are 30 to 60 percent of a photo's height; augmentations are
-drawn as in training.
+Full photos are read as the original does: OpenCV decodes the file, colours are swapped, half of the photos
+are mirrored as numpy views, an affine warp makes the crop, its colours are scaled; targets are ours on both
+sides, which take turns. Photos are one CC0 picture, enlarged, with grain; people are 30 to 60 percent of a
+photo's height; augmentations are drawn as in training.
 """
 
 import argparse
@@ -23,8 +24,9 @@ from unittest import mock
 import cv2
 import numpy as np
 
-from hybrik_jax.data import augment, build, record, region, store
-from hybrik_jax.data.annotation import Person
+from hybrik_jax.data import augment, record, store
+from hybrik_jax.datasets import build, region
+from hybrik_jax.datasets.annotation import AnnotatedPerson
 
 PICTURE = pathlib.Path(__file__).parent.parent / 'docs' / 'photographer.jpg'
 SIZES = ((1000, 1000), (1920, 1080))  # width, height
@@ -34,11 +36,13 @@ CROP_SIZE = 256
 def photo_of(width: int, height: int, seed: int) -> np.ndarray:
     """Returns a photo (height, width, 3) uint8: the picture, enlarged, with grain."""
     rng = np.random.default_rng(seed)
-    large = cv2.resize(cv2.imread(str(PICTURE)), (width, height), interpolation=cv2.INTER_CUBIC).astype(np.float32)
+    large = cv2.resize(cv2.imread(str(PICTURE)), (width, height), interpolation=cv2.INTER_CUBIC).astype(
+        np.float32
+    )
     return np.clip(large + rng.normal(0, 3, large.shape), 0, 255).astype(np.uint8)
 
 
-def write_people(folder: pathlib.Path, width: int, height: int, count: int) -> list[Person]:
+def write_people(folder: pathlib.Path, width: int, height: int, count: int) -> list[AnnotatedPerson]:
     """Returns people in photos that are written into `folder` as JPEGs of quality 95."""
     people = []
     for index in range(count):
@@ -48,7 +52,7 @@ def write_people(folder: pathlib.Path, width: int, height: int, count: int) -> l
         tall = rng.uniform(0.3, 0.6) * height
         x, y = rng.uniform(0.3, 0.7) * width, rng.uniform(0.35, 0.65) * height
         box = [x - 0.2 * tall, y - tall / 2, x + 0.2 * tall, y + tall / 2]
-        people.append(Person(f'{width}/{index:06d}', path, _labels(box, width, height, 1.25)))
+        people.append(AnnotatedPerson(f'{width}/{index:06d}', path, _labels(box, width, height, 1.25)))
     return people
 
 
@@ -66,7 +70,8 @@ def _labels(box, width: int, height: int, enlargement: float) -> dict[str, np.nd
 def seconds_of(functions: Sequence[Callable[[int], Any]], count: int, repeats: int = 7) -> np.ndarray:
     """Returns for each function the CPU seconds of one call with 0 to count - 1, (repeats, functions).
 
-    The functions take turns, so that what else the machine does slows all of them; a first round is not counted.
+    The functions take turns, so that what else the machine does slows all of them; a first round is not
+    counted.
     """
     times = np.zeros((repeats + 1, len(functions)))
     for row in times:
@@ -78,8 +83,10 @@ def seconds_of(functions: Sequence[Callable[[int], Any]], count: int, repeats: i
     return times[1:]
 
 
-def from_full_photo(person: Person, one: dict, drawn: augment.Augmentation) -> dict[str, np.ndarray]:
-    """Returns the example of a person, with record and draw, made from the whole photo as the original does."""
+def from_full_photo(person: AnnotatedPerson, one: dict, drawn: augment.Augmentation) -> dict[str, np.ndarray]:
+    """Returns the example of a person, with record and draw, made from the whole photo as the original
+    does.
+    """
     photo = cv2.cvtColor(cv2.imread(str(person.photo)), cv2.COLOR_BGR2RGB)
     if drawn.mirror:
         photo, one = photo[:, ::-1, :], augment.mirror_record(one)
@@ -106,7 +113,9 @@ def clock(owner: Any, name: str) -> Iterator[list[float]]:
 def read(count: int, largest_side: int) -> None:
     """Prints the table of images a second, one core, and how the time of ours splits."""
     cv2.setNumThreads(1)
-    print('| photos | full photo, images/s | records, images/s | ratio | read | decode | crop | the rest | kB each |')
+    print(
+        '| photos | full photo, images/s | records, images/s | ratio | read | decode | crop | the rest | kB each |'
+    )
     print('|---|---|---|---|---|---|---|---|---|')
     settings = augment.AugmentationSettings()
     for width, height in SIZES:
@@ -147,12 +156,14 @@ def _build(folder: pathlib.Path, name: str, count: int, workers: int) -> pathlib
     """Builds `count` people in the photos of `folder` into its folder `name`."""
     photos = sorted(folder.glob('*.jpg'))
 
-    def people() -> Iterator[Person]:
+    def people() -> Iterator[AnnotatedPerson]:
         for index in range(count):
             labels = _labels([40, 20, 90, 110], 160, 120, 1.0)
-            yield Person(f'{index:07d}', photos[index % len(photos)], labels)
+            yield AnnotatedPerson(f'{index:07d}', photos[index % len(photos)], labels)
 
-    return build.build({'train': people}, folder / name, build.Settings(dataset='many', body=''), workers=workers)
+    return build.build(
+        {'train': people}, folder / name, build.Settings(dataset='many', body=''), workers=workers
+    )
 
 
 def build_many(count: int, workers: int) -> None:
@@ -174,7 +185,9 @@ def build_many(count: int, workers: int) -> None:
         right = all(int(source[int(i)]['name']) == i for i in order[:200])
         print(f'random access: {1e6 * access:.0f} us a record, 200 of 200 the right ones: {right}')
 
-        killed = multiprocessing.get_context('spawn').Process(target=_build, args=(folder, 'again', count, workers))
+        killed = multiprocessing.get_context('spawn').Process(
+            target=_build, args=(folder, 'again', count, workers)
+        )
         killed.start()
         shards, done = -(-count // build.SHARD), 0
         while done < shards / 2 and killed.is_alive():
@@ -186,12 +199,16 @@ def build_many(count: int, workers: int) -> None:
         again = store.open_split(_build(folder, 'again', count, workers), 'train')
         seconds = time.perf_counter() - started
         same = len(again) == count and all(again[int(i)]['image'] == source[int(i)]['image'] for i in order)
-        print(f'killed -9 after {done} of {shards} shards, resumed and finished in {seconds:.0f} s, all there: {same}')
+        print(
+            f'killed -9 after {done} of {shards} shards, resumed and finished in {seconds:.0f} s, all there: {same}'
+        )
 
 
 def main() -> None:
     """Measures what the command line says."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('what', choices=('read', 'build'))
     parser.add_argument('count', type=int, nargs='?')
     parser.add_argument('--largest-side', type=int, default=region.LARGEST_SIDE)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hybrik_jax.body import ik, rotations, smpl
+from hybrik_jax.body import ik, rotations, smpl, smpl_file
 
 
 def make_people(count: int) -> tuple[jax.Array, ...]:
@@ -22,7 +22,7 @@ def make_people(count: int) -> tuple[jax.Array, ...]:
     rng = np.random.default_rng(0)
     vectors = 0.4 * rng.normal(size=(count, 24, 3)).astype(np.float32)
     betas = rng.normal(size=(count, 10)).astype(np.float32)
-    rest = jax.vmap(smpl.rest_joints, in_axes=(None, 0))(smpl.load_body(), betas)
+    rest = jax.vmap(smpl.rest_joints, in_axes=(None, 0))(smpl_file.load_body(), betas)
     matrices = jax.vmap(jax.vmap(rotations.axis_angle_to_matrix))(vectors)
     joints = jax.vmap(ik.forward_kinematics)(matrices, rest)
     joints += 0.03 * rng.normal(size=joints.shape).astype(np.float32)
@@ -39,7 +39,9 @@ def evaluation(*people: jax.Array) -> jax.Array:
 def training(*people: jax.Array) -> tuple[jax.Array, ...]:
     """Gradients of the squared distance of the training form's rotations from the identity, to all inputs."""
     solve = jax.vmap(functools.partial(ik.solve, training=True))
-    return jax.grad(lambda *inputs: jnp.sum((solve(*inputs) - jnp.eye(3)) ** 2), argnums=(0, 1, 2, 3))(*people)
+    return jax.grad(lambda *inputs: jnp.sum((solve(*inputs) - jnp.eye(3)) ** 2), argnums=(0, 1, 2, 3))(
+        *people
+    )
 
 
 def measure(function: Callable, people: Sequence[jax.Array], repeats: int) -> tuple[float, float]:

@@ -24,7 +24,7 @@ def main() -> None:
         '--workers', type=int, default=os.cpu_count(), help='processes; the result is the same'
     )
     args = parser.parse_args()
-    from hybrik_jax.data.synthetic.builder import build  # here: the worker processes import this file too
+    from hybrik_jax.synthetic.builder import build  # here: the worker processes import this file too
 
     build(
         args.out,

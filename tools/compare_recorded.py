@@ -26,7 +26,8 @@ COMPARISONS: dict[str, Callable] = {
 def compare_all(golden: pathlib.Path) -> list[tuple[str, str, float, float]]:
     """Returns (group, what, worst error, tolerance) of every comparison against the folder `golden`.
 
-    Raises FileNotFoundError where a file of the folder is missing, ValueError where a group found nothing in it.
+    Raises FileNotFoundError where a file of the folder is missing, ValueError where a group found nothing in
+    it.
     """
     if not golden.is_dir():
         raise FileNotFoundError(f'--golden {golden} is no folder.')

@@ -3,14 +3,15 @@
     python -m tools.predict PHOTO --box x,y,w,h --checkpoint runs/synthetic
     python -m tools.predict --synthetic 0 --checkpoint runs/synthetic
 
-Writes into --out: overlay.png (the mesh on the photo), side.png (the mesh from the camera's right), crop.png (the
-part of the photo that the network looks at, with its 2D joints), prediction.json and prediction.npz (with the mesh).
+Writes into --out: overlay.png (the mesh on the photo), side.png (the mesh from the camera's right), crop.png
+(the part of the photo that the network looks at, with its 2D joints), prediction.json and prediction.npz
+(with the mesh).
 
-A photo says neither its focal length nor how far away the person is. Without --focal, the focal length is taken to be
-the photo's diagonal (a view of 53 degrees from corner to corner). Without --root-depth, the square around the person
-is taken to be 2 m wide where the person is. prediction.json marks both as assumed. With that camera and depth the
-joints are lifted; the body that follows from them, whose size is its own, is then moved to where its joints project
-closest to the network's 2D joints: camera_translation_m.
+A photo says neither its focal length nor how far away the person is. Without --focal, the focal length is
+taken to be the photo's diagonal (a view of 53 degrees from corner to corner). Without --root-depth, the
+square around the person is taken to be 2 m wide where the person is. prediction.json marks both as assumed.
+With that camera and depth the joints are lifted; the body that follows from them, whose size is its own, is
+then moved to where its joints project closest to the network's 2D joints: camera_translation_m.
 """
 
 import argparse
@@ -35,7 +36,7 @@ from ml_collections import ConfigDict
 
 from hybrik_jax import checkpoint, setup
 from hybrik_jax.body import rotations as rot
-from hybrik_jax.body import skeleton, smpl
+from hybrik_jax.body import skeleton, smpl, smpl_file
 from hybrik_jax.data import augment, store
 from hybrik_jax.model.hybrik import body_from_lifted, create_model, flip_test, normalise_image
 from hybrik_jax.types import Crop, Lifted
@@ -43,7 +44,9 @@ from hybrik_jax.view import render
 
 ENLARGEMENT = 1.25  # of the square around the person, as in training
 ASSUMED_SIDE_M = 2.0  # width of the enlarged square, at the person's depth
-PLAUSIBLE = 4.0  # a fitted depth that differs from the one lifted with by more than this factor is not believed
+PLAUSIBLE = (
+    4.0  # a fitted depth that differs from the one lifted with by more than this factor is not believed
+)
 FIT_ROUNDS = 4  # of reweighting; the last one moves the mesh by less than a millimetre
 LARGEST_PICTURE = 1600  # pixels; the overlay of a larger photo is drawn this large
 CROP_PICTURE = 384  # pixels
@@ -133,7 +136,9 @@ class Prediction:
     @property
     def reprojection_px(self) -> float:
         """Mean distance between the posed body's joints on the photo and the network's 2D joints."""
-        return float(np.linalg.norm(self.projected_px - self.joints_px[: skeleton.NUM_JOINTS], axis=-1).mean())
+        return float(
+            np.linalg.norm(self.projected_px - self.joints_px[: skeleton.NUM_JOINTS], axis=-1).mean()
+        )
 
 
 # ---- inputs
@@ -161,12 +166,15 @@ def parse_box(text: str) -> np.ndarray:
     except ValueError:
         box = np.zeros(0)
     if box.shape != (4,):
-        raise ValueError(f'--box {text!r} is not four numbers: give x,y,w,h in pixels, for example 281,45,219,347.')
+        raise ValueError(
+            f'--box {text!r} is not four numbers: give x,y,w,h in pixels, for example 281,45,219,347.'
+        )
     return box
 
 
 def clip_box(box: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Returns the corners (4,) x0 y0 x1 y1, the last pixels included, of the part of an x y w h box in the photo.
+    """Returns the corners (4,) x0 y0 x1 y1, the last pixels included, of the part of an x y w h box in the
+    photo.
 
     Raises ValueError where the numbers are not finite, the box has no size, or no part of it is in the photo.
     """
@@ -175,7 +183,9 @@ def clip_box(box: np.ndarray, width: int, height: int) -> np.ndarray:
     if not np.isfinite(box).all():
         raise ValueError(f'The box {named} has numbers that are not finite: give x,y,w,h in pixels.')
     if (box[2:] <= 0).any():
-        raise ValueError(f'The box {named} has no size: its width and height, the last two numbers, must be positive.')
+        raise ValueError(
+            f'The box {named} has no size: its width and height, the last two numbers, must be positive.'
+        )
     last = np.array([width, height]) - 1.0
     low, high = np.maximum(box[:2], 0), np.minimum(box[:2] + box[2:] - 1, last)
     if (high - low < 1).any():
@@ -257,7 +267,9 @@ def load_network(
 
 
 def choose_parameters(tree: dict[str, Any], wanted: str | None, step: int) -> tuple[str, Any]:
-    """Returns (name, variables) of a checkpoint's tree: those `wanted`, or the tail average, or before it the EMA."""
+    """Returns (name, variables) of a checkpoint's tree: those `wanted`, or the tail average, or before it the
+    EMA.
+    """
     has_tail = int(tree['tail_count']) > 0
     name = wanted or ('tail' if has_tail else 'ema')
     if name == 'tail' and not has_tail:
@@ -271,10 +283,12 @@ def _load_body(
     path, regressor = body_file or config.body or None, h36m_regressor or config.h36m_regressor or None
     for file, option in ((path, '--body'), (regressor, '--h36m-regressor')):
         if file is not None and not pathlib.Path(file).is_file():
-            raise FileNotFoundError(f'{file} does not exist: the network needs its body model, give {option} FILE.')
-    body = smpl.load_body(path, regressor)
+            raise FileNotFoundError(
+                f'{file} does not exist: the network needs its body model, give {option} FILE.'
+            )
+    body = smpl_file.load_body(path, regressor)
     if not config.body and body_file:
-        smpl.check_same_body(body, smpl.load_body().name, f'the checkpoint in {folder}')
+        smpl.check_same_body(body, smpl_file.load_body().name, f'the checkpoint in {folder}')
     return body
 
 
@@ -318,7 +332,9 @@ def predict(
     if not (np.isfinite(focal).all() and (focal > 0).all()):
         raise ValueError(f'The focal length {focal[0]:g} cannot be: it must be a positive number of pixels.')
     if root_depth_m is not None and not (math.isfinite(root_depth_m) and root_depth_m > 0):
-        raise ValueError(f'The root depth {root_depth_m:g} cannot be: it must be a positive number of metres.')
+        raise ValueError(
+            f'The root depth {root_depth_m:g} cannot be: it must be a positive number of metres.'
+        )
     middle = (np.array([width, height]) - 1) / 2
     centre = np.asarray(middle if centre is None else centre, np.float64)
 
@@ -346,7 +362,9 @@ def predict(
     visible_px = joints_px[: skeleton.NUM_JOINTS]
     translation = fit_translation(posed.joints_m, visible_px, **camera)
     if not depth_m / PLAUSIBLE < translation[2] < depth_m * PLAUSIBLE:
-        warnings.append(f'The body cannot be fitted to the 2D joints; it is placed at a depth of {depth_m:.2f} m.')
+        warnings.append(
+            f'The body cannot be fitted to the 2D joints; it is placed at a depth of {depth_m:.2f} m.'
+        )
         translation = fit_translation(posed.joints_m, visible_px, **camera, depth_m=depth_m)
     placed = posed.joints_m + translation
     return Prediction(
@@ -381,8 +399,8 @@ def fit_translation(
 ) -> np.ndarray:
     """Returns the translation (3,), metres, that takes joints to where they project closest to given pixels.
 
-    Least squares over X + tx = x (Z + tz), Y + ty = y (Z + tz) with the ray (x, y, 1) of each pixel, weighted anew by
-    1 / (Z + tz) until the error is one in pixels.
+    Least squares over X + tx = x (Z + tz), Y + ty = y (Z + tz) with the ray (x, y, 1) of each pixel, weighted
+    anew by 1 / (Z + tz) until the error is one in pixels.
 
     Args:
         joints_m: (J, 3) in any place, axes of the camera. joints_px: (J, 2). focal, centre: (2,), pixels.
@@ -398,7 +416,9 @@ def fit_translation(
             rows[:, 0, 0] = rows[:, 1, 1] = 1
             rows[:, :, 2] = -rays
             rows *= (weights * focal)[..., None]
-            translation = np.linalg.lstsq(rows.reshape(-1, 3), (weights * focal * known).ravel(), rcond=None)[0]
+            translation = np.linalg.lstsq(rows.reshape(-1, 3), (weights * focal * known).ravel(), rcond=None)[
+                0
+            ]
         else:
             across = (weights**2 * (known + rays * depth_m)).sum(0) / (weights**2).sum()
             translation = np.append(across, depth_m)
@@ -489,7 +509,8 @@ def write(
     photo_name: str,
     more: dict[str, Any] | None = None,
 ) -> list[pathlib.Path]:
-    """Returns the files written into the folder `out`; older ones are replaced when all new ones are complete.
+    """Returns the files written into the folder `out`; older ones are replaced when all new ones are
+    complete.
 
     Args:
         more: further entries of prediction.json.
@@ -505,7 +526,9 @@ def write(
         out.mkdir(parents=True, exist_ok=True)
         unfinished = pathlib.Path(tempfile.mkdtemp(dir=out, prefix='.unfinished-'))
     except OSError as error:
-        raise OSError(error.errno, f'--out {out} cannot be written to ({error.strerror}): give a folder.') from error
+        raise OSError(
+            error.errno, f'--out {out} cannot be written to ({error.strerror}): give a folder.'
+        ) from error
     try:
         for name, picture in pictures.items():
             done, data = cv2.imencode('.png', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
@@ -544,13 +567,19 @@ def open_test_split(config: ConfigDict) -> Sequence[dict[str, Any]]:
     return store.open_split(pathlib.Path(config.data.root) / config.data.test, 'test')
 
 
-def predict_record(record: dict[str, Any], *, network: Network, **changes: Any) -> tuple[np.ndarray, Prediction]:
-    """Returns (photo, prediction) of a dataset's record: its box, and where it has one its camera and root depth.
+def predict_record(
+    record: dict[str, Any], *, network: Network, **changes: Any
+) -> tuple[np.ndarray, Prediction]:
+    """Returns (photo, prediction) of a dataset's record: its box, and where it has one its camera and root
+    depth.
 
     Args:
         changes: arguments of `predict` in place of the record's.
     """
-    scale, offset = float(record['region_scale']), record['region_offset']  # the photo here is the stored region
+    scale, offset = (
+        float(record['region_scale']),
+        record['region_offset'],
+    )  # the photo here is the stored region
     x0, y0, x1, y1 = ((record['box'].reshape(2, 2) - offset) * scale).ravel().tolist()
     known = {'enlargement': float(record['box_enlargement'])}
     if record['camera_weight'] > 0:
@@ -565,7 +594,9 @@ def predict_record(record: dict[str, Any], *, network: Network, **changes: Any) 
 
 
 def truth_errors_mm(prediction: Prediction, record: dict[str, Any]) -> dict[str, float]:
-    """Returns the mean error of the 24 joints against a record's, relative to the pelvis; {} without labels."""
+    """Returns the mean error of the 24 joints against a record's, relative to the pelvis; {} without
+    labels.
+    """
     joints = slice(skeleton.NUM_JOINTS)
     if not np.all(record['joints_weight'][joints] > 0):
         return {}
@@ -578,8 +609,12 @@ def truth_errors_mm(prediction: Prediction, record: dict[str, Any]) -> dict[str,
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that choose a checkpoint's parameters and body model."""
-    parser.add_argument('--parameters', choices=('tail', 'ema', 'raw'), help='default: tail, before it has begun ema')
-    parser.add_argument('--best', action='store_true', help='the best checkpoint by validation, not the last one')
+    parser.add_argument(
+        '--parameters', choices=('tail', 'ema', 'raw'), help='default: tail, before it has begun ema'
+    )
+    parser.add_argument(
+        '--best', action='store_true', help='the best checkpoint by validation, not the last one'
+    )
     parser.add_argument('--no-flip', dest='flip', action='store_false', help='without the mirrored image')
     parser.add_argument('--body', metavar='FILE', help='SMPL file, where it is not where it was in training')
     parser.add_argument('--h36m-regressor', metavar='FILE', help='.npy (17, V), with an SMPL file')
@@ -598,14 +633,22 @@ def network_options(args: argparse.Namespace) -> dict[str, Any]:
 
 def run(argv: Sequence[str] | None = None) -> list[pathlib.Path]:
     """Returns the files written for the command line `argv`; raises where something is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('photo', nargs='?', metavar='PHOTO', help='JPEG or PNG file')
-    parser.add_argument('--synthetic', type=int, metavar='INDEX', help="in place of PHOTO: the run's test image INDEX")
-    parser.add_argument('--box', metavar='x,y,w,h', help='of the person, pixels; write --box=-5,... if negative')
+    parser.add_argument(
+        '--synthetic', type=int, metavar='INDEX', help="in place of PHOTO: the run's test image INDEX"
+    )
+    parser.add_argument(
+        '--box', metavar='x,y,w,h', help='of the person, pixels; write --box=-5,... if negative'
+    )
     parser.add_argument('--checkpoint', required=True, metavar='DIR', help='workdir of a run')
     parser.add_argument('--out', metavar='DIR', help='default: runs/predictions/NAME')
     parser.add_argument('--focal', type=float, metavar='PX', help="default: the photo's diagonal")
-    parser.add_argument('--root-depth', type=float, metavar='M', help='of the pelvis, metres; default: assumed')
+    parser.add_argument(
+        '--root-depth', type=float, metavar='M', help='of the pelvis, metres; default: assumed'
+    )
     add_network_options(parser)
     args = parser.parse_args(argv)
     if (args.photo is None) == (args.synthetic is None):
@@ -619,14 +662,18 @@ def run(argv: Sequence[str] | None = None) -> list[pathlib.Path]:
         photo, name = read_photo(args.photo), pathlib.Path(args.photo).stem
         box = None if args.box is None else parse_box(args.box)
         if box is not None:
-            clip_box(box, photo.shape[1], photo.shape[0])  # what is wrong is said before the network is loaded
+            clip_box(
+                box, photo.shape[1], photo.shape[0]
+            )  # what is wrong is said before the network is loaded
         network = load_network(args.checkpoint, **network_options(args))
         prediction = predict(photo, box, network=network, **camera)
     else:
         network = load_network(args.checkpoint, **network_options(args))
         source = open_test_split(network.config)
         if not 0 <= args.synthetic < len(source):
-            raise ValueError(f'--synthetic {args.synthetic}: the test split has the images 0 to {len(source) - 1}.')
+            raise ValueError(
+                f'--synthetic {args.synthetic}: the test split has the images 0 to {len(source) - 1}.'
+            )
         record = source[args.synthetic]
         name = augment.text(record['name']).replace('/', '_')
         photo, prediction = predict_record(record, network=network, **camera)

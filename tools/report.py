@@ -3,8 +3,8 @@
     python -m tools.report runs/synthetic
     python -m tools.report runs/synthetic --photo person.jpg --box 281,45,219,347
 
-One HTML file that needs no other file. What a run does not have yet (evaluation, log, checkpoint) is left out, and
-the report says so.
+One HTML file that needs no other file. What a run does not have yet (evaluation, log, checkpoint) is left
+out, and the report says so.
 """
 
 import argparse
@@ -24,10 +24,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from hybrik_jax import evaluate, metric_writer, metrics
+from hybrik_jax import evaluate, metric_writer
 from hybrik_jax.body import rotations as rot
 from hybrik_jax.body import skeleton, smpl
 from hybrik_jax.data import augment, pipeline, store
+from hybrik_jax.scoring import metrics
 from hybrik_jax.view import report
 from tools import predict
 
@@ -39,8 +40,8 @@ CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 def test_examples(network: predict.Network, source: Sequence, count: int) -> list[report.Example]:
     """Returns `count` evenly spaced examples of a split with true and predicted meshes and their MPJPE.
 
-    As in the evaluation, the pelvis of the label places the prediction in the camera frame; the error is that of the
-    14 evaluation joints where the body has a Human3.6M regressor, else of the 24.
+    As in the evaluation, the pelvis of the label places the prediction in the camera frame; the error is that
+    of the 14 evaluation joints where the body has a Human3.6M regressor, else of the 24.
     """
     indices = np.unique(np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(int))
     if not len(indices):
@@ -59,7 +60,11 @@ def test_examples(network: predict.Network, source: Sequence, count: int) -> lis
     for k, record in enumerate(records):
         focal, centre = crop_camera(record, PICTURE_PIXELS)
         has_camera = record['camera_weight'] > 0  # NaN is drawn as a blank
-        known = has_camera and augment.text(record['body']) == str(network.body.name) and record['smpl_weight'] > 0
+        known = (
+            has_camera
+            and augment.text(record['body']) == str(network.body.name)
+            and record['smpl_weight'] > 0
+        )
         examples.append(
             report.Example(
                 image=augment.make_example(record, augment.Augmentation(), crop_size=PICTURE_PIXELS)['image'],
@@ -102,13 +107,17 @@ def photo_pictures(
         photo, name = predict.read_photo(file), pathlib.Path(file).name
         prediction = predict.predict(photo, box, network=network)
         faces = np.asarray(network.body.faces)
-        pictures.append((f'{name}, prediction (assumed camera)', predict.draw_overlay(photo, prediction, faces)))
+        pictures.append(
+            (f'{name}, prediction (assumed camera)', predict.draw_overlay(photo, prediction, faces))
+        )
         pictures.append((f'{name}, from the side', predict.draw_side(prediction, faces, size=360)))
     return pictures
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """Returns the object in a JSON file, {} where there is none; ValueError, naming the file, where it is broken."""
+    """Returns the object in a JSON file, {} where there is none; ValueError, naming the file, where it is
+    broken.
+    """
     if not path.is_file():
         return {}
     try:
@@ -121,17 +130,22 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 
 
 def training_command(config: Mapping[str, Any]) -> str:
-    """Returns a command that trains as `config` says: the nearest file in configs/ and what differs from it."""
+    """Returns a command that trains as `config` says: the nearest file in configs/ and what differs from
+    it.
+    """
     nearest = None
     for path in sorted(CONFIGS.glob('*.py')):
-        base = flat(json.loads(importlib.import_module(f'configs.{path.stem}').get_config().to_json_best_effort()))
+        base = flat(
+            json.loads(importlib.import_module(f'configs.{path.stem}').get_config().to_json_best_effort())
+        )
         changed = {key: value for key, value in flat(config).items() if base.get(key, None) != value}
         if nearest is None or len(changed) < len(nearest[1]):
             nearest = path.name, changed
     if nearest is None:
         return ''
     words = [
-        f'--config.{key}={tuple(value) if isinstance(value, list) else value}' for key, value in nearest[1].items()
+        f'--config.{key}={tuple(value) if isinstance(value, list) else value}'
+        for key, value in nearest[1].items()
     ]
     return ' '.join(['python -m hybrik_jax.main --config', f'configs/{nearest[0]}', *map(shlex.quote, words)])
 
@@ -180,7 +194,9 @@ def what_was_run(
     steps = [line['step'] for line in log if line.get('kind') == 'train']
     if steps:
         facts['training steps logged'] = max(steps)
-        facts['training time'] = f'{training_seconds(log) / 60:.1f} minutes in training steps, validation not counted'
+        facts['training time'] = (
+            f'{training_seconds(log) / 60:.1f} minutes in training steps, validation not counted'
+        )
     if network is not None:
         flip = 'with' if network.flip else 'without'
         facts['meshes'] = f'{network.parameters} parameters of step {network.step}, {flip} flip test'
@@ -199,11 +215,16 @@ def what_was_run(
 
 
 def honest_notes(
-    config: Mapping[str, Any], evaluation: Mapping[str, Any], network: predict.Network | None, missing: Sequence[str]
+    config: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
+    network: predict.Network | None,
+    missing: Sequence[str],
 ) -> list[str]:
     """Returns what a reader of the figures should know."""
     notes = list(missing)
-    rows = [row for row in evaluation.get('rows') or [] if 'mpjpe_mm' in row and row.get('group', 'all') == 'all']
+    rows = [
+        row for row in evaluation.get('rows') or [] if 'mpjpe_mm' in row and row.get('group', 'all') == 'all'
+    ]
     constants = evaluation.get('constant_prediction') or {}
     for dataset in dict.fromkeys(row.get('dataset') for row in rows):
         own = [row for row in rows if row.get('dataset') == dataset]
@@ -237,7 +258,9 @@ def honest_notes(
             'compared with published ones.'
         )
     if config and not config['pretrained']['backbone']:
-        notes.append('The backbone was trained from scratch: no ImageNet weights, which the paper starts from.')
+        notes.append(
+            'The backbone was trained from scratch: no ImageNet weights, which the paper starts from.'
+        )
     if network is not None:
         notes.append(
             f'The crops above are cut from the photos again at {PICTURE_PIXELS} pixels; the network sees '
@@ -277,7 +300,11 @@ def write(
     evaluation = read_json(workdir / 'evaluation.json')
     log_file = workdir / 'metrics.jsonl'
     log = metric_writer.read_metrics(log_file) if log_file.is_file() else []
-    missing = [f'There is no {name}.' for name, found in (('metrics.jsonl', log), ('config.json', config)) if not found]
+    missing = [
+        f'There is no {name}.'
+        for name, found in (('metrics.jsonl', log), ('config.json', config))
+        if not found
+    ]
     network, shown = None, []
     try:
         network = predict.load_network(workdir, **network_options)
@@ -312,24 +339,34 @@ def without_idle_terms(row: dict[str, Any], config: dict[str, Any]) -> dict[str,
 
 
 def run(argv: Sequence[str] | None = None) -> pathlib.Path:
-    """Returns the path of the report that the command line `argv` asks for; raises where something is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Returns the path of the report that the command line `argv` asks for; raises where something is
+    wrong.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('workdir', metavar='WORKDIR', help='folder of a run')
     parser.add_argument('--out', metavar='FILE', help='default: WORKDIR/report.html')
     parser.add_argument('--examples', type=int, default=12, metavar='N', help='test images (default: 12)')
-    parser.add_argument('--photo', action='append', default=[], help='a photo to predict; may be given several times')
+    parser.add_argument(
+        '--photo', action='append', default=[], help='a photo to predict; may be given several times'
+    )
     parser.add_argument('--box', action='append', default=[], metavar='x,y,w,h', help='one for each --photo')
     predict.add_network_options(parser)
     args = parser.parse_args(argv)
     if args.examples < 0:
         raise ValueError(f'--examples {args.examples} must not be negative.')
     if args.box and len(args.box) != len(args.photo):
-        raise ValueError(f'{len(args.photo)} --photo and {len(args.box)} --box: give one box for each photo, or none.')
+        raise ValueError(
+            f'{len(args.photo)} --photo and {len(args.box)} --box: give one box for each photo, or none.'
+        )
     boxes = [predict.parse_box(box) for box in args.box] or [None] * len(args.photo)
     photos = list(zip(args.photo, boxes, strict=True))
     for photo, _ in photos:
         predict.read_photo(photo)  # what is wrong is said before the network is loaded
-    path = write(args.workdir, args.out, examples=args.examples, photos=photos, **predict.network_options(args))
+    path = write(
+        args.workdir, args.out, examples=args.examples, photos=photos, **predict.network_options(args)
+    )
     print(f'wrote {path}')
     return path
 

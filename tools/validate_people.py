@@ -8,12 +8,14 @@ Prints the first 20 problems with file, record and field; the exit status is 1 w
 import argparse
 import sys
 
-from hybrik_jax.data import custom
+from hybrik_jax.datasets.readers import custom
 
 
 def main() -> int:
     """Returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('file', help='the JSON file, or a folder with train.json, validation.json, test.json')
     parser.add_argument('--limit', type=int, default=20, help='stop after so many problems')
     args = parser.parse_args()

@@ -3,10 +3,11 @@
     python -m tools.view_dataset data/coco --split train -n 24 --out sheet.html
     python -m tools.view_dataset --annotations coco --root data/coco --split train --out sheet.html
 
-The first form shows built records: the augmented crop with the joints that the losses see, the body that pose and betas
-make where they belong to the body model that is loaded, and the stored region with box and joints. The second form
-shows what a reader makes of annotation files, on the photos, without building anything. A joint with a weight is a
-disc, one that has a place but no weight a ring. Wrong units, axes, sides and boxes show at once.
+The first form shows built records: the augmented crop with the joints that the losses see, the body that pose
+and betas make where they belong to the body model that is loaded, and the stored region with box and joints.
+The second form shows what a reader makes of annotation files, on the photos, without building anything. A
+joint with a weight is a disc, one that has a place but no weight a ring. Wrong units, axes, sides and boxes
+show at once.
 """
 
 import argparse
@@ -22,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from hybrik_jax.data import augment, region
+from hybrik_jax.data import augment
+from hybrik_jax.datasets import region
 from hybrik_jax.view import sheet
 
 READERS = ('human36m', 'mpi_inf_3dhp', 'pw3d', 'coco', 'custom')
@@ -32,12 +34,20 @@ AMONG = 2000
 
 def main(arguments: list[str] | None = None) -> None:
     """Writes what the command line says; exit status 1 with a message where it cannot."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('dataset', nargs='?', help='folder of a built dataset')
     parser.add_argument('--annotations', choices=READERS, help='show annotations of this dataset instead')
-    parser.add_argument('--root', help='with --annotations: the folder of that dataset; for custom the JSON file')
-    parser.add_argument('--official', action='store_true', help='with --annotations pw3d: sequenceFiles/*.pkl')
-    parser.add_argument('--among', type=int, default=AMONG, help='with --annotations: draw from the first so many')
+    parser.add_argument(
+        '--root', help='with --annotations: the folder of that dataset; for custom the JSON file'
+    )
+    parser.add_argument(
+        '--official', action='store_true', help='with --annotations pw3d: sequenceFiles/*.pkl'
+    )
+    parser.add_argument(
+        '--among', type=int, default=AMONG, help='with --annotations: draw from the first so many'
+    )
     parser.add_argument('--split', default='train')
     parser.add_argument('-n', type=int, default=24, help='examples')
     parser.add_argument('--out', default='sheet.html')
@@ -46,7 +56,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--body', help='SMPL file; the embedded body if left out')
     parser.add_argument('--config', default=str(CONFIG), help='whose augmentation and image size are used')
     args = parser.parse_args(arguments)
-    if (args.dataset is None) == (args.annotations is None) or (args.root is None) != (args.annotations is None):
+    if (args.dataset is None) == (args.annotations is None) or (args.root is None) != (
+        args.annotations is None
+    ):
         parser.error('give the folder of a built dataset, or --annotations NAME --root DIR')
     try:
         if args.annotations:
@@ -79,7 +91,9 @@ def record_entries(args: argparse.Namespace) -> tuple[list[sheet.Entry], list[tu
             source[int(index)],
             augmentation=None
             if args.no_augmentation
-            else functools.partial(augment.draw, np.random.default_rng([args.seed, int(index)]), settings=settings),
+            else functools.partial(
+                augment.draw, np.random.default_rng([args.seed, int(index)]), settings=settings
+            ),
             crop_size=config.image_size,
             mirror_camera=settings.mirror_camera,
             body=body,
@@ -88,7 +102,10 @@ def record_entries(args: argparse.Namespace) -> tuple[list[sheet.Entry], list[tu
     ]
     facts = [
         ('records', f'{len(source)} in the split, {len(chosen)} shown, seed {args.seed}'),
-        ('crop', f'{config.image_size} pixels, ' + ('as in evaluation' if args.no_augmentation else 'augmented')),
+        (
+            'crop',
+            f'{config.image_size} pixels, ' + ('as in evaluation' if args.no_augmentation else 'augmented'),
+        ),
     ]
     return entries, facts
 
@@ -102,9 +119,9 @@ class BodyPictures:
     @functools.cached_property
     def body(self):
         """The body model."""
-        from hybrik_jax.body import smpl
+        from hybrik_jax.body import smpl_file
 
-        return smpl.load_body(self._path)
+        return smpl_file.load_body(self._path)
 
     @functools.cached_property
     def _skin(self) -> Callable:
@@ -112,10 +129,14 @@ class BodyPictures:
 
         from hybrik_jax.body import rotations, smpl
 
-        return jax.jit(lambda body, betas, q: smpl.skin(body, betas, jax.vmap(rotations.quaternion_to_matrix)(q)))
+        return jax.jit(
+            lambda body, betas, q: smpl.skin(body, betas, jax.vmap(rotations.quaternion_to_matrix)(q))
+        )
 
     def vertices(self, quaternions: np.ndarray, betas: np.ndarray) -> np.ndarray:
-        """Returns vertices (V, 3), metres, relative to joint 0, of local rotations (24, 4) and betas (10,)."""
+        """Returns vertices (V, 3), metres, relative to joint 0, of local rotations (24, 4) and betas
+        (10,).
+        """
         skinned = self._skin(self.body, betas, quaternions)
         return np.asarray(skinned.vertices - skinned.joints[0], np.float64)
 
@@ -128,7 +149,9 @@ def record_entry(
     mirror_camera: bool,
     body: BodyPictures,
 ) -> sheet.Entry:
-    """Returns the pictures and facts of one record; `augmentation` draws for it, None: the evaluation crop."""
+    """Returns the pictures and facts of one record; `augmentation` draws for it, None: the evaluation
+    crop.
+    """
     drawn = augment.Augmentation() if augmentation is None else augmentation(record)
     example = augment.make_example(record, drawn, crop_size=crop_size, mirror_camera=mirror_camera)
     seen = augment.mirror_record(record, mirror_camera=mirror_camera) if drawn.mirror else record
@@ -143,13 +166,17 @@ def record_entry(
         if name == loaded:
             pictures.append(_mesh_picture(example, seen, photo_to_crop, body))
         else:
-            facts.append(('mesh', f'not drawn: pose and betas are of {name!r}, {loaded!r} is loaded (--body)'))
+            facts.append(
+                ('mesh', f'not drawn: pose and betas are of {name!r}, {loaded!r} is loaded (--body)')
+            )
     stored = augment.decode_jpeg(record)
     annotated = sheet.draw_annotation(
         stored, record, offset=record['region_offset'], scale=float(record['region_scale'])
     )
     pictures.append(('stored region, box, joints', annotated))
-    texts = [(key, augment.text(record[key])) for key in ('dataset', 'body', 'sequence', 'action') if record[key]]
+    texts = [
+        (key, augment.text(record[key])) for key in ('dataset', 'body', 'sequence', 'action') if record[key]
+    ]
     lost = int(((record['joints_px_weight'][:, 0] > 0) & (example['uvd_weight'][:, 0] == 0)).sum())
     occluded = 'none' if drawn.occlusion is None else f'{drawn.occlusion[:4]}'
     facts.append(
@@ -170,7 +197,9 @@ def _mesh_picture(example, seen, photo_to_crop, body) -> tuple[str, np.ndarray]:
         return 'body (no camera to place it)', sheet.draw_mesh_alone(vertices, faces)
     focal, centre = np.asarray(seen['focal'], np.float64), np.asarray(seen['centre'], np.float64)
     root = np.asarray(seen['root_m'], np.float64)
-    if seen['joints_px_weight'][0, 0] > 0:  # joint 0, at the root's depth: the root itself may be another point
+    if (
+        seen['joints_px_weight'][0, 0] > 0
+    ):  # joint 0, at the root's depth: the root itself may be another point
         root = np.append((np.asarray(seen['joints_px'])[0, :2] - centre) / focal * root[2], root[2])
     picture = sheet.draw_mesh(
         example['image'], vertices + root, faces, focal=focal, centre=centre, photo_to_crop=photo_to_crop
@@ -182,10 +211,12 @@ def _mesh_picture(example, seen, photo_to_crop, body) -> tuple[str, np.ndarray]:
 
 
 def annotation_entries(args: argparse.Namespace) -> tuple[list[sheet.Entry], list[tuple[str, str]]]:
-    """Returns the entries of n of the first `args.among` annotations of a reader, and what is said about all."""
-    from hybrik_jax.data.annotation import Skipped
+    """Returns the entries of n of the first `args.among` annotations of a reader, and what is said about
+    all.
+    """
+    from hybrik_jax.datasets.annotation import Skipped
 
-    module = importlib.import_module(f'hybrik_jax.data.{args.annotations}')
+    module = importlib.import_module(f'hybrik_jax.datasets.readers.{args.annotations}')
     read = module.read_official if args.official else module.read
     people, skipped = [], Counter()
     for item in itertools.islice(read(pathlib.Path(args.root), args.split), max(args.among, args.n)):
@@ -195,7 +226,12 @@ def annotation_entries(args: argparse.Namespace) -> tuple[list[sheet.Entry], lis
             people.append(item)
     chosen = np.random.default_rng(args.seed).choice(len(people), min(args.n, len(people)), replace=False)
     entries = [annotation_entry(people[int(index)]) for index in np.sort(chosen)]
-    facts = [('annotations', f'{len(people)} people and {sum(skipped.values())} left out among the first {args.among}')]
+    facts = [
+        (
+            'annotations',
+            f'{len(people)} people and {sum(skipped.values())} left out among the first {args.among}',
+        )
+    ]
     return entries, facts + [(f'left out: {reason}', str(count)) for reason, count in skipped.most_common()]
 
 
@@ -211,9 +247,14 @@ def annotation_entry(person) -> sheet.Entry:
     else:
         size = int(person.labels['width']), int(person.labels['height'])
         if photo.shape[1::-1] != size:
-            warnings = [f'the photo is {photo.shape[1]} x {photo.shape[0]}, annotated {size[0]} x {size[1]}', *warnings]
+            warnings = [
+                f'the photo is {photo.shape[1]} x {photo.shape[0]}, annotated {size[0]} x {size[1]}',
+                *warnings,
+            ]
         picture = sheet.draw_annotation(photo, person.labels)
-    return sheet.Entry(person.name, [('photo, box, joints', picture)], [t for t in texts if t[1]] + facts, warnings)
+    return sheet.Entry(
+        person.name, [('photo, box, joints', picture)], [t for t in texts if t[1]] + facts, warnings
+    )
 
 
 if __name__ == '__main__':

@@ -1,9 +1,10 @@
-"""From network coordinates to the camera frame and from the camera frame to pixels, for one person."""
+"""From network coordinates to the camera frame, for one person; the way back to pixels is in `projection`."""
 
 import jax
 import jax.numpy as jnp
 
 from hybrik_jax.body import rotations
+from hybrik_jax.units import DEPTH_SCALE_M
 
 
 def uvd_to_camera(
@@ -13,7 +14,7 @@ def uvd_to_camera(
     root_m: jax.Array,
     *,
     crop_size: int,
-    depth_scale: float = 2.0,
+    depth_scale: float = DEPTH_SCALE_M,
 ) -> jax.Array:
     """Joints (K, 3) in the camera frame, metres, relative to joint 0.
 
@@ -34,23 +35,3 @@ def uvd_to_camera(
     )
     joints_m = rays * (depth_scale * uvd[:, 2:] + root_m[2]) - root_m
     return joints_m - joints_m[:1]
-
-
-def project(points_m: jax.Array, focal: jax.Array, centre: jax.Array) -> jax.Array:
-    """Pixels (..., 2) of camera-frame points (..., 3), metres; focal lengths and centre (2,), pixels.
-
-    Depths within a micrometre of the camera plane are taken as one micrometre, so that the result is finite.
-    """
-    depth = points_m[..., 2:]
-    depth = jnp.where(jnp.abs(depth) < 1e-6, 1e-6, depth)
-    return points_m[..., :2] / depth * focal + centre
-
-
-def intrinsics_inverse(focal: jax.Array, centre: jax.Array) -> jax.Array:
-    """The (3, 3) matrix from homogeneous pixels to the ray with z = 1; focal and centre (2,), pixels."""
-    zero, one = jnp.zeros_like(focal[0]), jnp.ones_like(focal[0])
-    return jnp.stack([
-        1 / focal[0], zero, -centre[0] / focal[0],
-        zero, 1 / focal[1], -centre[1] / focal[1],
-        zero, zero, one,
-    ]).reshape(3, 3)  # fmt: skip

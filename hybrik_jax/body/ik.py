@@ -3,9 +3,9 @@
 Usable alone, without any network:
 
     import numpy as np
-    from hybrik_jax.body import ik, smpl
+    from hybrik_jax.body import ik, smpl, smpl_file
 
-    body = smpl.load_body()  # or load_body('basicModel_neutral.pkl')
+    body = smpl_file.load_body()  # or load_body('basicModel_neutral.pkl')
     joints_m = np.load('joints.npy')  # (B, 24, 3) metres, any frame; or (B, 29, 3) with the leaf joints
     betas = np.zeros((len(joints_m), 10))
     rotations = ik.joints_to_rotations(joints_m, betas, body)  # (B, 24, 3, 3)
@@ -31,8 +31,9 @@ from hybrik_jax.body.skeleton import (
     RELEVANT_CHILD_29,
 )
 
-# The joints level by level, each level filled up to the widest one with copies of its first joint; which slot of the
-# level above holds each one's parent (ones and zeros, (8, 5, 5)); and where joints 1..23 are among all slots.
+# The joints level by level, each level filled up to the widest one with copies of its first joint; which slot
+# of the level above holds each one's parent (ones and zeros, (8, 5, 5)); and where joints 1..23 are among all
+# slots.
 _WIDTH = max(map(len, LEVELS_24))
 _SLOTS = np.array([(*level, *(level[:1] * (_WIDTH - len(level)))) for level in LEVELS_24[1:]])
 _PARENT_OF_SLOT = np.array(
@@ -105,15 +106,17 @@ def solve(
     predicted = jnp.concatenate([bones[:1], predicted[1:]])
     targets = joints_m - joints_m[0] + rest_m[0]
 
-    # What depends on no other joint: bone to the relevant child, that child's target, mended bone, twist and leaf
-    # rotation. Joints without a relevant child get zeros; their own rotation is chosen in the end.
+    # What depends on no other joint: bone to the relevant child, that child's target, mended bone, twist and
+    # leaf rotation. Joints without a relevant child get zeros; their own rotation is chosen in the end.
     bone, target, child_bone = rot.pick(bones, child), rot.pick(targets, child), rot.pick(predicted, child)
     mended = jax.vmap(rot.direction)(child_bone, bone) * rot.norm(bone)[:, None]
     twist = _twist_rotations(bone, jnp.concatenate([twists[:1], twists]))  # entry 0 is not used
     given = jnp.broadcast_to(jnp.eye(3, dtype=kind), (NUM_JOINTS, 3, 3))
     if leaf_quaternions is not None:
         leaves = jax.vmap(rot.quaternion_to_matrix)(jnp.asarray(leaf_quaternions, kind))
-        given = rot.pick(leaves, [LEAF_JOINTS.index(j) if j in LEAF_JOINTS else -1 for j in range(NUM_JOINTS)])
+        given = rot.pick(
+            leaves, [LEAF_JOINTS.index(j) if j in LEAF_JOINTS else -1 for j in range(NUM_JOINTS)]
+        )
 
     def solve_level(above, level):
         world, position = above
@@ -200,7 +203,7 @@ def joints_to_rotations(
     Args:
       joints_m: (B, 24, 3) or (B, 29, 3) joints in SMPL's order, metres, any origin.
       betas: (B, 10) shapes.
-      body: the body model (`smpl.load_body`).
+      body: the body model (`smpl_file.load_body`).
       twists: (B, 23, 2) cosines and sines; None: no twist.
       leaf_quaternions: (B, 5, 4), for 24 joints; None: identity.
       training, right_hand: as in `solve`.

@@ -13,8 +13,8 @@ import simplejpeg
 
 from hybrik_jax.body import skeleton
 from hybrik_jax.data import jpeg
+from hybrik_jax.units import DEPTH_SCALE_M
 
-DEPTH_SCALE_M = 2.0  # the depth range of a crop: d = depth / 2 m
 HALF_BODY_JOINTS = 8  # a half body is cut only from people with more labelled joints than this
 UPPER_BODY = (0, 3, 6, 9, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26)
 
@@ -23,9 +23,10 @@ UPPER_BODY = (0, 3, 6, 9, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25
 class Augmentation:
     """One draw. `Augmentation()` is the evaluation crop.
 
-    scale: factor of the box's side; rotation_degrees; mirror: the photo is mirrored first; colour: (3,) factors of
-    the RGB channels; occlusion: None or (x0, y0, x1, y1, noise seed), photo pixels before mirroring; box: None or
-    (4,) the half body's box in place of the annotated one, photo pixels before mirroring.
+    scale: factor of the box's side; rotation_degrees; mirror: the photo is mirrored first; colour: (3,)
+        factors of
+    the RGB channels; occlusion: None or (x0, y0, x1, y1, noise seed), photo pixels before mirroring; box:
+    None or (4,) the half body's box in place of the annotated one, photo pixels before mirroring.
     """
 
     scale: float = 1.0
@@ -38,7 +39,9 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class AugmentationSettings:
-    """The keys of `config.augmentation`; `occlusion` maps a dataset to (largest share of the box, largest aspect)."""
+    """The keys of `config.augmentation`; `occlusion` maps a dataset to (largest share of the box, largest
+    aspect).
+    """
 
     scale: float = 0.3
     rotation_degrees: float = 30.0
@@ -66,7 +69,8 @@ def draw(rng: np.random.Generator, record: dict[str, Any], settings: Augmentatio
 
 
 def half_body_box(rng: np.random.Generator, record: dict[str, Any]) -> tuple[float, ...] | None:
-    """Returns the box (xyxy) around the labelled joints of the upper or of the lower body, 1.5 times as large.
+    """Returns the box (xyxy) around the labelled joints of the upper or of the lower body, 1.5 times as
+    large.
 
     None where 8 or fewer joints have pixels, or 2 or fewer of the half that is drawn.
     """
@@ -84,10 +88,11 @@ def half_body_box(rng: np.random.Generator, record: dict[str, Any]) -> tuple[flo
 
 
 def draw_occlusion(rng, record, largest_area: float, largest_aspect: float) -> tuple[int, ...] | None:
-    """Returns the corners of a rectangle inside the photo and a noise seed; area and aspect are drawn uniformly.
+    """Returns the corners of a rectangle inside the photo and a noise seed; area and aspect are drawn
+    uniformly.
 
-    The area is a share of the enlarged box; rectangles that leave the photo are drawn again (50 times at most, after
-    which there is none).
+    The area is a share of the enlarged box; rectangles that leave the photo are drawn again (50 times at
+    most, after which there is none).
     """
     (x0, y0), side = box_centre_and_side(record['box'], float(record['box_enlargement']))
     width, height = int(record['width']), int(record['height'])
@@ -103,7 +108,9 @@ def draw_occlusion(rng, record, largest_area: float, largest_aspect: float) -> t
 
 
 def box_centre_and_side(box, enlargement: float) -> tuple[np.ndarray, float]:
-    """Returns the centre (2,) of an xyxy box and the side of the square crop around it: the longer side, enlarged."""
+    """Returns the centre (2,) of an xyxy box and the side of the square crop around it: the longer side,
+    enlarged.
+    """
     box = np.asarray(box, np.float64)
     return (box[:2] + box[2:]) / 2, float((box[2:] - box[:2]).max() * enlargement)
 
@@ -111,8 +118,8 @@ def box_centre_and_side(box, enlargement: float) -> tuple[np.ndarray, float]:
 def crop_affine(centre, side: float, rotation_degrees: float, crop_size: int) -> np.ndarray:
     """Returns the similarity (2, 3) that takes photo pixels to crop pixels.
 
-    The box's centre goes to (crop_size / 2, crop_size / 2), and the photo vector (side / 2) (sin r, -cos r), y down,
-    to (0, -crop_size / 2).
+    The box's centre goes to (crop_size / 2, crop_size / 2), and the photo vector (side / 2) (sin r, -cos r),
+    y down, to (0, -crop_size / 2).
     """
     angle = np.deg2rad(rotation_degrees)
     scale = crop_size / side
@@ -121,7 +128,9 @@ def crop_affine(centre, side: float, rotation_degrees: float, crop_size: int) ->
 
 
 def affine_of(record: dict[str, Any], augmentation: Augmentation, crop_size: int) -> np.ndarray:
-    """Returns the map (2, 3) from photo pixels to crop pixels for the box, scale and rotation of one example."""
+    """Returns the map (2, 3) from photo pixels to crop pixels for the box, scale and rotation of one
+    example.
+    """
     centre, side = box_centre_and_side(record['box'], float(record['box_enlargement']))
     return crop_affine(centre, side * augmentation.scale, augmentation.rotation_degrees, crop_size)
 
@@ -150,13 +159,14 @@ def decode_jpeg(record: dict[str, Any]) -> np.ndarray:
 def decode_window(
     record: dict[str, Any], window: tuple[int, int, int, int] | None
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """Returns at least a window (x0 y0 x1 y1) of a record's image, and the image's pixel (x, y) where it begins.
+    """Returns at least a window (x0 y0 x1 y1) of a record's image, and the image's pixel (x, y) where it
+    begins.
 
-    The window is (height, width, 4) uint8, RGB and one channel of padding, and valid until this thread's next call;
-    see `jpeg.decode`.
+    The window is (height, width, 4) uint8, RGB and one channel of padding, and valid until this thread's next
+    call; see `jpeg.decode`.
 
-    Raises ValueError, with the record's name, where the bytes are no readable JPEG or have another size than the
-    record says.
+    Raises ValueError, with the record's name, where the bytes are no readable JPEG or have another size than
+    the record says.
     """
     data = bytes(record['image'])
     try:
@@ -207,8 +217,12 @@ def put_noise(image: np.ndarray, corners: np.ndarray, seed: int) -> None:
     image[y0:y1, x0:x1, :3] = np.random.default_rng(seed).integers(0, 256, (y1 - y0, x1 - x0, 3), np.uint8)
 
 
-def crop_image(image: np.ndarray, affine: np.ndarray, augmentation: Augmentation, crop_size: int) -> np.ndarray:
-    """Returns the crop (crop_size, crop_size, 3) uint8 of an image of 3 channels, or 4; zeros outside of it."""
+def crop_image(
+    image: np.ndarray, affine: np.ndarray, augmentation: Augmentation, crop_size: int
+) -> np.ndarray:
+    """Returns the crop (crop_size, crop_size, 3) uint8 of an image of 3 channels, or 4; zeros outside of
+    it.
+    """
     crop = cv2.warpAffine(image, affine, (crop_size, crop_size), flags=cv2.INTER_LINEAR)
     crop = crop if crop.shape[2] == 3 else cv2.cvtColor(crop, cv2.COLOR_RGBA2RGB)
     if augmentation.colour != (1.0, 1.0, 1.0):
@@ -221,14 +235,16 @@ def mirror_record(record: dict[str, Any], *, mirror_camera: bool = True) -> dict
     """Returns the labels of the mirrored photo; mirroring twice gives them back.
 
     x -> width - 1 - x on the photo; camera x -> -x; left and right joints change places; pose (x, y, z) ->
-    (x, -y, -z); twists change sign. With `mirror_camera=False` focal centre and root stay as they are, which is what
-    the original does.
+    (x, -y, -z); twists change sign. With `mirror_camera=False` focal centre and root stay as they are, which
+    is what the original does.
     """
     mirrored = dict(record)
     last = float(record['width']) - 1
     box = np.array(record['box'], np.float32)
     mirrored['box'] = np.array([last - box[2], box[1], last - box[0], box[3]], np.float32)
-    extent = (float(record['region_size'][0]) - 1) / float(record['region_scale'])  # photo pixels, first to last
+    extent = (float(record['region_size'][0]) - 1) / float(
+        record['region_scale']
+    )  # photo pixels, first to last
     left, top = record['region_offset']
     mirrored['region_offset'] = np.array([last - left - extent, top], np.float32)
     joints, h36m, twists = skeleton.MIRROR_JOINTS_29, skeleton.MIRROR_H36M, skeleton.MIRROR_TWISTS
@@ -252,7 +268,9 @@ def mirror_record(record: dict[str, Any], *, mirror_camera: bool = True) -> dict
 
 
 def axis_angle_to_quaternion(axis_angle: np.ndarray) -> np.ndarray:
-    """Returns unit quaternions (..., 4), (w, x, y, z) with w >= 0, of axis-angle vectors (..., 3) in radians."""
+    """Returns unit quaternions (..., 4), (w, x, y, z) with w >= 0, of axis-angle vectors (..., 3) in
+    radians.
+    """
     angle = np.linalg.norm(axis_angle, axis=-1, keepdims=True)
     half = angle / 2
     # sin(a / 2) / a is 1/2 - a^2 / 48 near zero
@@ -262,7 +280,9 @@ def axis_angle_to_quaternion(axis_angle: np.ndarray) -> np.ndarray:
 
 
 def inverse_intrinsics(focal: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """Returns (3, 3): homogeneous photo pixels -> ray with z = 1, from focal lengths (2,) and centre (2,), pixels."""
+    """Returns (3, 3): homogeneous photo pixels -> ray with z = 1, from focal lengths (2,) and centre (2,),
+    pixels.
+    """
     (fx, fy), (cx, cy) = focal, centre
     return np.array([[1 / fx, 0, -cx / fx], [0, 1 / fy, -cy / fy], [0, 0, 1]])
 
@@ -295,7 +315,9 @@ def make_example(
     affine = affine_of(record, augmentation, crop_size)
     from_image = compose(affine, invert_affine(photo_to_image(record)))
     if augmentation.mirror:  # the image itself stays: one pass over its pixels less
-        from_image = compose(from_image, np.array([[-1.0, 0, float(record['region_size'][0]) - 1], [0, 1, 0]]))
+        from_image = compose(
+            from_image, np.array([[-1.0, 0, float(record['region_size'][0]) - 1], [0, 1, 0]])
+        )
     start = (0, 0)
     if image is None:
         image, start = decode_window(record, window_of_crop(from_image, crop_size))

@@ -1,9 +1,11 @@
-"""JPEG files of which a part can be decoded: ordinary files, with restart markers between tiles of their blocks.
+"""JPEG files of which a part can be decoded: ordinary files, with restart markers between tiles of their
+blocks.
 
-A restart marker (ITU-T T.81, B.2.4.4 and F.1.1.5.2) lets the decoder start afresh, so the segments between markers are
-independent. Here a segment is a tile: one row of blocks high and a whole fraction of the image wide. The tiles of a
-window, under a header with the window's size, are a JPEG file of their own; its pixels are those of the whole image,
-except one pixel inside its cut edges, where the colours of the tiles left out would be interpolated.
+A restart marker (ITU-T T.81, B.2.4.4 and F.1.1.5.2) lets the decoder start afresh, so the segments between
+markers are independent. Here a segment is a tile: one row of blocks high and a whole fraction of the image
+wide. The tiles of a window, under a header with the window's size, are a JPEG file of their own; its pixels
+are those of the whole image, except one pixel inside its cut edges, where the colours of the tiles left out
+would be interpolated.
 """
 
 import struct
@@ -15,7 +17,11 @@ import numpy as np
 import simplejpeg
 
 _LARGEST_TILE = 64  # pixels wide, at most
-_BLOCKS = {'444': (8, 8), '422': (16, 8), '420': (16, 16)}  # width and height of a unit of blocks by colour sampling
+_BLOCKS = {
+    '444': (8, 8),
+    '422': (16, 8),
+    '420': (16, 16),
+}  # width and height of a unit of blocks by colour sampling
 SAMPLINGS = tuple(_BLOCKS)
 _SAMPLING = {name: getattr(cv2, f'IMWRITE_JPEG_SAMPLING_FACTOR_{name}') for name in _BLOCKS}
 _MEMORY = 1 << 24  # bytes, so many that NumPy asks for huge pages, which a turned warp wants
@@ -23,7 +29,9 @@ _EDGE = 1  # pixels at a cut edge that interpolated colours change
 
 
 class _Header(NamedTuple):
-    """What the header of a JPEG file says; `frame` and `scan` are offsets of the frame header and of the data."""
+    """What the header of a JPEG file says; `frame` and `scan` are offsets of the frame header and of the
+    data.
+    """
 
     width: int
     height: int
@@ -42,7 +50,9 @@ def encode(image: np.ndarray, quality: int, sampling: str = '444') -> bytes:
     """
     units = -(-image.shape[1] // _BLOCKS[sampling][0])
     most = _LARGEST_TILE // _BLOCKS[sampling][0]
-    interval = max(n for n in range(1, most + 1) if units % n == 0)  # so that every row of tiles begins a new one
+    interval = max(
+        n for n in range(1, most + 1) if units % n == 0
+    )  # so that every row of tiles begins a new one
     options = {
         cv2.IMWRITE_JPEG_QUALITY: quality,
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR: _SAMPLING[sampling],
@@ -57,11 +67,15 @@ def encode(image: np.ndarray, quality: int, sampling: str = '444') -> bytes:
 _thread = threading.local()
 
 
-def decode(data: bytes, window: tuple[int, int, int, int] | None = None) -> tuple[np.ndarray, tuple[int, int]]:
-    """Returns an image (height, width, 4) uint8, RGB and one channel of padding, and the pixel (x, y) where it begins.
+def decode(
+    data: bytes, window: tuple[int, int, int, int] | None = None
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Returns an image (height, width, 4) uint8, RGB and one channel of padding, and the pixel (x, y) where
+    it begins.
 
-    The image holds the whole window, and more; files without tiles are decoded as a whole. It is valid until this
-    thread decodes the next one into the same memory: fresh pages for each cost as much as the crop's warp.
+    The image holds the whole window, and more; files without tiles are decoded as a whole. It is valid until
+    this thread decodes the next one into the same memory: fresh pages for each cost as much as the crop's
+    warp.
 
     Args:
         data: a JPEG file.
@@ -76,7 +90,9 @@ def decode(data: bytes, window: tuple[int, int, int, int] | None = None) -> tupl
     size = 4 * height * width  # four channels: OpenCV warps them in half the time of three
     if getattr(_thread, 'memory', None) is None or len(_thread.memory) < size:
         _thread.memory = np.empty(max(size, _MEMORY), np.uint8)
-    return simplejpeg.decode_jpeg(data, 'RGBX', fastdct=False, fastupsample=False, buffer=_thread.memory), start
+    return simplejpeg.decode_jpeg(
+        data, 'RGBX', fastdct=False, fastupsample=False, buffer=_thread.memory
+    ), start
 
 
 def _cut(data: bytes, window: tuple[int, int, int, int]) -> tuple[bytes, tuple[int, int]]:

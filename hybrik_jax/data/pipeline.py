@@ -1,8 +1,9 @@
-"""Batches for training and evaluation: mixed, shuffled, augmented, split over hosts, resumed by position (grain).
+"""Batches for training and evaluation: mixed, shuffled, augmented, split over hosts, resumed by position
+(grain).
 
-Example i of the stream depends on the seed and i alone, whatever the number of hosts, threads or worker processes;
-resuming at step n is `stream[n * batch_size:]`. The stream is split over hosts after mixing and augmenting, so the
-union of the hosts' batches is the one-host batch, bit for bit.
+Example i of the stream depends on the seed and i alone, whatever the number of hosts, threads or worker
+processes; resuming at step n is `stream[n * batch_size:]`. The stream is split over hosts after mixing and
+augmenting, so the union of the hosts' batches is the one-host batch, bit for bit.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,7 +53,11 @@ def training_examples(
         return example | {SOURCE: np.int32(source)}
 
     streams = [
-        grain.MapDataset.source(sources[name]).seed(seed + 1000 * k).shuffle().repeat().map(partial(_tagged, k))
+        grain.MapDataset.source(sources[name])
+        .seed(seed + 1000 * k)
+        .shuffle()
+        .repeat()
+        .map(partial(_tagged, k))
         for k, name in enumerate(names)
     ]
     mixed = streams[0] if len(streams) == 1 else grain.MapDataset.mix(streams, [mixture[n] for n in names])
@@ -78,7 +83,8 @@ def training_batches(
 
     Args:
         batch_size: over all hosts.
-        threads, prefetch: reader threads and examples read ahead, in each process; a thread makes a batch at a time.
+        threads, prefetch: reader threads and examples read ahead, in each process; a thread makes a batch at
+            a time.
         workers: processes that make batches; 0 keeps the work in this process's threads.
     """
     if batch_size % hosts:
@@ -96,7 +102,9 @@ def training_batches(
 def evaluation_batches(
     source: Sequence, *, batch_size: int, crop_size: int, examples: int = 0
 ) -> Iterator[tuple[dict[str, np.ndarray], int]]:
-    """Yields (batch, count): every example once, in order; the last batch is filled up by repeating its last one."""
+    """Yields (batch, count): every example once, in order; the last batch is filled up by repeating its last
+    one.
+    """
     total = len(source) if examples == 0 else min(examples, len(source))
     for start in range(0, total, batch_size):
         rows = [

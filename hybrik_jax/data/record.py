@@ -1,7 +1,7 @@
 """The one schema: what every dataset stores about one person, and the check that a record keeps to it.
 
-A record's image is a region of the photo, possibly smaller (`data.region` cuts it), or all of it. Every other field is
-about the photo: image pixel = (photo pixel - region_offset) * region_scale.
+A record's image is a region of the photo, possibly smaller (`data.region` cuts it), or all of it. Every other
+field is about the photo: image pixel = (photo pixel - region_offset) * region_scale.
 
 Frames: pixels of the photo with pixel centres at integers; camera frame x right, y down, z forward, metres;
 u = focal * X / Z + centre, without lens distortion. A missing label is zeros with a zero weight, never a
@@ -60,7 +60,9 @@ WEIGHTS = tuple(name for name in FEATURES if name.endswith('weight')) + ('visibl
 
 
 def features() -> Any:
-    """The schema for a tfds builder, a `tfds.features.FeaturesDict`; builders yield the image as JPEG bytes."""
+    """The schema for a tfds builder, a `tfds.features.FeaturesDict`; builders yield the image as JPEG
+    bytes.
+    """
     import tensorflow_datasets as tfds  # here: processes that draw people do without
 
     out = {IMAGE: tfds.features.Image(shape=(None, None, 3), encoding_format='jpeg', doc='the photo, RGB')}

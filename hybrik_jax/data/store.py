@@ -1,4 +1,6 @@
-"""Opening built datasets: finished folders of array_record files with tfds's description, by random access."""
+"""Opening built datasets: finished folders of array_record files with tfds's description, by random
+access.
+"""
 
 import pathlib
 from collections.abc import Sequence
@@ -12,7 +14,9 @@ from hybrik_jax.data import record
 
 
 def is_finished(folder: pathlib.Path) -> bool:
-    """Returns whether the folder is a whole dataset: unfinished ones are named incomplete* or *.incomplete."""
+    """Returns whether the folder is a whole dataset: unfinished ones are named incomplete* or
+    *.incomplete.
+    """
     return (folder / 'dataset_info.json').is_file() and 'incomplete' not in folder.name
 
 
@@ -24,7 +28,9 @@ def find(folder: str | pathlib.Path) -> pathlib.Path:
     folder = pathlib.Path(folder)
     if is_finished(folder):
         return folder
-    found = sorted({p.parent for depth in ('*', '*/*', '*/*/*') for p in folder.glob(f'{depth}/dataset_info.json')})
+    found = sorted(
+        {p.parent for depth in ('*', '*/*', '*/*/*') for p in folder.glob(f'{depth}/dataset_info.json')}
+    )
     found = [path for path in found if is_finished(path)]
     if not found:
         raise FileNotFoundError(
@@ -45,11 +51,12 @@ def splits(folder: str | pathlib.Path) -> dict[str, int]:
 def open_split(folder: str | pathlib.Path, split: str) -> Sequence[dict]:
     """Returns the records of a split as a random-access sequence.
 
-    An element is a dict as `record` describes it: image as JPEG bytes, texts as bytes, scalars as int and float.
+    An element is a dict as `record` describes it: image as JPEG bytes, texts as bytes, scalars as int and
+    float.
 
     Raises:
-        FileNotFoundError, ValueError: see `find`; ValueError too where the split is missing or the dataset was built
-            with another version of the schema.
+        FileNotFoundError, ValueError: see `find`; ValueError too where the split is missing or the dataset
+            was built with another version of the schema.
     """
     path = find(folder)
     builder = tfds.builder_from_directory(str(path))
@@ -66,7 +73,9 @@ def open_split(folder: str | pathlib.Path, split: str) -> Sequence[dict]:
 
 
 class _Records(Sequence):
-    """The records of a split, read by our schema: five times as fast as by tfds's general description of it."""
+    """The records of a split, read by our schema: five times as fast as by tfds's general description of
+    it.
+    """
 
     def __init__(self, raw: Sequence[bytes]):
         self._raw = raw
@@ -81,5 +90,9 @@ class _Records(Sequence):
         for name, field in record.FEATURES.items():
             one = stored[name]
             values = (one.float_list if field.dtype is np.float32 else one.int64_list).value
-            out[name] = np.fromiter(values, field.dtype, len(values)).reshape(field.shape) if field.shape else values[0]
+            out[name] = (
+                np.fromiter(values, field.dtype, len(values)).reshape(field.shape)
+                if field.shape
+                else values[0]
+            )
         return out

@@ -3,6 +3,7 @@
 One table (`HYBRIK_TABLE`) says what each of our modules is called there; both directions read it. PyTorch
 itself is imported only by the two functions that read and write its files.
 """
+
 import os
 import re
 from collections.abc import Mapping
@@ -24,31 +25,51 @@ Table = tuple[tuple[str, str, Mapping[str, str]], ...]
 def backbone_rows(ours: str, theirs: str) -> Table:
     """Returns the rows of a ResNet whose module paths start with `ours` and, at PyTorch, with `theirs`."""
     block, foreign_block = ours + r'layer(\d+)_(\d+)/', theirs + r'layer\1.\2.'
-    return ((ours + 'conv1', theirs + 'conv1', CONVOLUTION),
-            (ours + 'bn1', theirs + 'bn1', BATCH_NORM),
-            (block + r'conv(\d)', foreign_block + r'conv\3', CONVOLUTION),
-            (block + r'bn(\d)', foreign_block + r'bn\3', BATCH_NORM),
-            (block + 'shortcut_conv', foreign_block + 'downsample.0', CONVOLUTION),
-            (block + 'shortcut_bn', foreign_block + 'downsample.1', BATCH_NORM))
+    return (
+        (ours + 'conv1', theirs + 'conv1', CONVOLUTION),
+        (ours + 'bn1', theirs + 'bn1', BATCH_NORM),
+        (block + r'conv(\d)', foreign_block + r'conv\3', CONVOLUTION),
+        (block + r'bn(\d)', foreign_block + r'bn\3', BATCH_NORM),
+        (block + 'shortcut_conv', foreign_block + 'downsample.0', CONVOLUTION),
+        (block + 'shortcut_bn', foreign_block + 'downsample.1', BATCH_NORM),
+    )
 
 
 TRANSFORMER_ROWS = (
-    ('lifting', '', {'joint_embeddings': 'joint_embeddings', 'type_embeddings': 'type_embeddings',
-                     'row_codes': 'pos_embedding.row_embed.weight',
-                     'column_codes': 'pos_embedding.col_embed.weight'}),
+    (
+        'lifting',
+        '',
+        {
+            'joint_embeddings': 'joint_embeddings',
+            'type_embeddings': 'type_embeddings',
+            'row_codes': 'pos_embedding.row_embed.weight',
+            'column_codes': 'pos_embedding.col_embed.weight',
+        },
+    ),
     ('lifting/project_sources', 'transformer.input_projection_src', LINEAR),
     ('lifting/project_queries', 'transformer.input_projection_tgt', LINEAR),
     ('lifting/project_back', 'transformer.output_projection', LINEAR),
-    *((rf'lifting/block(\d+)/{role}_attention/{part}', rf'transformer.mha_{foreign}.\1.linear_{part[0]}',
-       LINEAR)
-      for role, foreign in (('source', 'src'), ('query', 'tgt'), ('cross', 'cross'))
-      for part in ('query', 'key', 'value', 'out')),
-    *((rf'lifting/block(\d+)/{role}_norm', rf'transformer.layer_norm_{foreign}.\1', LAYER_NORM)
-      for role, foreign in (('source', 'src'), ('query', 'tgt'), ('cross', 'cross'))),
-    *((rf'lifting/block(\d+)/{role}_ffn/linear(\d+)', rf'transformer.ffn_{foreign}.\1.fc_layers.\2', LINEAR)
-      for role, foreign in (('source', 'src'), ('query', 'tgt'))),
-    *((rf'lifting/block(\d+)/{role}_ffn/norm', rf'transformer.ffn_{foreign}.\1.layer_norm', LAYER_NORM)
-      for role, foreign in (('source', 'src'), ('query', 'tgt'))),
+    *(
+        (
+            rf'lifting/block(\d+)/{role}_attention/{part}',
+            rf'transformer.mha_{foreign}.\1.linear_{part[0]}',
+            LINEAR,
+        )
+        for role, foreign in (('source', 'src'), ('query', 'tgt'), ('cross', 'cross'))
+        for part in ('query', 'key', 'value', 'out')
+    ),
+    *(
+        (rf'lifting/block(\d+)/{role}_norm', rf'transformer.layer_norm_{foreign}.\1', LAYER_NORM)
+        for role, foreign in (('source', 'src'), ('query', 'tgt'), ('cross', 'cross'))
+    ),
+    *(
+        (rf'lifting/block(\d+)/{role}_ffn/linear(\d+)', rf'transformer.ffn_{foreign}.\1.fc_layers.\2', LINEAR)
+        for role, foreign in (('source', 'src'), ('query', 'tgt'))
+    ),
+    *(
+        (rf'lifting/block(\d+)/{role}_ffn/norm', rf'transformer.ffn_{foreign}.\1.layer_norm', LAYER_NORM)
+        for role, foreign in (('source', 'src'), ('query', 'tgt'))
+    ),
 )
 DECONV_ROWS = (
     *((f'lifting/deconv{i}', f'deconv_layers.{3 * i}', CONVOLUTION) for i in range(3)),
@@ -57,10 +78,12 @@ DECONV_ROWS = (
     ('lifting/linear0', 'fc1', LINEAR),
     ('lifting/linear1', 'fc2', LINEAR),
 )
-HEAD_ROWS = (('lifting/head_joints', 'decjoint', LINEAR),
-             ('lifting/head_twists', 'decphi', LINEAR),
-             ('lifting/head_leaves', 'decleaf', LINEAR),
-             ('lifting/head_betas', 'decshape', LINEAR))
+HEAD_ROWS = (
+    ('lifting/head_joints', 'decjoint', LINEAR),
+    ('lifting/head_twists', 'decphi', LINEAR),
+    ('lifting/head_leaves', 'decleaf', LINEAR),
+    ('lifting/head_betas', 'decshape', LINEAR),
+)
 HYBRIK_TABLE: Table = (*backbone_rows('backbone/', 'preact.'), *TRANSFORMER_ROWS, *DECONV_ROWS, *HEAD_ROWS)
 TORCHVISION_TABLE: Table = backbone_rows('backbone/', '')
 
@@ -81,7 +104,7 @@ def torch_name(path: tuple[str, ...], table: Table = HYBRIK_TABLE) -> str:
         match = re.fullmatch(ours, module)
         if match and leaf in leaves:
             return '.'.join(filter(None, (match.expand(theirs), leaves[leaf])))
-    raise ValueError(f"No PyTorch name is known for {'/'.join(path)!r}: add a row to the table.")
+    raise ValueError(f'No PyTorch name is known for {"/".join(path)!r}: add a row to the table.')
 
 
 def _to_torch_layout(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
@@ -121,8 +144,9 @@ def mean_shape(state_dict: Mapping[str, Any]) -> np.ndarray | None:
     return np.asarray(entries['init_shape'], np.float32).reshape(-1)
 
 
-def from_state_dict(state_dict: Mapping[str, Any], template: Mapping[str, Any],
-                    table: Table = HYBRIK_TABLE) -> dict[str, Any]:
+def from_state_dict(
+    state_dict: Mapping[str, Any], template: Mapping[str, Any], table: Table = HYBRIK_TABLE
+) -> dict[str, Any]:
     """Returns `template` with every leaf taken from `state_dict`, float32 NumPy arrays.
 
     Args:
@@ -148,20 +172,26 @@ def from_state_dict(state_dict: Mapping[str, Any], template: Mapping[str, Any],
         variables[path] = np.ascontiguousarray(_from_torch_layout(path, array))
     missing = sorted(set(expected) - set(entries))
     extra = sorted(set(entries) - set(expected))
-    problems = [f'{what}:\n  ' + '\n  '.join(names)
-                for what, names in (('missing', missing), ('extra', extra), ('wrong shape', sorted(wrong)))
-                if names]
+    problems = [
+        f'{what}:\n  ' + '\n  '.join(names)
+        for what, names in (('missing', missing), ('extra', extra), ('wrong shape', sorted(wrong)))
+        if names
+    ]
     if problems:
-        raise ValueError('These weights do not fit the network that the config describes; compare '
-                         'model.backbone.depth, model.lifting and its options.\n' + '\n'.join(problems))
+        raise ValueError(
+            'These weights do not fit the network that the config describes; compare '
+            'model.backbone.depth, model.lifting and its options.\n' + '\n'.join(problems)
+        )
     return traverse_util.unflatten_dict(variables)
 
 
 def to_state_dict(variables: Mapping[str, Any], table: Table = HYBRIK_TABLE) -> dict[str, np.ndarray]:
     """Returns PyTorch name -> float32 array of every parameter and batch statistic."""
     leaves = traverse_util.flatten_dict(variables)
-    return {torch_name(path, table): np.array(_to_torch_layout(path, np.asarray(leaf)), np.float32, order='C')
-            for path, leaf in leaves.items()}
+    return {
+        torch_name(path, table): np.array(_to_torch_layout(path, np.asarray(leaf)), np.float32, order='C')
+        for path, leaf in leaves.items()
+    }
 
 
 def load_backbone(state_dict: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,14 +206,25 @@ def load_backbone(state_dict: Mapping[str, Any], variables: Mapping[str, Any]) -
     entries = clean_names(state_dict)
     whole = any(name.startswith('preact.') for name in entries)
     if whole:
-        entries = {name.removeprefix('preact.'): value for name, value in entries.items()
-                   if name.startswith('preact.')}
+        entries = {
+            name.removeprefix('preact.'): value
+            for name, value in entries.items()
+            if name.startswith('preact.')
+        }
     else:
         entries = {name: value for name, value in entries.items() if not CLASSIFIER.fullmatch(name)}
-    backbone = from_state_dict(entries, {collection: {'backbone': variables[collection]['backbone']}
-                                         for collection in ('params', 'batch_stats')}, TORCHVISION_TABLE)
-    return {**variables, **{collection: {**variables[collection], **backbone[collection]}
-                            for collection in backbone}}
+    backbone = from_state_dict(
+        entries,
+        {
+            collection: {'backbone': variables[collection]['backbone']}
+            for collection in ('params', 'batch_stats')
+        },
+        TORCHVISION_TABLE,
+    )
+    return {
+        **variables,
+        **{collection: {**variables[collection], **backbone[collection]} for collection in backbone},
+    }
 
 
 def load_torch_file(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -203,8 +244,11 @@ def load_torch_file(path: str | os.PathLike) -> dict[str, np.ndarray]:
             content = content[key]
     if not isinstance(content, dict) or not any(torch.is_tensor(value) for value in content.values()):
         raise ValueError(f'{path} holds no state dict (a dict from names to tensors).')
-    return {name: (value.float() if value.is_floating_point() else value).numpy()
-            for name, value in content.items() if torch.is_tensor(value)}
+    return {
+        name: (value.float() if value.is_floating_point() else value).numpy()
+        for name, value in content.items()
+        if torch.is_tensor(value)
+    }
 
 
 def save_torch_file(path: str | os.PathLike, state_dict: Mapping[str, np.ndarray]) -> None:

@@ -2,6 +2,7 @@
 
 Source: Li et al., HybrIK (2021), section 4.1; Sun et al., Integral Human Pose Regression (2018).
 """
+
 from typing import Any
 
 import jax
@@ -31,8 +32,14 @@ def soft_argmax(volumes: jax.Array) -> jax.Array:
         size = marginal.shape[1]
         return jnp.einsum('bsk,s->bk', marginal, jnp.arange(size, dtype=marginal.dtype)) / size - 0.5
 
-    return jnp.stack([expected(probability.sum(axis=(1, 4))), expected(probability.sum(axis=(2, 4))),
-                      expected(jnp.swapaxes(probability.sum(axis=(1, 2)), 1, 2))], axis=-1)
+    return jnp.stack(
+        [
+            expected(probability.sum(axis=(1, 4))),
+            expected(probability.sum(axis=(2, 4))),
+            expected(jnp.swapaxes(probability.sum(axis=(1, 2)), 1, 2)),
+        ],
+        axis=-1,
+    )
 
 
 class DeconvLifting(nn.Module):
@@ -55,6 +62,7 @@ class DeconvLifting(nn.Module):
     Raises:
         ValueError: if num_joints is neither 24 nor 29.
     """
+
     num_joints: int = 24
     width: int = 256
     depth_bins: int = 64
@@ -65,20 +73,34 @@ class DeconvLifting(nn.Module):
     @nn.compact
     def __call__(self, features: jax.Array, *, training: bool, init_betas: jax.Array) -> Lifted:
         if self.num_joints not in (skeleton.NUM_JOINTS, skeleton.NUM_JOINTS + NUM_LEAVES):
-            raise ValueError(f'num_joints={self.num_joints}: the baseline knows {skeleton.NUM_JOINTS} or '
-                             f'{skeleton.NUM_JOINTS + NUM_LEAVES} joints.')
+            raise ValueError(
+                f'num_joints={self.num_joints}: the baseline knows {skeleton.NUM_JOINTS} or '
+                f'{skeleton.NUM_JOINTS + NUM_LEAVES} joints.'
+            )
         small = nn.initializers.normal(0.001)
         full = jnp.promote_types(features.dtype, jnp.float32)
         x = features.astype(self.dtype)
         for i in range(NUM_LAYERS):
             # PyTorch's padding 1 leaves 4 - 1 - 1 = 2 zeros around the dilated input.
-            x = nn.ConvTranspose(self.width, (4, 4), strides=(2, 2), padding=((2, 2), (2, 2)), use_bias=False,
-                                 transpose_kernel=True, kernel_init=small, dtype=self.dtype,
-                                 name=f'deconv{i}')(x)
-            x = nn.relu(batch_norm(training=training, axis_name=self.axis_name, dtype=self.dtype,
-                                   name=f'deconv_bn{i}')(x))
-        x = nn.Conv(self.num_joints * self.depth_bins, (1, 1), kernel_init=small, dtype=self.dtype,
-                    name='volumes')(x)
+            x = nn.ConvTranspose(
+                self.width,
+                (4, 4),
+                strides=(2, 2),
+                padding=((2, 2), (2, 2)),
+                use_bias=False,
+                transpose_kernel=True,
+                kernel_init=small,
+                dtype=self.dtype,
+                name=f'deconv{i}',
+            )(x)
+            x = nn.relu(
+                batch_norm(
+                    training=training, axis_name=self.axis_name, dtype=self.dtype, name=f'deconv_bn{i}'
+                )(x)
+            )
+        x = nn.Conv(
+            self.num_joints * self.depth_bins, (1, 1), kernel_init=small, dtype=self.dtype, name='volumes'
+        )(x)
         uvd = soft_argmax(x.astype(full).reshape(*x.shape[:3], self.num_joints, self.depth_bins))
 
         h = features.astype(full).mean(axis=(1, 2))
@@ -90,5 +112,9 @@ class DeconvLifting(nn.Module):
         if self.num_joints == skeleton.NUM_JOINTS:
             leaf_quaternions = linear(NUM_LEAVES * 4, dtype=full, name='head_leaves')(h)
             leaf_quaternions = leaf_quaternions.reshape(-1, NUM_LEAVES, 4)
-        return Lifted(uvd=uvd, twists=twists.reshape(-1, NUM_TWISTS, 2), leaf_quaternions=leaf_quaternions,
-                      betas=init_betas + linear(NUM_BETAS, dtype=full, name='head_betas')(h))
+        return Lifted(
+            uvd=uvd,
+            twists=twists.reshape(-1, NUM_TWISTS, 2),
+            leaf_quaternions=leaf_quaternions,
+            betas=init_betas + linear(NUM_BETAS, dtype=full, name='head_betas')(h),
+        )

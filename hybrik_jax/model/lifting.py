@@ -2,6 +2,7 @@
 
 Source: Oreshkin, 3D Human Pose and Shape Estimation via HybrIK-Transformer (2023), section Method.
 """
+
 import functools
 from typing import Any
 
@@ -22,12 +23,17 @@ VARIANTS = ('custom', 'original')
 
 def linear(features: int, *, dtype: Any = jnp.float32, name: str) -> nn.Dense:
     """Returns a linear layer whose weights start as PyTorch's, uniform within 1 / sqrt(fan-in); bias zero."""
-    return nn.Dense(features, dtype=dtype, name=name,
-                    kernel_init=nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform'))
+    return nn.Dense(
+        features,
+        dtype=dtype,
+        name=name,
+        kernel_init=nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform'),
+    )
 
 
-def sample_patches(count_key: jax.Array, subset_key: jax.Array, *, batch_size: int, num_patches: int,
-                   min_fraction: float) -> jax.Array:
+def sample_patches(
+    count_key: jax.Array, subset_key: jax.Array, *, batch_size: int, num_patches: int, min_fraction: float
+) -> jax.Array:
     """Returns which patches each example may see: (B, N) bool, the same number of them in every row.
 
     The number n is uniform in [floor(min_fraction N), N], both ends included (at least one); each row is an
@@ -56,7 +62,7 @@ class UnbiasedLayerNorm(nn.Module):
         shift = self.param('shift', nn.initializers.zeros, (width,))
         full = x.astype(jnp.promote_types(x.dtype, scale.dtype))
         centred = full - jnp.mean(full, axis=-1, keepdims=True)
-        variance = jnp.sum(centred ** 2, axis=-1, keepdims=True) / (width - 1)
+        variance = jnp.sum(centred**2, axis=-1, keepdims=True) / (width - 1)
         constant = variance == 0.0
         deviation = jnp.where(constant, 0.0, jnp.sqrt(jnp.where(constant, 1.0, variance)))
         return (scale * centred / (deviation + 1e-6) + shift).astype(x.dtype)
@@ -71,6 +77,7 @@ class Attention(nn.Module):
     Raises:
         ValueError: if D cannot be split over the heads.
     """
+
     num_heads: int
     dtype: Any
 
@@ -100,6 +107,7 @@ class FeedForward(nn.Module):
 
     The layers are `hidden_width` wide, the last one D.
     """
+
     hidden_width: int
     depth: int
     leaky: bool
@@ -124,6 +132,7 @@ class TransformerBlock(nn.Module):
     Sources attend to themselves; queries attend to themselves, then to the sources of this block. Each
     attention is followed by dropout, the residual, normalisation and ReLU.
     """
+
     num_heads: int
     ffn_width: int
     ffn_depth: int
@@ -133,16 +142,23 @@ class TransformerBlock(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, sources: jax.Array, queries: jax.Array,
-                 visible: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, sources: jax.Array, queries: jax.Array, visible: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array]:
         def attend(x: jax.Array, to: jax.Array, name: str, visible: jax.Array | None = None) -> jax.Array:
             attended = Attention(self.num_heads, self.dtype, name=f'{name}_attention')(x, to, visible)
             attended = nn.Dropout(self.dropout, deterministic=not self.training)(attended)
             return nn.relu(UnbiasedLayerNorm(name=f'{name}_norm')(attended + x))
 
-        feed_forward = functools.partial(FeedForward, hidden_width=self.ffn_width, depth=self.ffn_depth,
-                                         leaky=self.leaky, dropout=self.dropout, training=self.training,
-                                         dtype=self.dtype)
+        feed_forward = functools.partial(
+            FeedForward,
+            hidden_width=self.ffn_width,
+            depth=self.ffn_depth,
+            leaky=self.leaky,
+            dropout=self.dropout,
+            training=self.training,
+            dtype=self.dtype,
+        )
         sources = feed_forward(name='source_ffn')(attend(sources, sources, 'source', visible))
         queries = attend(queries, queries, 'query')
         queries = feed_forward(name='query_ffn')(attend(queries, sources, 'cross', visible))
@@ -172,6 +188,7 @@ class TransformerLifting(nn.Module):
         ValueError: if the variant is unknown, patch_sampling is outside (0, 1], C is odd, or the width does
             not divide by the number of heads.
     """
+
     variant: str = 'custom'
     num_blocks: int = 6
     num_heads: int = 8
@@ -199,26 +216,37 @@ class TransformerLifting(nn.Module):
         row_codes = self.param('row_codes', nn.initializers.uniform(1.0), (rows, channels // 2))
         column_codes = self.param('column_codes', nn.initializers.uniform(1.0), (columns, channels // 2))
         half = (rows, columns, channels // 2)
-        codes = jnp.concatenate([jnp.broadcast_to(column_codes[None], half),
-                                 jnp.broadcast_to(row_codes[:, None], half)], axis=-1)
+        codes = jnp.concatenate(
+            [jnp.broadcast_to(column_codes[None], half), jnp.broadcast_to(row_codes[:, None], half)], axis=-1
+        )
         sources = (features.astype(full) + codes).reshape(batch_size, num_patches, channels)
         queries = self._query_tokens(channels)
         queries = jnp.broadcast_to(queries[None], (batch_size, *queries.shape))
 
         visible = None
         if training and self.patch_sampling < 1.0:
-            visible = sample_patches(self.make_rng('patch_count'), self.make_rng('patches'),
-                                     batch_size=batch_size, num_patches=num_patches,
-                                     min_fraction=self.patch_sampling)
+            visible = sample_patches(
+                self.make_rng('patch_count'),
+                self.make_rng('patches'),
+                batch_size=batch_size,
+                num_patches=num_patches,
+                min_fraction=self.patch_sampling,
+            )
 
         sources = linear(self.width, dtype=self.dtype, name='project_sources')(sources)
         queries = linear(self.width, dtype=self.dtype, name='project_queries')(queries)
         block_class = nn.remat(TransformerBlock) if self.remat else TransformerBlock
         for i in range(self.num_blocks):
             sources, queries = block_class(
-                num_heads=self.num_heads, ffn_width=self.ffn_width, ffn_depth=self.ffn_depth,
-                leaky=self.variant == 'custom', dropout=self.dropout, training=training, dtype=self.dtype,
-                name=f'block{i}')(sources, queries, visible)
+                num_heads=self.num_heads,
+                ffn_width=self.ffn_width,
+                ffn_depth=self.ffn_depth,
+                leaky=self.variant == 'custom',
+                dropout=self.dropout,
+                training=training,
+                dtype=self.dtype,
+                name=f'block{i}',
+            )(sources, queries, visible)
         tokens = linear(channels, dtype=self.dtype, name='project_back')(queries).astype(full)
         return self._heads(tokens, full, init_betas)
 
@@ -227,9 +255,9 @@ class TransformerLifting(nn.Module):
         normal = nn.initializers.normal(1.0)
         joint = self.param('joint_embeddings', normal, (skeleton.NUM_JOINTS + NUM_LEAVES, channels))
         type_ = self.param('type_embeddings', normal, (JOINT_TYPES, channels))
-        tokens = [joint[:skeleton.NUM_JOINTS] + type_[0], joint[:NUM_TWISTS] + type_[1]]
+        tokens = [joint[: skeleton.NUM_JOINTS] + type_[0], joint[:NUM_TWISTS] + type_[1]]
         if self.leaf_tokens:
-            tokens.append(joint[skeleton.NUM_JOINTS:] + type_[2])
+            tokens.append(joint[skeleton.NUM_JOINTS :] + type_[2])
         return jnp.concatenate([*tokens, type_[3:4]])
 
     def _heads(self, tokens: jax.Array, dtype: Any, init_betas: jax.Array) -> Lifted:
@@ -237,10 +265,11 @@ class TransformerLifting(nn.Module):
         end_of_twists = skeleton.NUM_JOINTS + NUM_TWISTS
         leaf_quaternions = None
         if self.leaf_tokens:
-            leaves = tokens[:, end_of_twists:end_of_twists + NUM_LEAVES]
+            leaves = tokens[:, end_of_twists : end_of_twists + NUM_LEAVES]
             leaf_quaternions = linear(4, dtype=dtype, name='head_leaves')(leaves)
-        return Lifted(uvd=linear(3, dtype=dtype, name='head_joints')(tokens[:, :skeleton.NUM_JOINTS]),
-                      twists=linear(2, dtype=dtype, name='head_twists')(
-                          tokens[:, skeleton.NUM_JOINTS:end_of_twists]),
-                      leaf_quaternions=leaf_quaternions,
-                      betas=init_betas + linear(NUM_BETAS, dtype=dtype, name='head_betas')(tokens[:, -1]))
+        return Lifted(
+            uvd=linear(3, dtype=dtype, name='head_joints')(tokens[:, : skeleton.NUM_JOINTS]),
+            twists=linear(2, dtype=dtype, name='head_twists')(tokens[:, skeleton.NUM_JOINTS : end_of_twists]),
+            leaf_quaternions=leaf_quaternions,
+            betas=init_betas + linear(NUM_BETAS, dtype=dtype, name='head_betas')(tokens[:, -1]),
+        )

@@ -3,6 +3,7 @@
 Source: He et al., Deep Residual Learning for Image Recognition (2016); the stride of a bottleneck block sits
 in its 3x3 convolution.
 """
+
 import functools
 from typing import Any
 
@@ -11,26 +12,45 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 # Blocks of the four stages, and whether they are bottlenecks.
-STAGES = {18: ((2, 2, 2, 2), False), 34: ((3, 4, 6, 3), False), 50: ((3, 4, 6, 3), True),
-          101: ((3, 4, 23, 3), True), 152: ((3, 8, 36, 3), True)}
+STAGES = {
+    18: ((2, 2, 2, 2), False),
+    34: ((3, 4, 6, 3), False),
+    50: ((3, 4, 6, 3), True),
+    101: ((3, 4, 23, 3), True),
+    152: ((3, 8, 36, 3), True),
+}
 EXPANSION = 4  # output width of a bottleneck over its planes
 
 
 def convolution(planes: int, size: int, *, stride: int = 1, dtype: Any = jnp.float32, name: str) -> nn.Conv:
     """Returns a bias-free convolution padded alike on both sides, as PyTorch's is (Flax's 'SAME' is not)."""
-    return nn.Conv(planes, (size, size), strides=(stride, stride), padding=[(size // 2, size // 2)] * 2,
-                   use_bias=False, dtype=dtype, name=name,
-                   kernel_init=nn.initializers.variance_scaling(2.0, 'fan_out', 'normal'))
+    return nn.Conv(
+        planes,
+        (size, size),
+        strides=(stride, stride),
+        padding=[(size // 2, size // 2)] * 2,
+        use_bias=False,
+        dtype=dtype,
+        name=name,
+        kernel_init=nn.initializers.variance_scaling(2.0, 'fan_out', 'normal'),
+    )
 
 
-def batch_norm(*, training: bool, axis_name: str | None = None, dtype: Any = jnp.float32,
-               name: str) -> nn.BatchNorm:
+def batch_norm(
+    *, training: bool, axis_name: str | None = None, dtype: Any = jnp.float32, name: str
+) -> nn.BatchNorm:
     """Returns batch normalisation with epsilon 1e-5 whose running statistics move by a tenth per step.
 
     Statistics are those of the local batch, or of the batch over `axis_name` where it is given.
     """
-    return nn.BatchNorm(use_running_average=not training, momentum=0.9, epsilon=1e-5, axis_name=axis_name,
-                        dtype=dtype, name=name)
+    return nn.BatchNorm(
+        use_running_average=not training,
+        momentum=0.9,
+        epsilon=1e-5,
+        axis_name=axis_name,
+        dtype=dtype,
+        name=name,
+    )
 
 
 class Block(nn.Module):
@@ -39,6 +59,7 @@ class Block(nn.Module):
     planes: inner width; C' is planes, or four times as much for a bottleneck.
     stride: of the first (basic) or second (bottleneck) convolution; h' = h / stride.
     """
+
     planes: int
     stride: int
     bottleneck: bool
@@ -49,8 +70,9 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         conv = functools.partial(convolution, dtype=self.dtype)
-        norm = functools.partial(batch_norm, training=self.training, axis_name=self.axis_name,
-                                 dtype=self.dtype)
+        norm = functools.partial(
+            batch_norm, training=self.training, axis_name=self.axis_name, dtype=self.dtype
+        )
         if self.bottleneck:
             layers = ((self.planes, 1, 1), (self.planes, 3, self.stride), (self.planes * EXPANSION, 1, 1))
         else:
@@ -73,7 +95,8 @@ class ResNet(nn.Module):
     torchvision's do (normal, variance 2 / fan-out).
 
     depth: 18, 34, 50, 101 or 152.
-    width: planes of the stem and of the first stage, doubled by each further stage; 64 is the published network.
+    width: planes of the stem and of the first stage, doubled by each further stage; 64 is the published
+        network.
     axis_name: name of the device axis over which training statistics of batch normalisation are taken; None:
         each device has its own, as in the original. Running variances take the biased batch variance (PyTorch
         takes the unbiased one; they differ by one part in the number of pixels).
@@ -83,6 +106,7 @@ class ResNet(nn.Module):
     Raises:
         ValueError: if there is no such depth, or an image side is no multiple of 32.
     """
+
     depth: int = 34
     width: int = 64
     axis_name: str | None = None
@@ -94,8 +118,9 @@ class ResNet(nn.Module):
         if self.depth not in STAGES:
             raise ValueError(f'No ResNet of depth {self.depth}: choose one of {sorted(STAGES)}.')
         if images.shape[1] % 32 or images.shape[2] % 32:
-            raise ValueError(f'Images are {images.shape[1]} x {images.shape[2]}: both sides must be '
-                             'multiples of 32.')
+            raise ValueError(
+                f'Images are {images.shape[1]} x {images.shape[2]}: both sides must be multiples of 32.'
+            )
         block_counts, bottleneck = STAGES[self.depth]
         block_class = nn.remat(Block) if self.remat else Block
         x = convolution(self.width, 7, stride=2, dtype=self.dtype, name='conv1')(images.astype(self.dtype))
@@ -104,7 +129,13 @@ class ResNet(nn.Module):
         for stage, count in enumerate(block_counts, start=1):
             planes = self.width * 2 ** (stage - 1)
             for i in range(count):
-                x = block_class(planes=planes, stride=2 if stage > 1 and i == 0 else 1, bottleneck=bottleneck,
-                                training=training, axis_name=self.axis_name, dtype=self.dtype,
-                                name=f'layer{stage}_{i}')(x)
+                x = block_class(
+                    planes=planes,
+                    stride=2 if stage > 1 and i == 0 else 1,
+                    bottleneck=bottleneck,
+                    training=training,
+                    axis_name=self.axis_name,
+                    dtype=self.dtype,
+                    name=f'layer{stage}_{i}',
+                )(x)
         return x

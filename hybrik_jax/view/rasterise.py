@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hybrik_jax.body.projection import project
+
 
 @dataclass
 class Fragments:
@@ -34,11 +36,6 @@ class Fragments:
         out = np.full((self.height * self.width,) + values.shape[1:], background, np.float32)
         out[self.pixel] = values
         return out.reshape((self.height, self.width) + values.shape[1:])
-
-
-def project(points: np.ndarray, focal: float | np.ndarray, centre: np.ndarray | tuple) -> np.ndarray:
-    """Pixels (n, 2), centres at integers, of camera-space points (n, 3); focal and centre in pixels."""
-    return points[:, :2] * (focal / points[:, 2:]) + np.asarray(centre, points.dtype)
 
 
 def lowest(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:

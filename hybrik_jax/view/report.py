@@ -117,9 +117,10 @@ def write_report(
             'images_per_second', 'step_seconds', 'data_wait_share', ...} and {'kind': 'validation', 'step',
             'mpjpe_*_mm', ...}. Where a step occurs twice (a resumed run) the later line counts.
         evaluation: {'protocol': {name: text}, 'rows': [{'parameters', 'flip_test', 'mpjpe_mm', ...}],
-            'constant_prediction': {dataset: {'mpjpe_mm', 'mpjpe_24_mm'}}}. Rows of several datasets have 'dataset'
-            and what else `PROTOCOL_NAMES` lists; those whose 'group' is neither 'all' nor 'mean' are left out. With
-            one dataset, the constant prediction may stand without its name, and 'frames' and 'dataset' beside it.
+            'constant_prediction': {dataset: {'mpjpe_mm', 'mpjpe_24_mm'}}}. Rows of several datasets have
+            'dataset' and what else `PROTOCOL_NAMES` lists; those whose 'group' is neither 'all' nor 'mean'
+            are left out. With one dataset, the constant prediction may stand without its name, and 'frames'
+            and 'dataset' beside it.
         examples: test images, shown in the order given.
         pictures: (caption, (H, W, 3) uint8 RGB) pairs.
         notes: one paragraph or several.
@@ -199,7 +200,13 @@ def _evaluation_section(evaluation: Mapping) -> str:
             for key, name in PROTOCOL_NAMES.items()
             if own and key in own[0] and all(row.get(key) == own[0][key] for row in own)
         }
-        hidden = {'name', 'dataset', 'group', 'frames_of', *(k for k, n in PROTOCOL_NAMES.items() if n in common)}
+        hidden = {
+            'name',
+            'dataset',
+            'group',
+            'frames_of',
+            *(k for k, n in PROTOCOL_NAMES.items() if n in common),
+        }
         keys = list(METRIC_NAMES)
         keys += [key for row in [*own, constant] for key in row if key not in keys and key not in hidden]
         keys = [
@@ -215,7 +222,9 @@ def _evaluation_section(evaluation: Mapping) -> str:
             said = '; '.join(f'{_escape(name)}: {_value(value)}' for name, value in common.items())
             parts.append(f'<p class="small">{said}</p>')
     if in_mm:
-        parts.append('<p class="small">Errors in millimetres; smaller is better. Bold: lowest of its column.</p>')
+        parts.append(
+            '<p class="small">Errors in millimetres; smaller is better. Bold: lowest of its column.</p>'
+        )
     if not parts:
         parts.append(_missing('There is no evaluation yet.'))
     if protocol:

@@ -1,6 +1,8 @@
-"""One self-contained HTML sheet of examples of a dataset: pictures with joints and meshes, and what the labels say.
+"""One self-contained HTML sheet of examples of a dataset: pictures with joints and meshes, and what the
+labels say.
 
-Pictures are uint8 RGB. Labels are fields of `data.record.FEATURES`: pixels of the photo, metres, camera frame.
+Pictures are uint8 RGB. Labels are fields of `data.record.FEATURES`: pixels of the photo, metres, camera
+frame.
 """
 
 import html
@@ -17,7 +19,11 @@ import numpy as np
 from hybrik_jax.body import skeleton
 from hybrik_jax.view.render import BACKGROUND, encode_jpeg, overlay
 
-LEFT, RIGHT, MIDDLE = (60, 150, 255), (255, 130, 30), (225, 225, 225)  # RGB of the person's own left and right
+LEFT, RIGHT, MIDDLE = (
+    (60, 150, 255),
+    (255, 130, 30),
+    (225, 225, 225),
+)  # RGB of the person's own left and right
 BOX = (70, 220, 90)
 LARGEST = 420  # pixels of a picture's longer side
 SMALLEST = 256  # smaller pictures are enlarged to this
@@ -64,7 +70,8 @@ def draw_joints(
     known: np.ndarray | None = None,
     edges: Sequence[tuple[int, int]] = skeleton.EDGES,
 ) -> np.ndarray:
-    """Returns the image (H, W, 3) with joints: a disc where valid, a ring where only `known`, nothing otherwise.
+    """Returns the image (H, W, 3) with joints: a disc where valid, a ring where only `known`, nothing
+    otherwise.
 
     Args:
         joints_px: (29, 2) pixels of the image, pixel centres at integers.
@@ -77,7 +84,10 @@ def draw_joints(
     drawable = np.isfinite(places).all(1) & (np.abs(np.nan_to_num(places)) < 4 * max(height, width)).all(1)
     valid = np.asarray(valid, bool) & drawable
     known = drawable & (np.zeros(len(places), bool) if known is None else np.asarray(known, bool)) & ~valid
-    fixed = [None if not ok else tuple(map(round, (16 * p).tolist())) for p, ok in zip(places, drawable, strict=True)]
+    fixed = [
+        None if not ok else tuple(map(round, (16 * p).tolist()))
+        for p, ok in zip(places, drawable, strict=True)
+    ]
     size = max(1, round(max(height, width) / 200))
     for a, b in edges:
         if valid[a] and valid[b]:
@@ -177,7 +187,9 @@ def draw_mesh(
     length = math.sqrt(abs(np.linalg.det(linear)))
     turned = np.concatenate([vertices_m[:, :2] @ (linear / length).T, vertices_m[:, 2:]], 1)
     middle = affine[:, :2] @ np.asarray(centre, np.float64) + affine[:, 2]
-    return overlay(picture, turned, faces, focal=length * factor, centre=(middle + 0.5) * factor - 0.5, opacity=0.75)
+    return overlay(
+        picture, turned, faces, focal=length * factor, centre=(middle + 0.5) * factor - 0.5, opacity=0.75
+    )
 
 
 def draw_mesh_alone(vertices_m: np.ndarray, faces: np.ndarray, size: int = SMALLEST) -> np.ndarray:
@@ -194,7 +206,9 @@ def draw_mesh_alone(vertices_m: np.ndarray, faces: np.ndarray, size: int = SMALL
 
 
 def describe(labels: Mapping[str, Any]) -> tuple[list[tuple[str, str]], list[str]]:
-    """Returns facts, (name, text), and warnings about labels that look wrong: numbers to check units and axes by."""
+    """Returns facts, (name, text), and warnings about labels that look wrong: numbers to check units and axes
+    by.
+    """
     weight = {k: np.asarray(labels[k]) for k in labels if k.endswith('weight') or k == 'visible'}
     box = np.asarray(labels['box'], np.float64)
     facts, warnings = [], []
@@ -229,7 +243,9 @@ def describe(labels: Mapping[str, Any]) -> tuple[list[tuple[str, str]], list[str
     ):
         lengths = _bone_lengths(np.asarray(labels[joints]), weight[known] > 0, bones)
         if lengths:
-            shown = (f'{bone} {" / ".join(f"{100 * x:.0f}" for x in values)}' for bone, values in lengths.items())
+            shown = (
+                f'{bone} {" / ".join(f"{100 * x:.0f}" for x in values)}' for bone, values in lengths.items()
+            )
             facts.append((name, ', '.join(shown) + ' cm (left / right)'))
             warnings += _bone_warnings(name, lengths)
     if depth.any() and (spread := np.ptp(np.asarray(labels['joints_px'])[depth, 2])) > 3:
@@ -266,7 +282,9 @@ def _numbers(values: Any, digits: int = 1) -> str:
 def write_sheet(
     path: str | os.PathLike, *, title: str, entries: Sequence[Entry], facts: Sequence[tuple[str, str]] = ()
 ) -> Path:
-    """Returns the path of the page it has written: one HTML file that needs no other file, no script, no network."""
+    """Returns the path of the page it has written: one HTML file that needs no other file, no script, no
+    network.
+    """
     legend = ''.join(
         f'<span><i style="background:rgb{colour}"></i>{name}</span>'
         for colour, name in ((LEFT, "the person's left"), (RIGHT, 'right'), (MIDDLE, 'middle'), (BOX, 'box'))
@@ -303,11 +321,15 @@ def _image(image: np.ndarray | None, caption: str) -> str:
     if image is None:
         return '<div class="blank">none</div>'
     height, width = image.shape[:2]
-    return f'<img src="{encode_jpeg(image, 80)}" width="{width}" height="{height}" alt="{html.escape(caption)}">'
+    return (
+        f'<img src="{encode_jpeg(image, 80)}" width="{width}" height="{height}" alt="{html.escape(caption)}">'
+    )
 
 
 def _table(facts: Sequence[tuple[str, str]]) -> str:
-    rows = ''.join(f'<tr><th>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>' for name, text in facts)
+    rows = ''.join(
+        f'<tr><th>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>' for name, text in facts
+    )
     return f'<table>{rows}</table>' if rows else ''
 
 

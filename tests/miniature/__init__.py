@@ -1,7 +1,9 @@
-"""Writes miniature datasets in the formats in which the real ones are published, with people whose truth is known.
+"""Writes miniature datasets in the formats in which the real ones are published, with people whose truth is
+known.
 
-The people are the free body in library poses, drawn into small photos (`people.py`); nothing in them is licensed data.
-Each writer takes the dataset's own folder and how many photos the splits shall have, and returns the `Truth`:
+The people are the free body in library poses, drawn into small photos (`people.py`); nothing in them is
+licensed data. Each writer takes the dataset's own folder and how many photos the splits shall have, and
+returns the `Truth`:
 
     truth = miniature.write_human36m(folder / 'h36m', train=6, test=6, seed=0)
     truth['test']           # what a reader yields, in the order of the file
@@ -35,7 +37,8 @@ __all__ = [
 def write_all(data_root: pathlib.Path, *, train: int = 6, test: int = 6, seed: int = 0) -> dict[str, Truth]:
     """Writes all four below `data_root`, in the folders that HybrIK's users have; 3DPW in both of its forms.
 
-    Returns the truth by dataset; that of 3DPW's sequence files is 'pw3d_official'. COCO's second split is 'validation'.
+    Returns the truth by dataset; that of 3DPW's sequence files is 'pw3d_official'. COCO's second split is
+    'validation'.
     """
     root = pathlib.Path(data_root)
     return {

@@ -1,11 +1,13 @@
-"""The two datasets of one person per photo and millimetres: Human3.6M and MPI-INF-3DHP, as HybrIK's users have them."""
+"""The two datasets of one person per photo and millimetres: Human3.6M and MPI-INF-3DHP, as HybrIK's users
+have them.
+"""
 
 import json
 import pathlib
 
 import numpy as np
 
-from hybrik_jax.data.synthetic.posed_body import to_matrices
+from hybrik_jax.synthetic.posed_body import to_matrices
 from tests.miniature.people import (
     Camera,
     TruePerson,
@@ -48,9 +50,10 @@ MPI_28_OF_SMPL = (
 def write_human36m(folder: pathlib.Path, *, train: int = 6, test: int = 6, seed: int = 0) -> Truth:
     """Writes annotations/ and images/; `train` and `test` photos, and one excluded one in the test file.
 
-    Of the training people the second of six lacks some twists and the fourth all, the first of three has 24 joints
-    (the others 29); the test file has no twists, and 29 joints of the first of three (the others 24). Every fourth is
-    clipped. The boxes are squares of 1.25 times the body; the root is the Human3.6M pelvis, not joint 0.
+    Of the training people the second of six lacks some twists and the fourth all, the first of three has 24
+    joints (the others 29); the test file has no twists, and 29 joints of the first of three (the others 24).
+    Every fourth is clipped. The boxes are squares of 1.25 times the body; the root is the Human3.6M pelvis,
+    not joint 0.
     """
     folder = pathlib.Path(folder)
     splits = {'train': [], 'test': []}
@@ -120,7 +123,9 @@ def write_human36m(folder: pathlib.Path, *, train: int = 6, test: int = 6, seed:
                 }
             annotations.append(annotation)
             splits[split].append(person)
-        _write_json(folder / 'annotations' / H36M_FILES[split], {'images': images, 'annotations': annotations})
+        _write_json(
+            folder / 'annotations' / H36M_FILES[split], {'images': images, 'annotations': annotations}
+        )
     return Truth(splits)
 
 
@@ -128,8 +133,8 @@ def write_mpi_inf_3dhp(folder: pathlib.Path, *, train: int = 6, test: int = 6, s
     """Writes both files and both folders of photos; `train` and `test` photos, every fourth person clipped.
 
     Training: 28 joints, those of the joint map are the SMPL joints that they supervise (so those
-    of them that are Human3.6M joints too are some centimetres off the truth's). Test: 17 joints, the body's Human3.6M
-    ones; 3 x 4 intrinsic matrices; TS1..TS6 and activity 1..7 in turn. The root is the pelvis.
+    of them that are Human3.6M joints too are some centimetres off the truth's). Test: 17 joints, the body's
+    Human3.6M ones; 3 x 4 intrinsic matrices; TS1..TS6 and activity 1..7 in turn. The root is the pelvis.
     """
     folder = pathlib.Path(folder)
     splits = {'train': [], 'test': []}
@@ -178,7 +183,9 @@ def write_mpi_inf_3dhp(folder: pathlib.Path, *, train: int = 6, test: int = 6, s
 
 
 def mpi_28(person: TruePerson) -> np.ndarray:
-    """MPI-INF-3DHP's 28 joints (28, 3), metres: SMPL joints and leaf vertices, spine4 between spine3 and neck."""
+    """MPI-INF-3DHP's 28 joints (28, 3), metres: SMPL joints and leaf vertices, spine4 between spine3 and
+    neck.
+    """
     joints = person.joints_m[list(MPI_28_OF_SMPL)]
     joints[1] = (person.joints_m[9] + person.joints_m[12]) / 2
     return joints

@@ -1,7 +1,8 @@
-"""People whose every number is known: the free body posed, put before a pinhole camera and drawn into a photo.
+"""People whose every number is known: the free body posed, put before a pinhole camera and drawn into a
+photo.
 
-numpy, scipy and OpenCV only, nothing is compiled. Frames as in `hybrik_jax.data.record`: camera x right, y down,
-z forward, metres; pixels of the photo with their centres at integers.
+numpy, scipy and OpenCV only, nothing is compiled. Frames as in `hybrik_jax.data.record`: camera x right, y
+down, z forward, metres; pixels of the photo with their centres at integers.
 """
 
 import dataclasses
@@ -12,9 +13,10 @@ import zlib
 import cv2
 import numpy as np
 
-from hybrik_jax.data.synthetic.posed_body import PosedBody, to_axis_angle, to_matrices, twist_angles
-from hybrik_jax.data.synthetic.poses import PoseLibrary
-from hybrik_jax.view.rasterise import project, rasterise
+from hybrik_jax.body.projection import project
+from hybrik_jax.synthetic.posed_body import PosedBody, to_axis_angle, to_matrices, twist_angles
+from hybrik_jax.synthetic.poses import PoseLibrary
+from hybrik_jax.view.rasterise import rasterise
 
 LIBRARY_SPLIT = {'train': 'train', 'validation': 'validation', 'val': 'validation', 'test': 'test'}
 FACING = np.diag([1.0, -1.0, -1.0])  # model axes to those of a camera that the person faces
@@ -135,7 +137,8 @@ def draw_person(
 ) -> TruePerson:
     """A person in a pose of the split's library, without photo and box of a file.
 
-    The box around the mesh has its middle at the pixel `middle` (2,) and a longer side of about `size` pixels.
+    The box around the mesh has its middle at the pixel `middle` (2,) and a longer side of about `size`
+    pixels.
     """
     betas = random_betas(rng) if betas is None else betas
     poses = library(split).poses
@@ -184,7 +187,9 @@ def _placed(points: np.ndarray, camera: Camera, middle: np.ndarray, size: float)
     return root
 
 
-def places(rng: np.random.Generator, camera: Camera, count: int, clipped: bool) -> list[tuple[np.ndarray, float]]:
+def places(
+    rng: np.random.Generator, camera: Camera, count: int, clipped: bool
+) -> list[tuple[np.ndarray, float]]:
     """Middle (2,) and size, pixels, of `count` people side by side; clipped: the last is partly outside."""
     share = camera.width / count
     out = []
@@ -259,7 +264,14 @@ def keypoints_of(person: TruePerson) -> dict[str, np.ndarray]:
     points = {'nose': at['nose']}
     for side, letter, offset in (('left', 'L', 0), ('right', 'R', 1)):
         points |= {f'{side}_eye': at[f'{letter}eye'], f'{side}_ear': at[f'{letter}ear']}
-        for name, joint in (('shoulder', 16), ('elbow', 18), ('wrist', 20), ('hip', 1), ('knee', 4), ('ankle', 7)):
+        for name, joint in (
+            ('shoulder', 16),
+            ('elbow', 18),
+            ('wrist', 20),
+            ('hip', 1),
+            ('knee', 4),
+            ('ankle', 7),
+        ):
             points[f'{side}_{name}'] = person.joints_m[joint + offset]
     points['neck'] = (points['left_shoulder'] + points['right_shoulder']) / 2
     return points

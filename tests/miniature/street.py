@@ -1,4 +1,6 @@
-"""The two datasets of several people per photo: 3DPW, parsed and as officially released, and MSCOCO keypoints."""
+"""The two datasets of several people per photo: 3DPW, parsed and as officially released, and MSCOCO
+keypoints.
+"""
 
 import json
 import pathlib
@@ -8,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hybrik_jax.data.synthetic.posed_body import to_axis_angle, to_matrices
+from hybrik_jax.synthetic.posed_body import to_axis_angle, to_matrices
 from tests.miniature.people import (
     Camera,
     Picture,
@@ -48,10 +50,12 @@ COCO_SKELETON = (
 
 
 def write_pw3d(folder: pathlib.Path, *, train: int = 6, test: int = 6, seed: int = 0) -> Truth:
-    """Writes json/ and imageFiles/ with `train` and `test` photos: two people in most, one in every third sequence.
+    """Writes json/ and imageFiles/ with `train` and `test` photos: two people in most, one in every third
+    sequence.
 
-    Each person's SMPL joints are 24 or 29 in turn. The list of images is in another order than the annotations. Two
-    more annotations have a box that is under 5 px, one of them only after clipping; they repeat the first person.
+    Each person's SMPL joints are 24 or 29 in turn. The list of images is in another order than the
+    annotations. Two more annotations have a box that is under 5 px, one of them only after clipping; they
+    repeat the first person.
     """
     folder = pathlib.Path(folder)
     splits = {}
@@ -115,7 +119,9 @@ def _pw3d_photos(folder: pathlib.Path, split: str, count: int, seed: int) -> lis
         rng = generator(seed, 'pw3d', split, number, frame)
         people = [
             draw_person(rng, split, camera, middle, size, betas)
-            for betas, (middle, size) in zip(shapes, places(rng, camera, len(shapes), clipped=i % 4 == 1), strict=True)
+            for betas, (middle, size) in zip(
+                shapes, places(rng, camera, len(shapes), clipped=i % 4 == 1), strict=True
+            )
         ]
         sequence = f'{PW3D_PLACES[number % 4]}_{split}_{number:02d}'
         path = folder / 'imageFiles' / sequence / f'image_{frame:05d}.jpg'
@@ -131,9 +137,10 @@ def write_pw3d_official(
 ) -> Truth:
     """Writes sequenceFiles/{train,validation,test}/*.pkl and imageFiles/: the people of `write_pw3d`.
 
-    The truth goes by sequence, then photo, then actor. Each sequence has one more frame at its end whose camera is not
-    valid for any actor. In a split's first frame the last actor has no 2D joints (none were detected), and is left
-    out; joints outside the photo have none either. The truth's boxes are the tight ones, the files have none.
+    The truth goes by sequence, then photo, then actor. Each sequence has one more frame at its end whose
+    camera is not valid for any actor. In a split's first frame the last actor has no 2D joints (none were
+    detected), and is left out; joints outside the photo have none either. The truth's boxes are the tight
+    ones, the files have none.
     """
     folder = pathlib.Path(folder)
     splits = {}
@@ -164,7 +171,11 @@ def _sequence(name: str, frames: list[list[TruePerson]], rng: np.random.Generato
         np.array([np.pi, 0, 0])
     )
     to_camera[:, :3, 3] = rng.normal(0, 1, 3) + rng.normal(0, 0.1, (count, 3))
-    poses, trans, joints = np.zeros((actors, count, 72)), np.zeros((actors, count, 3)), np.zeros((actors, count, 72))
+    poses, trans, joints = (
+        np.zeros((actors, count, 72)),
+        np.zeros((actors, count, 3)),
+        np.zeros((actors, count, 72)),
+    )
     poses2d = np.zeros((actors, count, 3, 18))
     for frame, people in enumerate(frames):
         turn, shift = to_camera[frame, :3, :3], to_camera[frame, :3, 3]
@@ -229,7 +240,12 @@ def _pickled(value: Any) -> bytes:
         raw = value.encode('latin1') if isinstance(value, str) else value
         return b'T' + struct.pack('<i', len(raw)) + raw
     if isinstance(value, np.ndarray) and value.dtype.kind in 'iuf':
-        make = b'cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n' + _pickled((0,)) + _pickled('b') + b'tR'
+        make = (
+            b'cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n'
+            + _pickled((0,))
+            + _pickled('b')
+            + b'tR'
+        )
         kind = b'cnumpy\ndtype\n' + _pickled((value.dtype.str[1:], 0, 1)) + b'R'
         kind += _pickled((3, '<', None, None, None, -1, -1, 0)) + b'b'
         data = _pickled(np.ascontiguousarray(value, value.dtype.newbyteorder('<')).tobytes())
@@ -241,12 +257,13 @@ def _pickled(value: Any) -> bytes:
 
 
 def write_coco(folder: pathlib.Path, *, train: int = 6, validation: int = 6, seed: int = 0) -> Truth:
-    """Writes annotations/, train2017/ and val2017/ with `train` and `validation` photos of two people side by side.
+    """Writes annotations/, train2017/ and val2017/ with `train` and `validation` photos of two people side by
+    side.
 
-    Keypoints are whole pixels, 0 0 0 outside the photo, v = 1 behind somebody else; boxes are clipped. Every fourth
-    photo has a person at its edge, every fourth one before the other. The first photo of a split also has a crowd, an
-    annotation of no area and one without keypoints; the second has no `coco_url`, and lies in `folder` itself
-    too, under its `file_name`. The list of images is in another order than the annotations.
+    Keypoints are whole pixels, 0 0 0 outside the photo, v = 1 behind somebody else; boxes are clipped. Every
+    fourth photo has a person at its edge, every fourth one before the other. The first photo of a split also
+    has a crowd, an annotation of no area and one without keypoints; the second has no `coco_url`, and lies in
+    `folder` itself too, under its `file_name`. The list of images is in another order than the annotations.
     """
     folder = pathlib.Path(folder)
     splits = {}
@@ -285,11 +302,19 @@ def write_coco(folder: pathlib.Path, *, train: int = 6, validation: int = 6, see
             for person, annotation in zip(people, found, strict=True):
                 person.photo = path
                 person.box = np.array(annotation['bbox'])
-                annotation['id'] = 900100000000 + number if annotation['iscrowd'] else 425000 + len(annotations)
+                annotation['id'] = (
+                    900100000000 + number if annotation['iscrowd'] else 425000 + len(annotations)
+                )
                 annotations.append(annotation)
                 splits[split].append(person)
         content = {
-            'info': {'description': 'miniature', 'version': '1.0', 'year': 2017, 'url': '', 'contributor': ''},
+            'info': {
+                'description': 'miniature',
+                'version': '1.0',
+                'year': 2017,
+                'url': '',
+                'contributor': '',
+            },
             'licenses': [{'url': '', 'id': 4, 'name': 'CC0'}],
             'images': images[::-1],
             'annotations': annotations,
@@ -310,7 +335,9 @@ def write_coco(folder: pathlib.Path, *, train: int = 6, validation: int = 6, see
     return Truth(splits)
 
 
-def _coco_annotation(person: TruePerson, k: int, camera: Camera, picture: Picture, image_id: int) -> dict[str, Any]:
+def _coco_annotation(
+    person: TruePerson, k: int, camera: Camera, picture: Picture, image_id: int
+) -> dict[str, Any]:
     """The annotation, without its id, of the k-th person of a photo."""
     points = keypoints_of(person)
     points = np.array([points[name] for name in COCO_17])
@@ -320,7 +347,9 @@ def _coco_annotation(person: TruePerson, k: int, camera: Camera, picture: Pictur
     hidden = (picture.owner[y, x] >= 0) & (picture.owner[y, x] != k)
     keypoints = np.stack([x, y, np.where(shown, np.where(hidden, 1, 2), 0)], 1)
     mask = (picture.owner == k).astype(np.uint8)
-    outlines = [c for c in cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0] if len(c) > 2]
+    outlines = [
+        c for c in cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0] if len(c) > 2
+    ]
     low = np.clip(person.box[:2], 0, None)
     high = np.clip(person.box[:2] + person.box[2:] - 1, None, [camera.width - 1, camera.height - 1])
     return {
@@ -341,7 +370,9 @@ def _with_odd_ones(
     """People and annotations of a photo with three to be left out between the first and the second."""
     height, width = camera.height, camera.width
     nothing = {'keypoints': [0] * 51, 'num_keypoints': 0}
-    crowd = {'segmentation': {'counts': [height * 10, height * 5, height * (width - 15)], 'size': [height, width]}}
+    crowd = {
+        'segmentation': {'counts': [height * 10, height * 5, height * (width - 15)], 'size': [height, width]}
+    }
     crowd |= nothing | {'iscrowd': 1, 'area': height * 5.0, 'bbox': [10.0, 0.0, 5.0, float(height)]}
     odd = {
         'crowd': found[0] | crowd,

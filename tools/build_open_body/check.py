@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hybrik_jax.data.synthetic.posed_body import ASSETS, PosedBody, to_matrices
+from hybrik_jax.synthetic.posed_body import ASSETS, PosedBody, to_matrices
 from tools.build_open_body.joints import JOINT_NAMES, MIRROR_JOINTS, mirror_pose
 
 FLIP = np.array([-1.0, 1.0, 1.0])

@@ -9,7 +9,7 @@ import time
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from hybrik_jax.data.synthetic.posed_body import forward_kinematics, to_matrices
+from hybrik_jax.synthetic.posed_body import forward_kinematics, to_matrices
 from tools.build_open_body.joints import JOINT, MIRROR_JOINTS, mirror_pose
 from tools.build_open_body.mpfb_assets import load_rig_weights
 from tools.build_open_body.pose_sampler import limit_poses, sample_poses

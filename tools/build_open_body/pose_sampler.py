@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from hybrik_jax.data.synthetic.posed_body import forward_kinematics, to_axis_angle, to_matrices
+from hybrik_jax.synthetic.posed_body import forward_kinematics, to_axis_angle, to_matrices
 from tools.build_open_body.joints import JOINT, mirror_pose
 
 # fmt: off

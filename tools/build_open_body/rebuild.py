@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hybrik_jax.data.synthetic.posed_body import ASSETS
+from hybrik_jax.synthetic.posed_body import ASSETS
 from tools.build_open_body import build_garments, build_open_body, fit_posedirs, mpfb_assets, pose_sampler
 
 FILES = ('open_body.npz', 'garments.npz', 'poses.npz')

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hybrik_jax.body import ik, rotations, smpl
+from hybrik_jax.body import ik, rotations, smpl, smpl_file
 
 Comparison = tuple[str, float, float]
 
@@ -31,7 +31,7 @@ def toy_body(golden_dir: str | Path, seed: int) -> smpl.SMPL:
     spec = importlib.util.spec_from_file_location('recorded_toy_body', path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return smpl.body_from_arrays(module.make_toy_body(seed), source=f'{path}, seed {seed}')
+    return smpl_file.body_from_arrays(module.make_toy_body(seed), source=f'{path}, seed {seed}')
 
 
 def compare_skinning(golden_dir: str | Path) -> list[Comparison]:

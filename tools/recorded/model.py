@@ -1,4 +1,5 @@
 """Whole networks against recorded outputs: backbone, lifting, flip test, inverse kinematics and skinning."""
+
 import functools
 import importlib.util
 import json
@@ -11,18 +12,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hybrik_jax.body import rotations, smpl
+from hybrik_jax import inference
+from hybrik_jax.body import rotations, smpl, smpl_file
 from hybrik_jax.export import torch as torch_export
 from hybrik_jax.model import hybrik
 from hybrik_jax.model.deconv import DeconvLifting
 from hybrik_jax.model.lifting import TransformerLifting
 from hybrik_jax.model.resnet import ResNet
-from hybrik_jax.types import BodyPrediction, Crop, Lifted
+from hybrik_jax.types import Crop, Lifted, Posed
+from hybrik_jax.units import DEPTH_SCALE_M, MM_PER_M
 
 # Both sides compute in float32, some sixty layers deep, in different orders; the outputs are of order one.
 TOLERANCE = 1e-3
-# The recordings' unit of joint positions, metres (vertices are recorded in metres).
-UNIT_M = 2.0
 NUM_HEADS = 8
 
 
@@ -43,22 +44,33 @@ def network_like(name: str, shapes: dict[str, list[int]]) -> hybrik.HybrIK:
     """
     backbone = ResNet(depth=int(re.search(r'resnet(\d+)', name).group(1)))
     if name.startswith('deconv'):
-        return hybrik.HybrIK(backbone=backbone,
-                             lifting=DeconvLifting(num_joints=int(re.match(r'deconv(\d+)', name).group(1))))
+        return hybrik.HybrIK(
+            backbone=backbone, lifting=DeconvLifting(num_joints=int(re.match(r'deconv(\d+)', name).group(1)))
+        )
     ffn = 'transformer.ffn_src.0.fc_layers.'
-    return hybrik.HybrIK(backbone=backbone, lifting=TransformerLifting(
-        variant='original' if name.endswith('original') else 'custom', num_heads=NUM_HEADS,
-        num_blocks=sum(bool(re.fullmatch(r'transformer\.layer_norm_src\.\d+\.a_2', key)) for key in shapes),
-        width=shapes['transformer.input_projection_src.weight'][0], ffn_width=shapes[f'{ffn}0.weight'][0],
-        ffn_depth=sum(bool(re.fullmatch(re.escape(ffn) + r'\d+\.weight', key)) for key in shapes),
-        leaf_tokens='decleaf.weight' in shapes))
+    return hybrik.HybrIK(
+        backbone=backbone,
+        lifting=TransformerLifting(
+            variant='original' if name.endswith('original') else 'custom',
+            num_heads=NUM_HEADS,
+            num_blocks=sum(
+                bool(re.fullmatch(r'transformer\.layer_norm_src\.\d+\.a_2', key)) for key in shapes
+            ),
+            width=shapes['transformer.input_projection_src.weight'][0],
+            ffn_width=shapes[f'{ffn}0.weight'][0],
+            ffn_depth=sum(bool(re.fullmatch(re.escape(ffn) + r'\d+\.weight', key)) for key in shapes),
+            leaf_tokens='decleaf.weight' in shapes,
+        ),
+    )
 
 
-def seeded_variables(model: hybrik.HybrIK, shapes: dict[str, list[int]], seeded: Any, *, seed: int,
-                     image_size: int) -> dict[str, Any]:
+def seeded_variables(
+    model: hybrik.HybrIK, shapes: dict[str, list[int]], seeded: Any, *, seed: int, image_size: int
+) -> dict[str, Any]:
     """Returns the network's variables with the weights that `seeded(name, shape, seed)` makes."""
-    template = jax.eval_shape(functools.partial(hybrik.initialise, model, image_size=image_size),
-                              jax.random.key(0))
+    template = jax.eval_shape(
+        functools.partial(hybrik.initialise, model, image_size=image_size), jax.random.key(0)
+    )
     weights = {name: seeded(name, tuple(shape), seed) for name, shape in shapes.items()}
     return torch_export.from_state_dict(weights, template)
 
@@ -67,24 +79,22 @@ def seeded_variables(model: hybrik.HybrIK, shapes: dict[str, list[int]], seeded:
 def load_toy_body(golden_dir: pathlib.Path, seed: int) -> smpl.SMPL:
     """Returns the random body model that the recordings with this `body_seed` used."""
     arrays = load_module(golden_dir / 'toy_body.py').make_toy_body(seed)
-    return smpl.body_from_arrays(arrays, source='toy_body.py')
+    return smpl_file.body_from_arrays(arrays, source='toy_body.py')
 
 
-@functools.partial(jax.jit, static_argnames='crop_size')
-def pose(lifted: Lifted, crop: Crop, body: smpl.SMPL, crop_size: int) -> BodyPrediction:
-    """Returns the posed bodies as the released program makes them at inference."""
-    return hybrik.body_from_lifted(lifted, crop, body, training=False, crop_size=crop_size,
-                                   right_hand='released')
-
-
-def recorded_form(lifted: Lifted, posed: BodyPrediction) -> dict[str, np.ndarray]:
-    """Returns outputs under the recordings' names, in their units and shapes."""
+def recorded_form(lifted: Lifted, posed: Posed) -> dict[str, np.ndarray]:
+    """Returns outputs under the recordings' names, in their shapes and units: joints in 2 m, vertices in metres."""
     quaternions = jax.vmap(jax.vmap(rotations.matrix_to_quaternion))(posed.rotations)
-    outputs = {'pred_uvd_jts': lifted.uvd, 'pred_phi': lifted.twists, 'pred_shape': lifted.betas,
-               'pred_theta_mats': quaternions, 'pred_xyz_jts_24': posed.joints_m[:, :24] / UNIT_M,
-               'pred_xyz_jts_24_struct': posed.smpl_joints_m / UNIT_M,
-               'pred_xyz_jts_17': posed.h36m_joints_m / UNIT_M,
-               'pred_vertices_every_10': posed.vertices_m[:, ::10]}
+    outputs = {
+        'pred_uvd_jts': lifted.uvd,
+        'pred_phi': lifted.twists,
+        'pred_shape': lifted.betas,
+        'pred_theta_mats': quaternions,
+        'pred_xyz_jts_24': posed.lifted_joints_m[:, :24] / DEPTH_SCALE_M,
+        'pred_xyz_jts_24_struct': posed.posed_joints_m / DEPTH_SCALE_M,
+        'pred_xyz_jts_17': (posed.h36m_joints_m - posed.h36m_joints_m[:, :1]) / DEPTH_SCALE_M,
+        'pred_vertices_every_10': posed.vertices_m[:, ::10] - posed.h36m_joints_m[:, :1],
+    }
     if lifted.leaf_quaternions is not None:
         outputs['pred_leaf'] = lifted.leaf_quaternions
     return {name: np.asarray(value) for name, value in outputs.items()}
@@ -108,8 +118,13 @@ def compare_model(path: pathlib.Path) -> list[tuple[str, float, float]]:
     images = np.random.RandomState(int(recorded['input_seed'])).standard_normal((2, 3, 256, 256))
     images = jnp.asarray(images.astype(np.float32).transpose(0, 2, 3, 1))
     model = network_like(name, shapes)
-    variables = seeded_variables(model, shapes, load_module(folder / 'seeded_weights.py').seeded,
-                                 seed=int(recorded['weight_seed']), image_size=images.shape[1])
+    variables = seeded_variables(
+        model,
+        shapes,
+        load_module(folder / 'seeded_weights.py').seeded,
+        seed=int(recorded['weight_seed']),
+        image_size=images.shape[1],
+    )
 
     @jax.jit
     def apply(variables: Any, images: jax.Array) -> tuple[jax.Array, Lifted]:
@@ -117,31 +132,60 @@ def compare_model(path: pathlib.Path) -> list[tuple[str, float, float]]:
             features = network.features(images)
             lifted = network.lifting(features, training=False, init_betas=jnp.asarray(recorded['init_shape']))
             return features.mean(axis=(1, 2)), lifted
+
         return model.apply(variables, images, method=features_and_lifted)
 
     def predict(images: jax.Array) -> Lifted:
         """Returns the outputs for any multiple of two images, two at a time: one compilation."""
-        pairs = [apply(variables, images[i:i + 2])[1] for i in range(0, len(images), 2)]
+        pairs = [apply(variables, images[i : i + 2])[1] for i in range(0, len(images), 2)]
         return jax.tree.map(lambda *parts: jnp.concatenate(parts), *pairs)
 
     body = load_toy_body(folder, int(recorded['body_seed']))
-    crop = Crop(crop_to_photo=jnp.asarray(recorded['trans_inv']),
-                inverse_intrinsics=jnp.asarray(recorded['intrinsics_inv']),
-                root_m=jnp.asarray(recorded['joint_root']) / 1000.0)
+    crop = Crop(
+        crop_to_photo=jnp.asarray(recorded['trans_inv']),
+        inverse_intrinsics=jnp.asarray(recorded['intrinsics_inv']),
+        root_m=jnp.asarray(recorded['joint_root']) / MM_PER_M,
+    )
+    # Images are recorded normalised: the network's own normalisation has no part here.
+    network = inference.Network(
+        model=model,
+        image_size=images.shape[1],
+        image_mean=(0.0,) * 3,
+        image_std=(1.0,) * 3,
+        init_betas=recorded['init_shape'],
+        right_hand='released',
+    )
+
+    @jax.jit
+    def pose(lifted: Lifted) -> Posed:
+        return inference.pose(lifted, crop, body, network=network)
+
     with jax.default_matmul_precision('highest'):
         channels, lifted = apply(variables, images)
-        flipped = hybrik.flip_test(predict, images)
-        ours = {'backbone_mean_per_channel': np.asarray(channels),
-                **recorded_form(lifted, pose(lifted, crop, body, images.shape[1])),
-                **{f'flip_{key}': value for key, value
-                   in recorded_form(flipped, pose(flipped, crop, body, images.shape[1])).items()}}
-    inputs = {'body_seed', 'weight_seed', 'input_seed', 'init_shape', 'trans_inv', 'intrinsics_inv',
-              'joint_root', 'depth_factor'}
+        flipped = inference.flip_test(predict, images)
+        ours = {
+            'backbone_mean_per_channel': np.asarray(channels),
+            **recorded_form(lifted, pose(lifted)),
+            **{f'flip_{key}': value for key, value in recorded_form(flipped, pose(flipped)).items()},
+        }
+    inputs = {
+        'body_seed',
+        'weight_seed',
+        'input_seed',
+        'init_shape',
+        'trans_inv',
+        'intrinsics_inv',
+        'joint_root',
+        'depth_factor',
+    }
     unknown = sorted(set(recorded) - inputs - set(ours))
     if unknown:
         raise ValueError(f'{path.name} records {unknown}, which nothing here computes.')
-    return [(f'{path.stem}/{key}', largest_error(key, ours[key], recorded[key]), TOLERANCE)
-            for key in recorded if key in ours]
+    return [
+        (f'{path.stem}/{key}', largest_error(key, ours[key], recorded[key]), TOLERANCE)
+        for key in recorded
+        if key in ours
+    ]
 
 
 def compare_models(golden_dir: str | pathlib.Path) -> list[tuple[str, float, float]]:

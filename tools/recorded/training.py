@@ -7,13 +7,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from hybrik_jax import losses, metrics
+from hybrik_jax import losses
 from hybrik_jax.data import augment, record
+from hybrik_jax.scoring import metrics
 from hybrik_jax.step import inverse_square_root
-from hybrik_jax.types import Batch
+from hybrik_jax.types import Batch, Lifted, Posed
+from hybrik_jax.units import DEPTH_SCALE_M, MM_PER_M
 
-MM = 1000.0
-DEPTH_SCALE = augment.DEPTH_SCALE_M
 MEAN, STD = np.array((0.406, 0.457, 0.480)), np.array((0.225, 0.224, 0.229))
 JOINT_GROUPS = [[0], [1], [2, 5], [3, 6], [4, 7], [8, 11], [9, 12], [10, 13]]
 TERMS = {
@@ -28,7 +28,9 @@ Row = tuple[str, float, float]  # what, worst error, tolerance
 
 
 def compare_losses(golden: pathlib.Path) -> list[Row]:
-    """Returns the relative error of the total loss and of its recorded terms (float32 here, float64 there)."""
+    """Returns the relative error of the total loss and of its recorded terms (float32 here, float64
+    there).
+    """
     z = np.load(golden / 'loss.npz')
 
     def target(name: str, *shape: int) -> jnp.ndarray:
@@ -39,9 +41,9 @@ def compare_losses(golden: pathlib.Path) -> list[Row]:
         crop=None,
         uvd=target('target_uvd_29', 29, 3),
         uvd_weight=target('target_weight_29', 29, 3),
-        joints_m=target('target_xyz_24', 24, 3) * DEPTH_SCALE,
+        joints_m=target('target_xyz_24', 24, 3) * DEPTH_SCALE_M,
         joints_weight=target('target_weight_24', 24, 3),
-        h36m_joints_m=target('target_xyz_17', 17, 3) * DEPTH_SCALE,
+        h36m_joints_m=target('target_xyz_17', 17, 3) * DEPTH_SCALE_M,
         h36m_weight=target('target_weight_17', 17, 3),
         quaternions=target('target_theta', 24, 4),
         betas=target('target_beta', 10),
@@ -49,15 +51,30 @@ def compare_losses(golden: pathlib.Path) -> list[Row]:
         twists=target('target_twist', 23, 2),
         twist_weight=target('target_twist_weight', 23, 2),
     )
-    terms = losses.loss_terms(
+    lifted = Lifted(
         uvd=target('pred_uvd_jts', 24, 3),
-        betas=target('pred_shape', 10),
-        quaternions=target('pred_theta_mats', 24, 4),
         twists=target('pred_phi', 23, 2),
-        smpl_joints_m=target('pred_xyz_jts_24_struct', 24, 3) * DEPTH_SCALE,
-        h36m_joints_m=target('pred_xyz_jts_17', 17, 3) * DEPTH_SCALE,
-        batch=batch,
+        leaf_quaternions=None,
+        betas=target('pred_shape', 10),
     )
+    posed = Posed(
+        lifted_joints_m=None,
+        rotations=None,
+        betas=lifted.betas,
+        posed_joints_m=target('pred_xyz_jts_24_struct', 24, 3) * DEPTH_SCALE_M,
+        h36m_joints_m=None,
+        vertices_m=None,
+    )
+    terms = {
+        name: term.error(lifted, posed, batch)
+        for name, term in losses.TERMS.items()
+        if name not in ('rotations', 'h36m_joints')
+    }
+    terms['rotations'] = losses.quaternions(target('pred_theta_mats', 24, 4), batch)
+    h36m_joints_m = (
+        target('pred_xyz_jts_17', 17, 3) * DEPTH_SCALE_M
+    )  # of random numbers, relative to no joint
+    terms['h36m_joints'] = losses.joints(h36m_joints_m, batch.h36m_joints_m, batch.h36m_weight)
     weights = json.loads(str(z['weights']))
     values = {name: float(losses.ratio(*term)) for name, term in terms.items()}
     total = sum(weights[theirs] * values[ours] for theirs, ours in TERMS.items())
@@ -85,7 +102,7 @@ def compare_metrics(golden: pathlib.Path) -> list[Row]:
     z = np.load(golden / 'metrics.npz')
     aligned = metrics.similarity_align(z['S1'], z['S2'])
     sequences = z['error'].reshape(len(z['pck_per_sequence']), -1, z['error'].shape[1])
-    pck_auc = [metrics.pck_auc(errors / MM, JOINT_GROUPS) for errors in sequences]
+    pck_auc = [metrics.pck_auc(errors / MM_PER_M, JOINT_GROUPS) for errors in sequences]
     mpjpe = np.concatenate([sequences.mean(1), sequences.mean((1, 2))[:, None]], 1)
     extent = np.abs(z['aligned']).max()
     return [
@@ -99,15 +116,17 @@ def compare_metrics(golden: pathlib.Path) -> list[Row]:
 def pattern_photo() -> np.ndarray:
     """Returns the photo (480, 640, 3) uint8 that the recorded crops were cut from."""
     x, y = np.meshgrid(np.arange(640), np.arange(480))
-    return np.stack([x * 255 / 640, y * 255 / 480, 127 + 100 * np.sin(x / 17) * np.cos(y / 13)], -1).astype(np.uint8)
+    return np.stack([x * 255 / 640, y * 255 / 480, 127 + 100 * np.sin(x / 17) * np.cos(y / 13)], -1).astype(
+        np.uint8
+    )
 
 
 def record_of(z: Any) -> dict[str, Any]:
     """Returns the label part of a recorded crop as one of our records (metres, image left out)."""
     pixels = np.array(z['label_joint_img_29'])
-    pixels[:, 2] /= MM
-    camera = z['label_joint_cam_29'] / MM
-    h36m = z['label_joint_relative_17'] / MM
+    pixels[:, 2] /= MM_PER_M
+    camera = z['label_joint_cam_29'] / MM_PER_M
+    h36m = z['label_joint_relative_17'] / MM_PER_M
     return {
         'name': 'recorded',
         'dataset': 'recorded',
@@ -123,7 +142,7 @@ def record_of(z: Any) -> dict[str, Any]:
         'joints_weight': z['label_joint_vis_29'][:, 0],
         'h36m_joints_m': h36m - h36m[:1],
         'h36m_weight': z['label_joint_vis_17'][:, 0],
-        'root_m': z['label_root_cam'] / MM,
+        'root_m': z['label_root_cam'] / MM_PER_M,
         'pose': z['label_theta'],
         'betas': z['label_beta'],
         'smpl_weight': 1.0,
@@ -161,9 +180,9 @@ def crop_rows(path: pathlib.Path, stored: dict[str, Any], image: np.ndarray | No
         'pixels, mean': (pixel_error, 1 / 255),
         'uvd': (uvd, 1e-5),
         'uvd weight': (error(ours['uvd_weight'], 'target_weight_29'), 0.0),
-        'xyz of 24': (error(ours['joints_m'] / DEPTH_SCALE, 'target_xyz_24'), 1e-5),
+        'xyz of 24': (error(ours['joints_m'] / DEPTH_SCALE_M, 'target_xyz_24'), 1e-5),
         'weight of 24': (error(np.repeat(ours['joints_weight'], 3), 'target_weight_24'), 0.0),
-        'xyz of 17': (error(ours['h36m_joints_m'] / DEPTH_SCALE, 'target_xyz_17'), 1e-5),
+        'xyz of 17': (error(ours['h36m_joints_m'] / DEPTH_SCALE_M, 'target_xyz_17'), 1e-5),
         'weight of 17': (error(np.repeat(ours['h36m_weight'], 3), 'target_weight_17'), 0.0),
         'quaternions': (error(ours['quaternions'], 'target_theta'), 1e-5),
         'betas': (error(ours['betas'], 'target_beta'), 1e-6),
@@ -171,7 +190,7 @@ def crop_rows(path: pathlib.Path, stored: dict[str, Any], image: np.ndarray | No
         'twist weight': (error(np.repeat(ours['twist_weight'], 2), 'target_twist_weight'), 0.0),
         'inverse affine (px)': (error(ours['crop_to_photo'], 'trans_inv'), 1e-2),
         'inverse intrinsics': (error(ours['inverse_intrinsics'], 'intrinsic_param'), 1e-6),
-        'root (m)': (error(ours['root_m'], 'joint_root', MM), 1e-6),
+        'root (m)': (error(ours['root_m'], 'joint_root', MM_PER_M), 1e-6),
     }
     return [(f'{path.stem}: {what}', value, tolerance) for what, (value, tolerance) in pairs.items()]
 

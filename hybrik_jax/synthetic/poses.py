@@ -12,7 +12,7 @@ from zlib import crc32
 
 import numpy as np
 
-from hybrik_jax.data.synthetic.posed_body import ASSETS
+from hybrik_jax.synthetic.posed_body import ASSETS
 
 SPLITS = ('train', 'validation', 'test')
 HELD_OUT = {0: 'test', 1: 'test', 2: 'validation'}  # of 25 parts

@@ -1,4 +1,5 @@
-"""What the readers of published annotation files share: finding files, checked fields, label fields from points.
+"""What the readers of published annotation files share: finding files, checked fields, label fields from
+points.
 
 Numbers that are not finite pass here: `sanity.check_person` names them by field and index.
 """
@@ -11,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from hybrik_jax.body.projection import project
 from hybrik_jax.data import record
-from hybrik_jax.data.annotation import AnnotationError, box_from_xywh, project, stream_items
+from hybrik_jax.datasets.annotation import AnnotationError, box_from_xywh, stream_items
 
 # What the folder of a dataset holds and that of no other.
 _MARKS = {
@@ -31,7 +33,8 @@ def find(root: pathlib.Path, files: dict[str, str], split: str, dataset: str) ->
     Args:
         dataset: its title, a key of the table above.
     Raises:
-        ValueError: naming the splits that there are. FileNotFoundError: saying what is expected where, and whose
+        ValueError: naming the splits that there are. FileNotFoundError: saying what is expected where, and
+            whose
         folder `root` looks like.
     """
     if split not in files:
@@ -41,7 +44,9 @@ def find(root: pathlib.Path, files: dict[str, str], split: str, dataset: str) ->
     if path.exists():
         return path
     message = f'{path} is missing: the folder of {dataset} should hold {relative} (docs/datasets.md shows the layout).'
-    others = [title for title, marks in _MARKS.items() if title != dataset and any(any(root.glob(m)) for m in marks)]
+    others = [
+        title for title, marks in _MARKS.items() if title != dataset and any(any(root.glob(m)) for m in marks)
+    ]
     if not root.is_dir():
         message += f' There is no folder {root}.'
     elif others:
@@ -52,7 +57,8 @@ def find(root: pathlib.Path, files: dict[str, str], split: str, dataset: str) ->
 
 
 def paired_items(path: pathlib.Path) -> Iterator['Fields']:
-    """Yields images[i] merged with annotations[i] of a JSON file in which these lists are parallel, one at a time.
+    """Yields images[i] merged with annotations[i] of a JSON file in which these lists are parallel, one at a
+    time.
 
     Raises AnnotationError as `stream_items` does, and where the lists differ in length.
     """
@@ -68,10 +74,11 @@ def paired_items(path: pathlib.Path) -> Iterator['Fields']:
 
 
 def joined_items(path: pathlib.Path, of_image: Callable[['Fields'], dict[str, Any]]) -> Iterator['Fields']:
-    """Yields the annotations of a JSON file of COCO's form, each with what `of_image` says of its image (image_id).
+    """Yields the annotations of a JSON file of COCO's form, each with what `of_image` says of its image
+    (image_id).
 
-    What is said of images is kept in memory. Raises AnnotationError as `stream_items` does, and for an image_id that no
-    image has.
+    What is said of images is kept in memory. Raises AnnotationError as `stream_items` does, and for an
+    image_id that no image has.
     """
     images = {}
     for index, item in enumerate(stream_items(path, 'images')):
@@ -87,7 +94,8 @@ def joined_items(path: pathlib.Path, of_image: Callable[['Fields'], dict[str, An
 
 @dataclasses.dataclass(frozen=True)
 class Fields:
-    """One object of an annotation file; what is taken from it is checked. Names may be paths, such as cam_param.f.
+    """One object of an annotation file; what is taken from it is checked. Names may be paths, such as
+    cam_param.f.
 
     where: what errors call it: file and record.
     """
@@ -124,14 +132,20 @@ class Fields:
         return value
 
     def numbers(self, name: str, *shapes: tuple[int, ...]) -> np.ndarray:
-        """Returns numbers as a float64 array of one of the shapes; a flat list of a shape's size is taken for it."""
+        """Returns numbers as a float64 array of one of the shapes; a flat list of a shape's size is taken for
+        it.
+        """
         value = self.get(name)
         try:
             array = np.asarray(value, np.float64)
         except (ValueError, TypeError) as error:
             raise AnnotationError(f'{self.where}: {name} is no regular list of numbers ({error}).') from None
         for shape in shapes:
-            if array.shape == shape or array.size == np.prod(shape) and array.size == max(array.shape, default=0):
+            if (
+                array.shape == shape
+                or array.size == np.prod(shape)
+                and array.size == max(array.shape, default=0)
+            ):
                 return array.reshape(shape)
         expected = ' or '.join(map(str, shapes))
         raise AnnotationError(f'{self.where}: {name} has the shape {array.shape}, expected is {expected}.')
@@ -144,7 +158,9 @@ class Fields:
         return int(width), int(height)
 
     def box(self, name: str = 'bbox') -> np.ndarray | None:
-        """Returns the xyxy box (4,) of the field x y w h, clipped to the photo; None where nothing is left of it."""
+        """Returns the xyxy box (4,) of the field x y w h, clipped to the photo; None where nothing is left of
+        it.
+        """
         box = self.numbers(name, (4,))
         try:
             return box_from_xywh(box, *self.size())
@@ -176,13 +192,17 @@ def camera(focal: np.ndarray, centre: np.ndarray, root_m: np.ndarray) -> dict[st
 
 
 def joints(points_m: np.ndarray, valid: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns joints_m and its weights from joints (29, 3), camera frame, metres, of which `valid` (29,) exist."""
+    """Returns joints_m and its weights from joints (29, 3), camera frame, metres, of which `valid` (29,)
+    exist.
+    """
     valid = np.asarray(valid, bool)
     return {'joints_m': np.where(valid[:, None], points_m - points_m[0], 0), 'joints_weight': valid}
 
 
 def pixels(places: np.ndarray, depth_m: np.ndarray | None, valid: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns joints_px and its weights from photo pixels (29, 2) and depths (29,) relative to joint 0, or none."""
+    """Returns joints_px and its weights from photo pixels (29, 2) and depths (29,) relative to joint 0, or
+    none.
+    """
     valid = np.asarray(valid, bool)[:, None]
     known = depth_m is not None
     both = np.concatenate([places, depth_m[:, None] if known else np.zeros((29, 1))], 1)
@@ -190,7 +210,9 @@ def pixels(places: np.ndarray, depth_m: np.ndarray | None, valid: np.ndarray) ->
     return {'joints_px': np.where(weight, both, 0), 'joints_px_weight': weight}
 
 
-def projected(points_m: np.ndarray, valid: np.ndarray, focal: np.ndarray, centre: np.ndarray) -> dict[str, np.ndarray]:
+def projected(
+    points_m: np.ndarray, valid: np.ndarray, focal: np.ndarray, centre: np.ndarray
+) -> dict[str, np.ndarray]:
     """Returns joints_px and its weights by projecting joints (29, 3), camera frame, metres.
 
     A joint in the camera's plane has no pixel: its weight is zero.
@@ -206,7 +228,9 @@ def h36m_joints(points_m: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def finished(labels: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Returns labels in the types of `record.FEATURES`; ValueError where one has another shape (a reader's mistake)."""
+    """Returns labels in the types of `record.FEATURES`; ValueError where one has another shape (a reader's
+    mistake).
+    """
     out = {name: np.asarray(value, record.FEATURES[name].dtype) for name, value in labels.items()}
     wrong = [name for name, value in out.items() if value.shape != record.FEATURES[name].shape]
     if wrong:
@@ -215,7 +239,9 @@ def finished(labels: dict[str, Any]) -> dict[str, np.ndarray]:
 
 
 def padded(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns points (24 or 29, ...) filled up with zeros to 29 rows, and which rows there are, (29,) bool."""
+    """Returns points (24 or 29, ...) filled up with zeros to 29 rows, and which rows there are, (29,)
+    bool.
+    """
     out = np.zeros((29, *points.shape[1:]))
     out[: len(points)] = points
     return out, np.arange(29) < len(points)

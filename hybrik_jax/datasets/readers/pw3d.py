@@ -1,8 +1,10 @@
-"""Reads 3DPW, from the parsed annotation files of HybrIK or from the official sequence pickles; lengths in metres.
+"""Reads 3DPW, from the parsed annotation files of HybrIK or from the official sequence pickles; lengths in
+metres.
 
-The parsed files carry joints in the camera frame. The official ones carry SMPL's pose, shape and translation in a world
-frame, and where the root joint comes to lie depends on the body model: `read_official` yields `UnplacedPerson`, whose
-pose is in the camera frame already but who has no joints yet; `with_body_labels` adds them.
+The parsed files carry joints in the camera frame. The official ones carry SMPL's pose, shape and translation
+in a world frame, and where the root joint comes to lie depends on the body model: `read_official` yields
+`UnplacedPerson`, whose pose is in the camera frame already but who has no joints yet; `with_body_labels` adds
+them.
 
 Source: von Marcard et al. 2018.
 """
@@ -17,8 +19,8 @@ import simplejpeg
 from scipy.spatial.transform import Rotation
 
 from hybrik_jax import safe_pickle
-from hybrik_jax.data import reading
-from hybrik_jax.data.annotation import AnnotationError, Person, Skipped
+from hybrik_jax.datasets.annotation import AnnotatedPerson, AnnotationError, Skipped
+from hybrik_jax.datasets.readers import reading
 
 NAME = 'pw3d'
 TITLE = '3DPW'
@@ -28,7 +30,8 @@ FOLDER = 'pw3d'
 FILES = {'train': 'json/3DPW_train_new.json', 'test': 'json/3DPW_test_new.json'}
 BOX_ENLARGEMENT = 1.25
 SMALLEST_BOX = 5.0  # pixels, either side
-# The official files have no boxes: the one of the points is grown by this on every side, as a share of its own size.
+# The official files have no boxes: the one of the points is grown by this on every side, as a share of its
+# own size.
 BOX_MARGIN = 0.1
 GENDERS = {'m': 'male', 'f': 'female', 'n': 'neutral'}
 _TOO_SMALL = 'box under 5 px'
@@ -43,13 +46,14 @@ class BodyLabels(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class UnplacedPerson(Person):
+class UnplacedPerson(AnnotatedPerson):
     """A person of the official files: pose and shape, camera's focal lengths and centre; no joints, no root.
 
-    Joint 0 lies at turn @ (joint 0 of this shape at rest) + trans_m in the camera frame: SMPL turns about that joint,
-    not about its origin.
+    Joint 0 lies at turn @ (joint 0 of this shape at rest) + trans_m in the camera frame: SMPL turns about
+    that joint, not about its origin.
 
-    turn: (3, 3) world axes to camera axes. trans_m: (3,) metres. gender: of the SMPL model that the shape belongs to.
+    turn: (3, 3) world axes to camera axes. trans_m: (3,) metres. gender: of the SMPL model that the shape
+        belongs to.
     """
 
     turn: np.ndarray
@@ -57,10 +61,11 @@ class UnplacedPerson(Person):
     gender: str
 
 
-def read(root: str | pathlib.Path, split: str) -> Iterator[Person | Skipped]:
+def read(root: str | pathlib.Path, split: str) -> Iterator[AnnotatedPerson | Skipped]:
     """Yields everybody in a split of the parsed files, in the order of `annotations`.
 
-    The file's list of images is kept in memory. Pixels of leaf joints, which the files do not have, are projected.
+    The file's list of images is kept in memory. Pixels of leaf joints, which the files do not have, are
+    projected.
 
     Args:
         root: holds json/ and imageFiles/.
@@ -86,7 +91,7 @@ def _of_image(fields: reading.Fields) -> dict[str, Any]:
     }
 
 
-def _person(fields: reading.Fields, root: pathlib.Path, split: str) -> Person | Skipped:
+def _person(fields: reading.Fields, root: pathlib.Path, split: str) -> AnnotatedPerson | Skipped:
     sequence, file_name = fields.text('sequence'), fields.text('file_name')
     name = f'{sequence}/{pathlib.PurePosixPath(file_name).stem}-{fields.get("id")}'
     box = fields.box()
@@ -104,7 +109,7 @@ def _person(fields: reading.Fields, root: pathlib.Path, split: str) -> Person | 
     if fields.has('smpl_param'):
         pose, betas = fields.numbers('smpl_param.pose', (24, 3)), fields.numbers('smpl_param.shape', (10,))
         labels |= {'pose': pose, 'betas': betas, 'smpl_weight': 1}
-    return Person(
+    return AnnotatedPerson(
         name=f'{NAME}/{split}/{name}',
         photo=root / 'imageFiles' / sequence / file_name,
         labels=reading.finished(labels),
@@ -122,14 +127,15 @@ def _small(box: np.ndarray | None) -> bool:
 def read_official(root: str | pathlib.Path, split: str) -> Iterator[UnplacedPerson | Skipped]:
     """Yields everybody in every frame of a split's sequences; one sequence file is in memory at a time.
 
-    Left out: frames whose camera is not aligned (campose_valid), people without a point in poses2d. The box is that of
-    the points in poses2d, grown; `with_body_labels` replaces it.
+    Left out: frames whose camera is not aligned (campose_valid), people without a point in poses2d. The box
+    is that of the points in poses2d, grown; `with_body_labels` replaces it.
 
     Args:
         root: holds sequenceFiles/{train,validation,test}/*.pkl and imageFiles/.
         split: 'train', 'validation' or 'test'.
     Raises:
-        FileNotFoundError: naming what is missing. AnnotationError: naming file and field; a pickle that holds anything
+        FileNotFoundError: naming what is missing. AnnotationError: naming file and field; a pickle that holds
+            anything
         but numpy arrays is refused unexecuted.
     """
     root = pathlib.Path(root)
@@ -153,7 +159,12 @@ def _read_sequence(path: pathlib.Path, root: pathlib.Path, split: str) -> Iterat
     intrinsics = fields.numbers('cam_intrinsics', (3, 3))
     focal, centre = np.diag(intrinsics)[:2], intrinsics[:2, 2]
     people = len(fields.get('poses'))
-    shapes = {'poses': (frames, 72), 'trans': (frames, 3), 'poses2d': (frames, 3, 18), 'campose_valid': (frames,)}
+    shapes = {
+        'poses': (frames, 72),
+        'trans': (frames, 3),
+        'poses2d': (frames, 3, 18),
+        'campose_valid': (frames,),
+    }
     of_person = []
     for key in (*shapes, 'betas', 'genders'):
         if len(fields.get(key)) != people:
@@ -197,12 +208,14 @@ def _read_sequence(path: pathlib.Path, root: pathlib.Path, split: str) -> Iterat
             )
 
 
-def with_body_labels(person: UnplacedPerson, made: BodyLabels) -> Person:
-    """Returns the person with joints, Human3.6M joints, twists, root, pixels and the box around the projected joints.
+def with_body_labels(person: UnplacedPerson, made: BodyLabels) -> AnnotatedPerson:
+    """Returns the person with joints, Human3.6M joints, twists, root, pixels and the box around the projected
+    joints.
 
     Args:
         person: of `read_official`.
-        made: `pose_labels` of its pose and betas, by the body model of its gender; not moved, joint 0 where it rests.
+        made: `pose_labels` of its pose and betas, by the body model of its gender; not moved, joint 0 where
+            it rests.
     """
     labels, rest_root = dict(person.labels), np.asarray(made.joints_m[0], np.float64)
     root_m = person.turn @ rest_root + person.trans_m
@@ -217,12 +230,14 @@ def with_body_labels(person: UnplacedPerson, made: BodyLabels) -> Person:
     if (points_m[:, 2] > 0).all():
         box = _grown_box(labels['joints_px'][:, :2], int(labels['width']), int(labels['height']))
         labels['box'] = labels['box'] if _small(box) else box
-    known = {field.name: getattr(person, field.name) for field in dataclasses.fields(Person)}
-    return Person(**known | {'labels': reading.finished(labels)})
+    known = {field.name: getattr(person, field.name) for field in dataclasses.fields(AnnotatedPerson)}
+    return AnnotatedPerson(**known | {'labels': reading.finished(labels)})
 
 
 def _grown_box(points: np.ndarray, width: int, height: int) -> np.ndarray | None:
-    """The box (4,) xyxy of points (N, 2) with its margin, clipped to the photo; None where nothing is left of it."""
+    """The box (4,) xyxy of points (N, 2) with its margin, clipped to the photo; None where nothing is left of
+    it.
+    """
     low, high = points.min(0), points.max(0)
     margin = BOX_MARGIN * (high - low)
     last = np.array([width - 1, height - 1])
@@ -231,7 +246,9 @@ def _grown_box(points: np.ndarray, width: int, height: int) -> np.ndarray | None
 
 
 def _turned(turn: np.ndarray, axis_angle: np.ndarray, where: str) -> np.ndarray:
-    """The axis-angle vectors (N, 3) of rotations `axis_angle` (N, 3) followed by the rotation `turn` (3, 3)."""
+    """The axis-angle vectors (N, 3) of rotations `axis_angle` (N, 3) followed by the rotation `turn` (3,
+    3).
+    """
     if not np.abs(turn @ turn.T - np.eye(3)).max() < 1e-2 or np.linalg.det(turn) < 0:
         raise AnnotationError(f'{where}: cam_poses holds no rotation: {turn.tolist()}.')
     if not np.isfinite(axis_angle).all():
@@ -243,7 +260,9 @@ def _photo_size(folder: pathlib.Path) -> tuple[int, int]:
     """Width and height of the photos of a sequence, from the header of its first one."""
     first = min(folder.glob('image_*.jpg'), default=None)
     if first is None:
-        raise FileNotFoundError(f'{folder} holds no image_*.jpg: unpack imageFiles.zip of 3DPW beside sequenceFiles.')
+        raise FileNotFoundError(
+            f'{folder} holds no image_*.jpg: unpack imageFiles.zip of 3DPW beside sequenceFiles.'
+        )
     try:
         height, width = simplejpeg.decode_jpeg_header(first.read_bytes())[:2]
     except ValueError as error:
@@ -252,9 +271,11 @@ def _photo_size(folder: pathlib.Path) -> tuple[int, int]:
 
 
 def load_arrays(path: pathlib.Path) -> dict[str, Any]:
-    """Returns the dict in a pickle (Python 2 or 3) of numpy arrays, lists, numbers and texts; runs nothing in it.
+    """Returns the dict in a pickle (Python 2 or 3) of numpy arrays, lists, numbers and texts; runs nothing in
+    it.
 
-    Raises AnnotationError, naming the file and the class, where the pickle refers to anything else or is none.
+    Raises AnnotationError, naming the file and the class, where the pickle refers to anything else or is
+    none.
     """
     try:
         return safe_pickle.load_dict(path, 'a sequence of 3DPW')

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from hybrik_jax.data import reading
-from hybrik_jax.data.annotation import Person, Skipped
+from hybrik_jax.datasets.annotation import AnnotatedPerson, Skipped
+from hybrik_jax.datasets.readers import reading
 
 NAME = 'coco'
 TITLE = 'MSCOCO'
@@ -26,8 +26,9 @@ BOX_ENLARGEMENT = 1.25
 SMPL_OF_KEYPOINTS = {4: 13, 5: 14, 7: 15, 8: 16, 16: 5, 17: 6, 18: 7, 19: 8, 20: 9, 21: 10}
 
 
-def read(root: str | pathlib.Path, split: str) -> Iterator[Person | Skipped]:
-    """Yields everybody in a split, in the order of `annotations`; the file's list of images is kept in memory.
+def read(root: str | pathlib.Path, split: str) -> Iterator[AnnotatedPerson | Skipped]:
+    """Yields everybody in a split, in the order of `annotations`; the file's list of images is kept in
+    memory.
 
     Left out: crowds, people without area, keypoints or a box.
 
@@ -49,7 +50,9 @@ def read(root: str | pathlib.Path, split: str) -> Iterator[Person | Skipped]:
 
 
 def _photo(fields: reading.Fields, split: str) -> str:
-    """Where the photo is below the root: the last two parts of its address, or its name in the split's folder."""
+    """Where the photo is below the root: the last two parts of its address, or its name in the split's
+    folder.
+    """
     if fields.has('coco_url'):
         parts = fields.text('coco_url').rstrip('/').split('/')[-2:]
         if len(parts) == 2 and '' not in parts and '..' not in parts:
@@ -57,7 +60,7 @@ def _photo(fields: reading.Fields, split: str) -> str:
     return f'{PHOTOS[split]}/{fields.text("file_name")}'
 
 
-def _person(fields: reading.Fields, root: pathlib.Path, split: str) -> Person | Skipped:
+def _person(fields: reading.Fields, root: pathlib.Path, split: str) -> AnnotatedPerson | Skipped:
     photo = fields.text('photo')
     name = f'{pathlib.PurePosixPath(photo).stem}-{fields.get("id")}'
     if fields.item.get('iscrowd'):
@@ -80,4 +83,4 @@ def _person(fields: reading.Fields, root: pathlib.Path, split: str) -> Person | 
         visible[smpl] = keypoints[keypoint, 2] == 2
     labels = reading.start(*fields.size(), box, BOX_ENLARGEMENT)
     labels |= reading.pixels(places, None, valid) | {'visible': visible}
-    return Person(name=f'{NAME}/{split}/{name}', photo=root / photo, labels=reading.finished(labels))
+    return AnnotatedPerson(name=f'{NAME}/{split}/{name}', photo=root / photo, labels=reading.finished(labels))

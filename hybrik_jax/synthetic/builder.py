@@ -16,8 +16,8 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from hybrik_jax.data import record, store
-from hybrik_jax.data.synthetic import workers as worker_processes
-from hybrik_jax.data.synthetic.poses import SPLITS
+from hybrik_jax.synthetic import workers as worker_processes
+from hybrik_jax.synthetic.poses import SPLITS
 
 NAME = 'synthetic_people'
 
@@ -60,7 +60,10 @@ class SyntheticPeople(tfds.core.GeneratorBasedBuilder):
     """Photos of made-up people, one person each, with all labels of `hybrik_jax.data.record`."""
 
     VERSION = tfds.core.Version('2.0.0')
-    RELEASE_NOTES = {'2.0.0': 'Records say which region of the photo their image is.', '1.0.0': 'First version.'}
+    RELEASE_NOTES = {
+        '2.0.0': 'Records say which region of the photo their image is.',
+        '1.0.0': 'First version.',
+    }
     url_infos = {}  # no downloads; tfds's own look-up wants importlib_resources, which it does not install
 
     def __init__(self, *, workers: int = 1, **kwargs):

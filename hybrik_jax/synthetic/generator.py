@@ -6,11 +6,12 @@ Labels follow `hybrik_jax.data.record`. The box is that of the whole body (also 
 import cv2
 import numpy as np
 
+from hybrik_jax.body.projection import project
 from hybrik_jax.data.record import whole_photo
-from hybrik_jax.data.synthetic.people import Stylist
-from hybrik_jax.data.synthetic.posed_body import PosedBody, to_axis_angle, to_matrices, twist_angles
-from hybrik_jax.data.synthetic.poses import SPLITS, PoseLibrary
-from hybrik_jax.data.synthetic.scene import (
+from hybrik_jax.synthetic.people import Stylist
+from hybrik_jax.synthetic.posed_body import PosedBody, to_axis_angle, to_matrices, twist_angles
+from hybrik_jax.synthetic.poses import SPLITS, PoseLibrary
+from hybrik_jax.synthetic.scene import (
     Camera,
     cast_shadow,
     clutter,
@@ -23,7 +24,7 @@ from hybrik_jax.data.synthetic.scene import (
     room,
     studio,
 )
-from hybrik_jax.view.rasterise import project, rasterise
+from hybrik_jax.view.rasterise import rasterise
 
 DATASET = 'synthetic'
 BODY = 'open_body (CC0)'

@@ -1,4 +1,6 @@
-"""Error measures of 3D human pose, in metres, per frame (numpy). Millimetres are made where figures are reported."""
+"""Error measures of 3D human pose, in metres, per frame (numpy). Millimetres are made where figures are
+reported.
+"""
 
 from collections.abc import Sequence
 
@@ -27,9 +29,11 @@ def mpjpe(prediction: np.ndarray, truth: np.ndarray, *, joints=None) -> np.ndarr
 
 
 def similarity_align(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Returns `prediction` (N, J, 3) brought onto `truth` by the best scale, rotation (no reflection), translation.
+    """Returns `prediction` (N, J, 3) brought onto `truth` by the best scale, rotation (no reflection),
+    translation.
 
-    Source: Umeyama 1991. A prediction without extent (all joints in one point) comes back as the truth's mean.
+    Source: Umeyama 1991. A prediction without extent (all joints in one point) comes back as the truth's
+        mean.
     """
     if prediction.shape != truth.shape:
         raise ValueError(f'prediction {prediction.shape} and truth {truth.shape} differ in shape.')
@@ -61,11 +65,13 @@ def root_errors(prediction: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, 
 
 
 def pck_auc(errors_m: np.ndarray, groups: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns PCK at 150 mm and AUC over 0, 5, ..., 150 mm, percent: (G + 1,) each, the last weighted by group size.
+    """Returns PCK at 150 mm and AUC over 0, 5, ..., 150 mm, percent: (G + 1,) each, the last weighted by
+    group size.
 
     Args:
         errors_m: (N, J) joint errors of one sequence, metres.
-        groups: G lists of columns, such as [[0], [1], [2, 5], ...]; an error strictly below a threshold counts.
+        groups: G lists of columns, such as [[0], [1], [2, 5], ...]; an error strictly below a threshold
+            counts.
     Source: MPI-INF-3DHP (Mehta et al. 2017), as the released evaluation counts it.
     """
     sizes = np.array([len(g) for g in groups])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from hybrik_jax.view.rasterise import project
+from hybrik_jax.body.projection import project
 
 
 @dataclass

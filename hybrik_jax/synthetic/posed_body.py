@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from hybrik_jax.body.skeleton import PARENTS, RELEVANT_CHILD_29
 
-ASSETS = Path(__file__).parents[2] / 'assets'
+ASSETS = Path(__file__).parents[1] / 'assets'
 
 
 def to_matrices(pose: np.ndarray) -> np.ndarray:

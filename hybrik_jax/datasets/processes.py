@@ -17,7 +17,8 @@ _ONE_THREAD = {name: '1' for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS',
 def pool(workers: int, start: Callable | None = None, *arguments: Any) -> Iterator[Callable[..., Future]]:
     """Context: submit(function, *arguments) -> Future, in `workers` processes of one thread each.
 
-    workers=0 calls the function at once in this process. A worker ends when the parent process ends in any way.
+    workers=0 calls the function at once in this process. A worker ends when the parent process ends in any
+    way.
 
     Args:
         start: called with `arguments` in each worker before anything else; not for workers=0.

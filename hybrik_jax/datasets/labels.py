@@ -11,28 +11,31 @@ import numpy as np
 
 from hybrik_jax.body import skeleton, smpl
 from hybrik_jax.body.labels import pose_labels
-from hybrik_jax.data import pw3d
-from hybrik_jax.data.annotation import Person, project
+from hybrik_jax.body.projection import project
+from hybrik_jax.datasets.annotation import AnnotatedPerson
+from hybrik_jax.datasets.readers import pw3d
 
 DESCRIPTION = 'from SMPL pose and shape where the annotation has none: joints, Human3.6M joints, twists'
 
 
 def maker(
     body: smpl.SMPL, *, of_gender: Mapping[str, smpl.SMPL] | None = None, batch_size: int = 64
-) -> Callable[[Sequence[Person]], list[Person]]:
-    """Returns a function that adds to people with pose and shape the labels that they lack; what is there stays.
+) -> Callable[[Sequence[AnnotatedPerson]], list[AnnotatedPerson]]:
+    """Returns a function that adds to people with pose and shape the labels that they lack; what is there
+    stays.
 
-    Joints are placed by `root_m` where the camera is known, and their pixels are the projection; people of 3DPW's
-    official files are placed by their translation.
+    Joints are placed by `root_m` where the camera is known, and their pixels are the projection; people of
+    3DPW's official files are placed by their translation.
 
     Args:
-        of_gender: 'male' and 'female' models, for people whose shape belongs to one; `body` where there is none.
+        of_gender: 'male' and 'female' models, for people whose shape belongs to one; `body` where there is
+            none.
         batch_size: people posed at once; one compilation, whatever the number of people.
     """
     solve = jax.jit(jax.vmap(pose_labels, in_axes=(None, 0, 0)))
     bodies = {'': jax.device_put(body)} | {g: jax.device_put(b) for g, b in (of_gender or {}).items()}
 
-    def complete(people: Sequence[Person]) -> list[Person]:
+    def complete(people: Sequence[AnnotatedPerson]) -> list[AnnotatedPerson]:
         people = list(people)
         for gender, model in bodies.items():
             chosen = [i for i, p in enumerate(people) if _lacks(p) and _model_of(p, bodies) == gender]
@@ -48,13 +51,13 @@ def maker(
     return complete
 
 
-def _model_of(person: Person, bodies: Mapping[str, smpl.SMPL]) -> str:
+def _model_of(person: AnnotatedPerson, bodies: Mapping[str, smpl.SMPL]) -> str:
     """Returns which of the bodies a person's shape belongs to."""
     gender = person.gender if isinstance(person, pw3d.UnplacedPerson) else ''
     return gender if gender in bodies else ''
 
 
-def _lacks(person: Person) -> bool:
+def _lacks(person: AnnotatedPerson) -> bool:
     """Returns whether a person with pose and shape lacks any label that they give."""
     labels = person.labels
     if not labels['smpl_weight'] > 0:
@@ -66,7 +69,7 @@ def _lacks(person: Person) -> bool:
     )
 
 
-def _with_labels(person: Person, made) -> Person:
+def _with_labels(person: AnnotatedPerson, made) -> AnnotatedPerson:
     """Returns the person with the labels of `pose_labels` in place of missing ones."""
     if isinstance(person, pw3d.UnplacedPerson):
         return pw3d.with_body_labels(person, made)

@@ -1,7 +1,8 @@
-"""Evaluation protocols: which joints, which figures, over which frames (numpy; metres in, mm and percent out).
+"""Evaluation protocols: which joints, which figures, over which frames (numpy; metres in, mm and percent
+out).
 
-A published protocol (`PUBLISHED`) is scored with SMPL only: with another body the joints are other points of another
-mesh, and the figure would not be the one that its name promises. `protocol_of` says so.
+A published protocol (`PUBLISHED`) is scored with SMPL only: with another body the joints are other points of
+another mesh, and the figure would not be the one that its name promises. `protocol_of` says so.
 """
 
 import dataclasses
@@ -10,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from hybrik_jax import metrics
 from hybrik_jax.body import skeleton
-from hybrik_jax.data.mpi_inf_3dhp import ACTIVITIES as MPI_ACTIVITIES
-from hybrik_jax.data.mpi_inf_3dhp import H36M_OF_TEST as MPI_TEST_OF_H36M
+from hybrik_jax.datasets.readers.mpi_inf_3dhp import ACTIVITIES as MPI_ACTIVITIES
+from hybrik_jax.datasets.readers.mpi_inf_3dhp import H36M_OF_TEST as MPI_TEST_OF_H36M
+from hybrik_jax.scoring import metrics
 
 MM = 1000.0
 SMPL_NAME = 'SMPL'
@@ -40,7 +41,7 @@ EXPLANATIONS = {
     'from its mesh',
     'pa_mpjpe_mm': 'after the similarity (no reflection) that best aligns prediction to truth on all 17 joints',
     'mpjpe_24_mm': "mean distance of SMPL's joints, each side relative to its joint 0",
-    'pve_mm': "mean vertex distance to the body of the labels, each side relative to its SMPL pelvis",
+    'pve_mm': 'mean vertex distance to the body of the labels, each side relative to its SMPL pelvis',
     'pck_3dhp': 'joints strictly closer than 150 mm, by groups of joints, weighted by group size',
     'auc_3dhp': 'mean of the same over the thresholds 0, 5, ..., 150 mm (a faultless prediction has 96.8: nothing is '
     'strictly below 0)',
@@ -60,9 +61,12 @@ MPI_GROUPS = ([0], [1], [2, 5], [3, 6], [4, 7], [8, 11], [9, 12], [10, 13])
 class Protocol:
     """How a dataset is scored.
 
-    name: under which the figures are printed. joints: which are scored, in words. h36m_joints: these of the 17.
-    measures: keys of `MEASURES`. required: those whose labels no frame may lack. groups: record texts, 'action' or
-    'sequence', by which figures are given too. mean_over: one of them whose groups are averaged as well, or ''.
+    name: under which the figures are printed. joints: which are scored, in words. h36m_joints: these of the
+        17.
+    measures: keys of `MEASURES`. required: those whose labels no frame may lack. groups: record texts,
+        'action' or
+    'sequence', by which figures are given too. mean_over: one of them whose groups are averaged as well, or
+    ''.
     """
 
     name: str
@@ -114,7 +118,8 @@ PROTOCOLS = {
 
 
 def protocol_of(dataset: str, body_name: str, *, allow_other_body: bool = False) -> Protocol:
-    """Returns the protocol of a dataset; datasets without a published one are scored as the synthetic people are.
+    """Returns the protocol of a dataset; datasets without a published one are scored as the synthetic people
+    are.
 
     Args:
         dataset: as the records name it.
@@ -145,12 +150,14 @@ def _variant(dataset: str, body_name: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Frames:
-    """Predictions and truth of N frames, one person each; camera frame, metres. None: there is no such prediction.
+    """Predictions and truth of N frames, one person each; camera frame, metres. None: there is no such
+    prediction.
 
-    names, sequences, actions: texts of the records, (N,). Predictions: joints_m (N, 24, 3), h36m_joints_m (N, 17, 3),
-    pve_m (N,) mean vertex distance, root_m (N, 3) the root that was used. Truth: true_joints_m, true_h36m_joints_m,
-    true_root_m, with weights (N, 24), (N, 17), and smpl_weight (N,) of the body behind pve_m, 0 where there is no
-    label; has_camera (N,).
+    names, sequences, actions: texts of the records, (N,). Predictions: joints_m (N, 24, 3), h36m_joints_m (N,
+        17, 3),
+    pve_m (N,) mean vertex distance, root_m (N, 3) the root that was used. Truth: true_joints_m,
+    true_h36m_joints_m, true_root_m, with weights (N, 24), (N, 17), and smpl_weight (N,) of the body behind
+    pve_m, 0 where there is no label; has_camera (N,).
     """
 
     names: Sequence[str]
@@ -185,8 +192,8 @@ class Frames:
 def check(frames: Frames, protocol: Protocol) -> None:
     """Raises ValueError, naming record and field, where frames cannot be scored under a protocol.
 
-    That is: no frames, numbers that are not finite, no camera, a label or a prediction missing that the protocol
-    needs, no action or sequence to give figures by.
+    That is: no frames, numbers that are not finite, no camera, a label or a prediction missing that the
+    protocol needs, no action or sequence to give figures by.
     """
     if not len(frames):
         raise ValueError(f'protocol {protocol.name!r}: there are no frames to score.')
@@ -269,8 +276,8 @@ def mpi_percentages(h36m_errors_m: np.ndarray) -> dict[str, float]:
 def score(frames: Frames, protocol: Protocol, *, root_is_annotation: bool = True) -> list[dict[str, Any]]:
     """Returns the figures of a protocol: one row over all frames, then mean over groups, then each group.
 
-    Every row has 'group' ('all', 'mean', 'action' or 'sequence'), 'over' (in words), 'frames', and the measures;
-    'frames_of', where a measure has labels in fewer frames, says in how many.
+    Every row has 'group' ('all', 'mean', 'action' or 'sequence'), 'over' (in words), 'frames', and the
+    measures; 'frames_of', where a measure has labels in fewer frames, says in how many.
 
     Args:
         root_is_annotation: False adds MRPE.
@@ -278,7 +285,10 @@ def score(frames: Frames, protocol: Protocol, *, root_is_annotation: bool = True
         ValueError: see `check`.
     """
     check(frames, protocol)
-    measures = [*protocol.measures, *(() if root_is_annotation else [m for m in MEASURES if m.startswith('mrpe')])]
+    measures = [
+        *protocol.measures,
+        *(() if root_is_annotation else [m for m in MEASURES if m.startswith('mrpe')]),
+    ]
     by_frame = {m: e for m, e in errors_mm(frames, protocol.h36m_joints).items() if m in measures}
     joint_errors = None
     if frames.h36m_joints_m is not None and set(measures) & set(_PERCENT):
@@ -296,8 +306,10 @@ def score(frames: Frames, protocol: Protocol, *, root_is_annotation: bool = True
         if joint_errors is not None:
             figures |= mpi_percentages(joint_errors[chosen])
         ordered = {m: figures[m] for m in MEASURES if m in figures}
-        return {'group': group, 'over': over, 'frames': int(chosen.sum())} | ordered | (
-            {'frames_of': fewer} if fewer else {}
+        return (
+            {'group': group, 'over': over, 'frames': int(chosen.sum())}
+            | ordered
+            | ({'frames_of': fewer} if fewer else {})
         )
 
     rows = [row('all', ALL_FRAMES, np.ones(len(frames), bool))]
@@ -308,7 +320,9 @@ def score(frames: Frames, protocol: Protocol, *, root_is_annotation: bool = True
         if group == protocol.mean_over:
             common = [m for m in MEASURES if all(m in one for one in own)]
             mean = {m: float(np.mean([one[m] for one in own])) for m in common}
-            rows.append({'group': 'mean', 'over': f'mean of {len(own)} {group}s', 'frames': len(frames)} | mean)
+            rows.append(
+                {'group': 'mean', 'over': f'mean of {len(own)} {group}s', 'frames': len(frames)} | mean
+            )
         rows += own
     return rows
 
@@ -328,7 +342,9 @@ def _group_order(name: str) -> tuple:
 
 def explanations(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Returns what the measures of these rows mean, by the measure's name."""
-    return {MEASURES[m].split(' (')[0]: text for m, text in EXPLANATIONS.items() if any(m in row for row in rows)}
+    return {
+        MEASURES[m].split(' (')[0]: text for m, text in EXPLANATIONS.items() if any(m in row for row in rows)
+    }
 
 
 def _double(values: np.ndarray) -> np.ndarray:

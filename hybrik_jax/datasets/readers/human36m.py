@@ -1,4 +1,5 @@
-"""Reads Human3.6M from the parsed annotation files of HybrIK: SMPL joints, pose, shape, twists; lengths in mm.
+"""Reads Human3.6M from the parsed annotation files of HybrIK: SMPL joints, pose, shape, twists; lengths in
+mm.
 
 Source: Ionescu et al. 2014; protocol 2: subjects 1, 5, 6, 7, 8 train, 9 and 11 test.
 """
@@ -9,8 +10,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hybrik_jax.data import reading
-from hybrik_jax.data.annotation import MM, AnnotationError, Person, Skipped
+from hybrik_jax.datasets.annotation import MM, AnnotatedPerson, AnnotationError, Skipped
+from hybrik_jax.datasets.readers import reading
 
 NAME = 'human36m'
 TITLE = 'Human3.6M'
@@ -33,7 +34,7 @@ MISSING_TWIST = -10.0  # radians; smaller ones say that there is none
 _FILE_NAME = re.compile(r's_(\d+)_act_(\d+)_subact_(\d+)_ca_(\d+)')
 
 
-def read(root: str | pathlib.Path, split: str) -> Iterator[Person | Skipped]:
+def read(root: str | pathlib.Path, split: str) -> Iterator[AnnotatedPerson | Skipped]:
     """Yields everybody in a split, in the file's order; memory does not depend on the file's size.
 
     Args:
@@ -48,7 +49,7 @@ def read(root: str | pathlib.Path, split: str) -> Iterator[Person | Skipped]:
         yield _person(fields, root, split)
 
 
-def _person(fields: reading.Fields, root: pathlib.Path, split: str) -> Person | Skipped:
+def _person(fields: reading.Fields, root: pathlib.Path, split: str) -> AnnotatedPerson | Skipped:
     file_name = fields.text('file_name')
     match = _FILE_NAME.search(pathlib.PurePosixPath(file_name).name)
     act = int(match[2]) - FIRST_ACT if match else -1
@@ -72,14 +73,18 @@ def _person(fields: reading.Fields, root: pathlib.Path, split: str) -> Person | 
     labels |= reading.joints(points_m, valid) | reading.projected(points_m, valid, focal, centre)
     labels |= reading.h36m_joints(MM * fields.numbers('h36m_joints', (17, 3)))
     if fields.has('thetas') or fields.has('betas'):
-        labels |= {'pose': fields.numbers('thetas', (24, 3)), 'betas': fields.numbers('betas', (10,)), 'smpl_weight': 1}
+        labels |= {
+            'pose': fields.numbers('thetas', (24, 3)),
+            'betas': fields.numbers('betas', (10,)),
+            'smpl_weight': 1,
+        }
     if fields.has('angle_twist'):
         angle = fields.numbers('angle_twist.angle', (23,))
         known = ~(angle < MISSING_TWIST)  # also where it is not a number, so that this is found
         labels |= {'twists': np.where(known, angle, 0), 'twist_weight': known}
     stem = pathlib.PurePosixPath(file_name).stem
     frame = stem.removeprefix(match[0]).strip('_') or stem
-    return Person(
+    return AnnotatedPerson(
         name=f'{NAME}/{split}/{match[0]}/{frame}',
         photo=root / 'images' / file_name,
         labels=reading.finished(labels),

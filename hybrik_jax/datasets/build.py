@@ -1,8 +1,9 @@
-"""Building a dataset: people from a reader -> regions cut by several processes -> array_record files that tfds opens.
+"""Building a dataset: people from a reader -> regions cut by several processes -> array_record files that
+tfds opens.
 
-A build goes through the annotations twice: first all of them are read and checked, which takes no photo; then photos
-are cut, a shard of people at a time. A finished shard is a file that stays: a build that was stopped goes on after it.
-Everything is written into a folder named *.incomplete, which is renamed when it is whole.
+A build goes through the annotations twice: first all of them are read and checked, which takes no photo; then
+photos are cut, a shard of people at a time. A finished shard is a file that stays: a build that was stopped
+goes on after it. Everything is written into a folder named *.incomplete, which is renamed when it is whole.
 """
 
 import collections
@@ -21,25 +22,28 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from tqdm import tqdm
 
-from hybrik_jax.data import processes, record, region, sanity
-from hybrik_jax.data.annotation import AnnotationError, Person, Skipped
+from hybrik_jax.data import record
 from hybrik_jax.data.store import is_finished
+from hybrik_jax.datasets import processes, region, sanity
+from hybrik_jax.datasets.annotation import AnnotatedPerson, AnnotationError, Skipped
 
 VERSION = '1.0.0'
 SHARD = 500  # people of one shard, skipped ones included
 SHOWN = 20  # problems in a message
 _FEW = 0.01  # so many implausible annotations are left out; more, and something is wrong with all of them
 
-Read = Callable[[], Iterable[Person | Skipped]]
-MakeLabels = Callable[[Sequence[Person]], Sequence[Person]]
+Read = Callable[[], Iterable[AnnotatedPerson | Skipped]]
+MakeLabels = Callable[[Sequence[AnnotatedPerson]], Sequence[AnnotatedPerson]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
     """What decides a build's content besides the annotations.
 
-    dataset: its name in the records. body: the name of the body model that pose and betas belong to. largest_side,
-    quality: see `region.cut`. skip_unreadable: leave out people whose photo is missing or damaged. labels: says in
+    dataset: its name in the records. body: the name of the body model that pose and betas belong to.
+        largest_side,
+    quality: see `region.cut`. skip_unreadable: leave out people whose photo is missing or damaged. labels:
+        says in
     words which labels are made, so that a resumed build makes the same.
     """
 
@@ -64,19 +68,22 @@ def build(
 
     Args:
         splits: split name -> a function that reads its people from the start, the same ones each time.
-        make_labels: adds labels that the annotations lack to a list of people, keeping their number and order.
+        make_labels: adds labels that the annotations lack to a list of people, keeping their number and
+            order.
         workers: processes; 0 cuts in this one. Does not change the result.
         shard: people per file.
     Raises:
-        AnnotationError: the annotations cannot be right, or photos cannot be read; lists the first 20 problems.
-            What is cut already stays, and the same command goes on.
+        AnnotationError: the annotations cannot be right, or photos cannot be read; lists the first 20
+            problems. What is cut already stays, and the same command goes on.
     """
     out = pathlib.Path(out).absolute()
     if is_finished(out):
         print(f'{out} is there already.')
         return out
     if out.exists():
-        raise FileExistsError(f'{out} is there but is no finished dataset: move it away, or choose another folder.')
+        raise FileExistsError(
+            f'{out} is there but is no finished dataset: move it away, or choose another folder.'
+        )
     counts, skipped, fingerprint = survey(splits)
     if not any(counts.values()):
         raise AnnotationError(f'{settings.dataset}: there is nobody to build from in {", ".join(splits)}.')
@@ -98,10 +105,11 @@ def build(
 
 
 def survey(splits: dict[str, Read]) -> tuple[dict[str, int], dict[str, collections.Counter], str]:
-    """Returns people per split, those left out by reason, and a fingerprint of all names, having read everything once.
+    """Returns people per split, those left out by reason, and a fingerprint of all names, having read
+    everything once.
 
-    Raises AnnotationError with the first 20 problems: names that occur twice, or more people than one in a hundred in
-    whom `sanity.check_person` finds something (fewer are left out when photos are cut).
+    Raises AnnotationError with the first 20 problems: names that occur twice, or more people than one in a
+    hundred in whom `sanity.check_person` finds something (fewer are left out when photos are cut).
     """
     counts, skipped, digest = {}, {}, hashlib.sha256()
     for split, read in splits.items():
@@ -141,7 +149,7 @@ def _start_or_resume(folder: pathlib.Path, plan: dict) -> None:
 
 def _cut_split(read, count, folder, split, settings, make_labels, workers, shard) -> None:
     """Writes the shards of a split that are not there yet; raises with the photos that cannot be read."""
-    people = (item for item in read() if isinstance(item, Person))
+    people = (item for item in read() if isinstance(item, AnnotatedPerson))
     failed: list[str] = []
     progress = tqdm(total=count, desc=f'{split}: cut', unit='person', mininterval=1)
     with processes.pool(workers) as submit, progress as bar:
@@ -171,7 +179,9 @@ def _cut_split(read, count, folder, split, settings, make_labels, workers, shard
 
 
 def _write_shard(people, folder, split, index, settings) -> list[str]:
-    """Writes one shard and, last, its report; returns what is wrong with photos, in which case nothing is written."""
+    """Writes one shard and, last, its report; returns what is wrong with photos, in which case nothing is
+    written.
+    """
     path = folder / _shard_name(split, index, 'array_record')
     features, failed, skipped, examples, size = record.features(), [], collections.Counter(), 0, 0
     writer = array_record_module.ArrayRecordWriter(str(path) + '.tmp', 'group_size:1')
@@ -198,7 +208,7 @@ def _write_shard(people, folder, split, index, settings) -> list[str]:
     return []
 
 
-def _to_record(person: Person, settings: Settings) -> dict:
+def _to_record(person: AnnotatedPerson, settings: Settings) -> dict:
     """Returns the checked record of a person, its region cut."""
     photo, encoded = region.read_photo(person.photo)
     width, height = int(person.labels['width']), int(person.labels['height'])
@@ -215,7 +225,12 @@ def _to_record(person: Person, settings: Settings) -> dict:
         largest_side=settings.largest_side,
         quality=settings.quality,
     )
-    texts = {'name': person.name, 'dataset': settings.dataset, 'sequence': person.sequence, 'action': person.action}
+    texts = {
+        'name': person.name,
+        'dataset': settings.dataset,
+        'sequence': person.sequence,
+        'action': person.action,
+    }
     texts['body'] = settings.body if labels['smpl_weight'] > 0 else ''
     finished = labels | cut | texts
     record.check(finished)
@@ -292,4 +307,3 @@ def summary(report: dict[str, _SplitReport], folder: pathlib.Path, seconds: floa
 def _listed(title: str, problems: list[str]) -> str:
     more = f'\n  and {len(problems) - SHOWN} more' if len(problems) > SHOWN else ''
     return f'{title}:\n  ' + '\n  '.join(problems[:SHOWN]) + more
-

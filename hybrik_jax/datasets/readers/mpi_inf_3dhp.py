@@ -1,4 +1,5 @@
-"""Reads MPI-INF-3DHP from the parsed annotation files of HybrIK: 28 joints, or 17 in the test file; lengths in mm.
+"""Reads MPI-INF-3DHP from the parsed annotation files of HybrIK: 28 joints, or 17 in the test file; lengths
+in mm.
 
 Source: Mehta et al. 2017.
 """
@@ -9,8 +10,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hybrik_jax.data import reading
-from hybrik_jax.data.annotation import MM, AnnotationError, Person, Skipped
+from hybrik_jax.datasets.annotation import MM, AnnotatedPerson, AnnotationError, Skipped
+from hybrik_jax.datasets.readers import reading
 
 NAME = 'mpi_inf_3dhp'
 TITLE = 'MPI-INF-3DHP'
@@ -37,7 +38,7 @@ SMPL_OF_JOINTS = {0: 4, 4: 19, 5: 24, 7: 20, 8: 25, 12: 5, 16: 9, 17: 14, 18: 10
 _SEQUENCE = re.compile(r'TS([1-6])')
 
 
-def read(root: str | pathlib.Path, split: str) -> Iterator[Person | Skipped]:
+def read(root: str | pathlib.Path, split: str) -> Iterator[AnnotatedPerson | Skipped]:
     """Yields everybody in a split, in the file's order; memory does not depend on the file's size.
 
     Args:
@@ -52,7 +53,7 @@ def read(root: str | pathlib.Path, split: str) -> Iterator[Person | Skipped]:
         yield _person(fields, root, split)
 
 
-def _person(fields: reading.Fields, root: pathlib.Path, split: str) -> Person | Skipped:
+def _person(fields: reading.Fields, root: pathlib.Path, split: str) -> AnnotatedPerson | Skipped:
     file_name = fields.text('file_name')
     box = fields.box()
     if box is None:
@@ -71,7 +72,7 @@ def _person(fields: reading.Fields, root: pathlib.Path, split: str) -> Person | 
     labels |= reading.joints(points_m, valid) | reading.projected(points_m, valid, focal, centre)
     labels |= reading.h36m_joints(test_m[list(H36M_OF_TEST)])
     path = pathlib.PurePosixPath(file_name)
-    return Person(
+    return AnnotatedPerson(
         name=f'{NAME}/{split}/{path.with_suffix("")}',
         photo=root / PHOTOS[split] / file_name,
         labels=reading.finished(labels),
@@ -84,7 +85,9 @@ def _test_sequence(fields: reading.Fields, path: pathlib.PurePosixPath) -> str:
     """The folder TS1..TS6 that a test frame is in."""
     found = [part for part in path.parts if _SEQUENCE.fullmatch(part)]
     if not found:
-        raise AnnotationError(f'{fields.where}: file_name is {str(path)!r}, expected is one in a folder TS1 to TS6.')
+        raise AnnotationError(
+            f'{fields.where}: file_name is {str(path)!r}, expected is one in a folder TS1 to TS6.'
+        )
     return found[-1]
 
 

@@ -5,7 +5,8 @@ The limits are wide: what real data hold passes, what a wrong unit or axis makes
 
 import numpy as np
 
-from hybrik_jax.data.annotation import Person, project
+from hybrik_jax.body.projection import project
+from hybrik_jax.datasets.annotation import AnnotatedPerson
 
 # Limbs and their usual lengths in metres: thighs, lower legs, upper arms, forearms.
 LIMBS = {(1, 4): 0.38, (2, 5): 0.38, (4, 7): 0.40, (5, 8): 0.40, (16, 18): 0.26, (17, 19): 0.26, (18, 20): 0.25,
@@ -14,7 +15,10 @@ LIMBS_H36M = {(1, 2): 0.42, (4, 5): 0.42, (2, 3): 0.42, (5, 6): 0.42, (11, 12): 
               (15, 16): 0.25}  # fmt: skip
 _LIMB_RATIOS = (0.4, 2.0)  # of the middle one to the usual length: children to giants
 _LONGEST_BONE_M = 1.5
-_MOST_PIXELS_OFF, _MOST_BOX_OFF = 5.0, 0.05  # projection against pixels: at least this, or this share of the box
+_MOST_PIXELS_OFF, _MOST_BOX_OFF = (
+    5.0,
+    0.05,
+)  # projection against pixels: at least this, or this share of the box
 _MOST_ROOT_OFF_M = 0.5
 _MOST_DEPTH_OFF_M = 0.05
 _MOST_FITS = 20
@@ -25,12 +29,13 @@ _FEWEST_JOINTS = 4  # with fewer labelled nothing is said about them
 _SHOWN = 5
 
 
-def check_person(person: Person) -> list[str]:
-    """Returns what is wrong with an annotated person, one sentence each without its name; empty where nothing is.
+def check_person(person: AnnotatedPerson) -> list[str]:
+    """Returns what is wrong with an annotated person, one sentence each without its name; empty where nothing
+    is.
 
-    Values that are not finite, the box, the camera, limbs of no human length (with a guess at the unit), joints behind
-    the camera, joints whose projection is not where their pixels are, joints that are not near the box, pose or shape
-    of no possible size.
+    Values that are not finite, the box, the camera, limbs of no human length (with a guess at the unit),
+    joints behind the camera, joints whose projection is not where their pixels are, joints that are not near
+    the box, pose or shape of no possible size.
     """
     labels = {name: np.asarray(value) for name, value in person.labels.items()}
     problems = [
@@ -100,7 +105,9 @@ def _camera_problems(labels):
     if not root[2] > 0:
         problems.append(f'root_m {_short(root)} lies behind the camera: z must point forward')
     elif np.linalg.norm(root) > _FARTHEST_M:
-        problems.append(f'root_m is {np.linalg.norm(root):.4g} m away: as if millimetres were taken for metres')
+        problems.append(
+            f'root_m is {np.linalg.norm(root):.4g} m away: as if millimetres were taken for metres'
+        )
     return problems
 
 
@@ -144,8 +151,8 @@ def _projection_problems(labels):
 def _origin(points, pixels, focal, centre, tolerance):
     """The place (3,) of the origin of points (N, 3) whose pixels (N, 2) are known; N >= 2.
 
-    Least squares; where that leaves more than `tolerance` pixels, least absolute errors (reweighted), which single
-    wrong pixels hardly move.
+    Least squares; where that leaves more than `tolerance` pixels, least absolute errors (reweighted), which
+    single wrong pixels hardly move.
     """
     rays = (pixels - centre) / focal  # x / z, y / z
     matrix = np.zeros((len(points), 2, 3))
@@ -156,7 +163,9 @@ def _origin(points, pixels, focal, centre, tolerance):
     for _ in range(_MOST_FITS):
         rows = (matrix * weight[..., None]).reshape(-1, 3)
         origin = np.linalg.lstsq(rows, (right * weight).reshape(-1), rcond=None)[0]
-        off = np.linalg.norm((matrix @ origin - right) * focal, axis=1) / max(float(abs(origin[2])), 1e-3)  # pixels
+        off = np.linalg.norm((matrix @ origin - right) * focal, axis=1) / max(
+            float(abs(origin[2])), 1e-3
+        )  # pixels
         if off.max() <= tolerance:
             break
         weight = 1 / np.sqrt(np.maximum(off, 0.1))[:, None]
@@ -164,7 +173,9 @@ def _origin(points, pixels, focal, centre, tolerance):
 
 
 def _placement_problems(labels):
-    """Where the box touches the photo's border only joints on the photo are asked for: the others may be cut off."""
+    """Where the box touches the photo's border only joints on the photo are asked for: the others may be cut
+    off.
+    """
     box = labels['box'].astype(np.float64)
     last = np.array([labels['width'], labels['height']], np.float64) - 1
     labelled = (labels['joints_px_weight'][:, :2] > 0).all(1)

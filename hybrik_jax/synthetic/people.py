@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hybrik_jax.data.synthetic.scene import hsv, noise_at
+from hybrik_jax.synthetic.scene import hsv, noise_at
 
 # rest-pose landmarks of the mean body, metres: heights y, then |x| along the arm
 NECK_Y, WAIST_Y, CROTCH_Y, KNEE_Y, ANKLE_Y = 0.47, 0.02, -0.17, -0.48, -0.92

@@ -1,9 +1,10 @@
 """Cutting the region of a photo that one person's crops can reach, at bounded size.
 
-A crop is a square of the box's side, enlarged, scaled by up to 1.3 and turned by any angle: it lies within a square of
-1.3 sqrt(2) times that side. A region is cut on the grid of the photo's own JPEG blocks and coded with its own colour
-sampling, which changes pixels less than coding the photo again would. Only very large people are stored smaller; their
-crops are smoother than the original's, which samples every second or third pixel there.
+A crop is a square of the box's side, enlarged, scaled by up to 1.3 and turned by any angle: it lies within a
+square of 1.3 sqrt(2) times that side. A region is cut on the grid of the photo's own JPEG blocks and coded
+with its own colour sampling, which changes pixels less than coding the photo again would. Only very large
+people are stored smaller; their crops are smoother than the original's, which samples every second or third
+pixel there.
 """
 
 import pathlib
@@ -19,12 +20,15 @@ from hybrik_jax.data.augment import box_centre_and_side
 LARGEST_SCALE = 1.3
 LARGEST_SIDE = 512  # of the crop square in stored pixels
 QUALITY = 95
-_STEPS = 16  # regions are made smaller by n / 16, and their sides are multiples of 16: the result has whole pixels
+_STEPS = (
+    16  # regions are made smaller by n / 16, and their sides are multiples of 16: the result has whole pixels
+)
 _MARGIN = 2  # pixels around, for the interpolation
 
 
 def read_photo(path: pathlib.Path) -> tuple[np.ndarray, bytes]:
-    """Returns the photo (height, width, 3) uint8 RGB, as stored (no rotation by its EXIF tag), and the file's bytes.
+    """Returns the photo (height, width, 3) uint8 RGB, as stored (no rotation by its EXIF tag), and the file's
+    bytes.
 
     Raises FileNotFoundError; ValueError where the file is no image or is damaged.
     """

@@ -1,4 +1,5 @@
-"""People's own data: one JSON schema, its reader, and a validator that names file, record and field of what is wrong.
+"""People's own data: one JSON schema, its reader, and a validator that names file, record and field of what
+is wrong.
 
     {"format": "hybrik_jax people 1",
      "photos_root": "photos",            beside this file, or absolute; left out: the folder of this file
@@ -9,22 +10,24 @@
        "box": [x, y, w, h],              pixels, around the person, not enlarged
        "keypoints_2d": {"skeleton": "coco17", "points": [[x, y, v], ...]},   v as in COCO: 0 not labelled,
                                          1 labelled but hidden, 2 visible
-       "joints_3d": {"skeleton": "mine", "frame": "camera", "points_m": [[x, y, z] or null, ...], "root": [x, y, z]},
-       "smpl": {"pose": [[x, y, z], ... 24], "betas": [... 10], "root": [x, y, z]},
+       "joints_3d": {"skeleton": "mine", "frame": "camera", "points_m": [[x, y, z] or null, ...], "root": [x,
+       y, z]}, "smpl": {"pose": [[x, y, z], ... 24], "betas": [... 10], "root": [x, y, z]},
        "camera": {"focal": [fx, fy], "centre": [cx, cy]},
-       "photo_size": [width, height], "name": ..., "sequence": ..., "action": ..., "split": ..., "extra": anything}]}
+       "photo_size": [width, height], "name": ..., "sequence": ..., "action": ..., "split": ..., "extra":
+       anything}]}
 
-Pixels have their centres at integers. Metres, camera frame: x right, y down, z forward. `pose` is axis-angle, radians,
-row 0 from model axes to camera axes. `root` is where joint 0 (the pelvis) is in the camera frame; joints_3d needs it
-only where its skeleton has no pelvis, smpl only where there are no joints_3d.
+Pixels have their centres at integers. Metres, camera frame: x right, y down, z forward. `pose` is axis-angle,
+radians, row 0 from model axes to camera axes. `root` is where joint 0 (the pelvis) is in the camera frame;
+joints_3d needs it only where its skeleton has no pelvis, smpl only where there are no joints_3d.
 
 In place of "people", "coco" takes a file of MSCOCO's form whose keypoints are in another skeleton:
     "coco": {"file": "keypoints.json", "skeleton": "mine"}, its photos below photos_root.
 
-A skeleton is one of `SKELETONS`, or a map of our own: joint (name or number of `body.skeleton`, 'h36m:' and a name of
-the 17 Human3.6M joints for those) -> index of the point, and `count`, how many points a person has.
+A skeleton is one of `SKELETONS`, or a map of our own: joint (name or number of `body.skeleton`, 'h36m:' and a
+name of the 17 Human3.6M joints for those) -> index of the point, and `count`, how many points a person has.
 
-SPLITS: in a folder, train.json, validation.json and test.json; in a single file `split` of each person, 'train' where
+SPLITS: in a folder, train.json, validation.json and test.json; in a single file `split` of each person,
+    'train' where
 it is left out.
 """
 
@@ -41,8 +44,11 @@ import numpy as np
 import simplejpeg
 
 from hybrik_jax.body import skeleton
-from hybrik_jax.data import coco, mpi_inf_3dhp, reading, record, sanity
-from hybrik_jax.data.annotation import AnnotationError, Person, Skipped, box_from_xywh, project
+from hybrik_jax.body.projection import project
+from hybrik_jax.data import record
+from hybrik_jax.datasets import sanity
+from hybrik_jax.datasets.annotation import AnnotatedPerson, AnnotationError, Skipped, box_from_xywh
+from hybrik_jax.datasets.readers import coco, mpi_inf_3dhp, reading
 
 NAME = 'custom'
 SPLITS = ('train', 'validation', 'test')
@@ -91,7 +97,9 @@ SKELETONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: in which file, record (such as 'people[3]', may be empty) and field, and what to do."""
+    """One thing that is wrong: in which file, record (such as 'people[3]', may be empty) and field, and what
+    to do.
+    """
 
     file: pathlib.Path
     record: str
@@ -114,17 +122,20 @@ def splits(path: str | pathlib.Path) -> tuple[str, ...]:
     return tuple(split for split in SPLITS if split in found)
 
 
-def read(path: str | pathlib.Path, split: str) -> Iterator[Person | Skipped]:
-    """Yields the people of one split of a file of this schema, or of a folder with SPLIT.json in it; maybe none.
+def read(path: str | pathlib.Path, split: str) -> Iterator[AnnotatedPerson | Skipped]:
+    """Yields the people of one split of a file of this schema, or of a folder with SPLIT.json in it; maybe
+    none.
 
-    Photos are opened for their size where photo_size does not say it. One that cannot be opened is left to whoever
-    cuts it to report: its person's width and height are made up. Raises FileNotFoundError, and AnnotationError for the
-    first record that is wrong; `validate` lists more of them.
+    Photos are opened for their size where photo_size does not say it. One that cannot be opened is left to
+    whoever cuts it to report: its person's width and height are made up. Raises FileNotFoundError, and
+    AnnotationError for the first record that is wrong; `validate` lists more of them.
     """
     path = pathlib.Path(path)
     if path.is_dir():
         if not splits(path):
-            raise FileNotFoundError(f'{path} has none of {", ".join(SPLITS)}.json: give the JSON file, or its folder.')
+            raise FileNotFoundError(
+                f'{path} has none of {", ".join(SPLITS)}.json: give the JSON file, or its folder.'
+            )
         if split not in splits(path):
             return
         path = path / f'{split}.json'
@@ -158,7 +169,7 @@ def validate(path: str | pathlib.Path, limit: int = 20) -> list[Problem]:
 # ---- the file
 
 
-def _people(path: pathlib.Path, split: str | None = None) -> Iterator[Person | Skipped | Problem]:
+def _people(path: pathlib.Path, split: str | None = None) -> Iterator[AnnotatedPerson | Skipped | Problem]:
     """Yields what every record of a file gives: a person, or the problems it has.
 
     split: the records of this split only, and photos that cannot be opened are no problem; None: everything.
@@ -169,7 +180,9 @@ def _people(path: pathlib.Path, split: str | None = None) -> Iterator[Person | S
     if any(problem.field == 'format' for problem in problems):
         return
     root = path.parent / _text(header.get('photos_root', ''))
-    enlargement = ENLARGEMENT if any(p.field == 'box_enlargement' for p in problems) else header.get('box_enlargement')
+    enlargement = (
+        ENLARGEMENT if any(p.field == 'box_enlargement' for p in problems) else header.get('box_enlargement')
+    )
     seen: dict[str, str] = {}
     count = 0
     for count, (file, where, entry) in enumerate(_entries(path, header), 1):
@@ -184,7 +197,9 @@ def _people(path: pathlib.Path, split: str | None = None) -> Iterator[Person | S
         if name:
             key = f'{_split_of(entry, path)}/{name}'
             if key in seen:
-                faults.add('name', f'{name!r} is the name of {seen[key]} too: names must be unique in a split')
+                faults.add(
+                    'name', f'{name!r} is the name of {seen[key]} too: names must be unique in a split'
+                )
             seen.setdefault(key, where)
         if split is None and not faults:
             for message in sanity.check_person(person):  # what a build refuses
@@ -198,7 +213,9 @@ def _people(path: pathlib.Path, split: str | None = None) -> Iterator[Person | S
 
 
 def _entries(path: pathlib.Path, header: dict | None = None) -> Iterator[tuple[pathlib.Path, str, Any]]:
-    """Yields (file, record's place, entry of `people`, or Skipped) of the file or of the COCO file that it names."""
+    """Yields (file, record's place, entry of `people`, or Skipped) of the file or of the COCO file that it
+    names.
+    """
     header = _read_header(path) if header is None else header
     if isinstance(header.get('coco'), dict) and isinstance(header['coco'].get('file'), str):
         yield from _coco_entries(path.parent / header['coco']['file'], header['coco'].get('skeleton'))
@@ -222,7 +239,9 @@ def _coco_entries(path: pathlib.Path, name: str) -> Iterator[tuple[pathlib.Path,
             reason = 'crowd'
         elif not any(len(point) == 3 and point[2] for point in points):
             reason = 'no labelled keypoint'
-        elif (_is_number(one.get('area')) and one['area'] <= 0) or usable and box_from_xywh(box, *size) is None:
+        elif (
+            (_is_number(one.get('area')) and one['area'] <= 0) or usable and box_from_xywh(box, *size) is None
+        ):
             reason = 'no area'
         entry = {
             'photo': image.get('file_name'),
@@ -260,7 +279,10 @@ def _checked_header(header: dict, path: pathlib.Path) -> tuple[dict[str, Skeleto
         problems.append(Problem(path, '', field, message))
 
     if header.get('format') != FORMAT:
-        wrong('format', f'is {header.get("format")!r}, not {FORMAT!r}: is it the right file? See docs/datasets.md')
+        wrong(
+            'format',
+            f'is {header.get("format")!r}, not {FORMAT!r}: is it the right file? See docs/datasets.md',
+        )
         return {}, problems
     for key in sorted(header.keys() - _TOP):
         wrong(key, f'no such field; there are {", ".join(sorted(_TOP))}')
@@ -291,7 +313,9 @@ def _checked_header(header: dict, path: pathlib.Path) -> tuple[dict[str, Skeleto
 
 def _skeleton(name: str, joint_map: Any, faults: '_Faults') -> Skeleton:
     if name in SKELETONS:
-        faults.add('', f'is the name of a skeleton that is known already ({", ".join(SKELETONS)}): choose another')
+        faults.add(
+            '', f'is the name of a skeleton that is known already ({", ".join(SKELETONS)}): choose another'
+        )
     if not isinstance(joint_map, dict):
         faults.add('', 'must be an object: our joint -> index of its point')
         return Skeleton(None, {}, {})
@@ -329,7 +353,9 @@ def _joint_number(key: str, names: tuple[str, ...]) -> int | None:
 
 
 class _Faults(list):
-    """What is wrong with one record: (field, message) pairs. photos: whether one that cannot be opened counts."""
+    """What is wrong with one record: (field, message) pairs. photos: whether one that cannot be opened
+    counts.
+    """
 
     def __init__(self, *, photos: bool = True):
         super().__init__()
@@ -339,19 +365,30 @@ class _Faults(list):
         self.append((field, message))
 
     def numbers(self, field: str, value: Any, shape: tuple[int | None, ...]) -> np.ndarray | None:
-        """Returns `value` as a float64 array of that shape (None: any length), or None where it is not, and says so."""
+        """Returns `value` as a float64 array of that shape (None: any length), or None where it is not, and
+        says so.
+        """
         wanted = ' x '.join('n' if n is None else str(n) for n in shape)
         try:
             array = np.array(value, object)
         except ValueError:  # rows of different kinds
             self.add(field, f'must be {wanted} numbers, its rows differ in length')
             return None
-        if array.ndim != len(shape) or any(n not in (None, m) for n, m in zip(shape, array.shape, strict=True)):
-            rows = [len(row) for row in array if isinstance(row, list)] if array.ndim == 1 and len(shape) == 2 else []
+        if array.ndim != len(shape) or any(
+            n not in (None, m) for n, m in zip(shape, array.shape, strict=True)
+        ):
+            rows = (
+                [len(row) for row in array if isinstance(row, list)]
+                if array.ndim == 1 and len(shape) == 2
+                else []
+            )
             if rows and array.shape[0] == (shape[0] or array.shape[0]):
                 self.add(field, f'has rows of {sorted(set(rows))} numbers, must be {wanted}')
             else:
-                self.add(field, f'has {" x ".join(map(str, array.shape)) or "no list of"} numbers, must be {wanted}')
+                self.add(
+                    field,
+                    f'has {" x ".join(map(str, array.shape)) or "no list of"} numbers, must be {wanted}',
+                )
             return None
         bad = [tuple(map(int, place)) for place in np.ndindex(array.shape) if not _is_number(array[place])]
         if bad:
@@ -391,8 +428,10 @@ def _person(
     enlargement: float,
     path: pathlib.Path,
     index: int,
-) -> Person | None:
-    """Returns the person of one entry of `people`; None, or one that cannot be used, where `faults` are added."""
+) -> AnnotatedPerson | None:
+    """Returns the person of one entry of `people`; None, or one that cannot be used, where `faults` are
+    added.
+    """
     if not isinstance(entry, dict):
         faults.add('', 'must be an object')
         return None
@@ -415,11 +454,14 @@ def _person(
     if (box[2:] <= 0).any():
         faults.add('box', f'{_short(box)} has no size: its last two numbers are width and height')
         return None
-    # Of a photo that cannot be opened the reader passes on any size: who cuts it says what is wrong with the photo.
+    # Of a photo that cannot be opened the reader passes on any size: who cuts it says what is wrong with the
+    # photo.
     width, height = (np.ceil(np.maximum(box[:2], 0) + box[2:]).astype(int) + 1) if size is None else size
     corners = box_from_xywh(box, int(width), int(height))
     if corners is None:
-        faults.add('box', f'{_short(box)} has no part in the photo of {width} x {height} pixels: it is x, y, w, h')
+        faults.add(
+            'box', f'{_short(box)} has no part in the photo of {width} x {height} pixels: it is x, y, w, h'
+        )
         return None
     factor = entry.get('box_enlargement', enlargement)
     if not _is_number(factor) or factor <= 0:
@@ -439,7 +481,7 @@ def _person(
     if camera is not None and root_m is not None:
         labels |= {'focal': camera[0].astype(np.float32), 'centre': camera[1].astype(np.float32)}
         labels |= {'root_m': root_m.astype(np.float32), 'camera_weight': np.float32(1)}
-    return Person(
+    return AnnotatedPerson(
         name=f'{NAME}/{split}/{_text(entry.get("name", "")) or f"{index:06d}"}',
         photo=photo,
         labels=labels,
@@ -459,26 +501,36 @@ def _camera(entry: dict, faults: _Faults, width: int, height: int) -> tuple[np.n
         return None
     size = np.array([width, height])
     if (focal < 0.1 * size.max()).any():
-        faults.add('camera.focal', f'{_short(focal)} is too short for {width} x {height}: pixels, not millimetres')
+        faults.add(
+            'camera.focal', f'{_short(focal)} is too short for {width} x {height}: pixels, not millimetres'
+        )
         return None
     if (centre < -size).any() or (centre > 2 * size).any():
-        faults.add('camera.centre', f'{_short(centre)} is far outside of the photo of {width} x {height} pixels')
+        faults.add(
+            'camera.centre', f'{_short(centre)} is far outside of the photo of {width} x {height} pixels'
+        )
     return focal, centre
 
 
 def _set_joints_3d(entry, labels, camera, faults, skeletons, box) -> np.ndarray | None:
-    """Sets the labels that 3D joints give; returns where the root is, (3,) metres, or None without such joints."""
+    """Sets the labels that 3D joints give; returns where the root is, (3,) metres, or None without such
+    joints.
+    """
     part = faults.part(
         entry, 'joints_3d', {'skeleton', 'points_m', 'frame', 'root'}, {'skeleton', 'points_m', 'frame'}
     )
     if part is None:
         return None
     if part['frame'] != 'camera':
-        faults.add('joints_3d.frame', f"is {part['frame']!r}: only 'camera' is known (x right, y down, z forward)")
+        faults.add(
+            'joints_3d.frame', f"is {part['frame']!r}: only 'camera' is known (x right, y down, z forward)"
+        )
         return None
     if camera is None:
         if 'camera' not in entry:
-            faults.add('camera', 'is missing: 3D joints need the focal lengths and the centre of their camera')
+            faults.add(
+                'camera', 'is missing: 3D joints need the focal lengths and the centre of their camera'
+            )
         return None
     kind = _skeleton_of(part, 'joints_3d', faults, skeletons)
     raw = part['points_m']
@@ -496,8 +548,12 @@ def _set_joints_3d(entry, labels, camera, faults, skeletons, box) -> np.ndarray 
     limb = _median_limb(joints, joints_known, h36m, h36m_known)
     if limb is not None and not _LIMB_M[0] <= limb <= _LIMB_M[1]:
         units = {'millimetres': 1e-3, 'centimetres': 1e-2}
-        hint = next((f': they look like {name}' for name, size in units.items() if 0.15 < limb * size < 0.7), '')
-        faults.add('joints_3d.points_m', f'must be metres, but the median limb would be {limb:.3g} m long{hint}')
+        hint = next(
+            (f': they look like {name}' for name, size in units.items() if 0.15 < limb * size < 0.7), ''
+        )
+        faults.add(
+            'joints_3d.points_m', f'must be metres, but the median limb would be {limb:.3g} m long{hint}'
+        )
         return None
 
     root = None
@@ -510,11 +566,17 @@ def _set_joints_3d(entry, labels, camera, faults, skeletons, box) -> np.ndarray 
     elif h36m_known[0]:
         root = h36m[0]
     else:
-        faults.add('joints_3d.root', 'is missing: this skeleton has no pelvis, so say where it is in the camera frame')
+        faults.add(
+            'joints_3d.root',
+            'is missing: this skeleton has no pelvis, so say where it is in the camera frame',
+        )
         return None
     used = np.concatenate([joints[joints_known], h36m[h36m_known], root[None]])
     if (used[:, 2] <= 0).any():
-        faults.add('joints_3d.points_m', 'points lie behind the camera: z must be forward, in the frame of the camera')
+        faults.add(
+            'joints_3d.points_m',
+            'points lie behind the camera: z must be forward, in the frame of the camera',
+        )
         return None
     if len(used) < 2:
         faults.add('joints_3d', 'has no point that is a joint of ours')
@@ -525,7 +587,7 @@ def _set_joints_3d(entry, labels, camera, faults, skeletons, box) -> np.ndarray 
         faults.add(
             'joints_3d.points_m',
             f'only {100 * inside:.0f} % of them project into the box, the first to {_short(pixels[0])}: check camera, '
-            'axes (x right, y down, z forward, in the camera\'s frame) and the size of the photo',
+            "axes (x right, y down, z forward, in the camera's frame) and the size of the photo",
         )
         return None
 
@@ -553,7 +615,9 @@ def _set_smpl(entry, labels, camera, faults) -> np.ndarray | None:
     pose = faults.numbers('smpl.pose', pose, (24, 3))
     betas = faults.numbers('smpl.betas', part['betas'], (10,))
     if pose is not None and np.abs(pose).max() > 4 * np.pi:
-        faults.add('smpl.pose', f'has angles of {np.abs(pose).max():.3g}: axis-angle vectors in radians, not degrees')
+        faults.add(
+            'smpl.pose', f'has angles of {np.abs(pose).max():.3g}: axis-angle vectors in radians, not degrees'
+        )
     if betas is not None and np.abs(betas).max() > 20:
         faults.add('smpl.betas', f'{_short(betas)} is no shape of a person')
     if 'root' in part:
@@ -563,7 +627,11 @@ def _set_smpl(entry, labels, camera, faults) -> np.ndarray | None:
         if camera is None and 'camera' not in entry:
             faults.add('camera', 'is missing: smpl.root needs the focal lengths and the centre of its camera')
     if pose is not None and betas is not None:
-        labels |= {'pose': pose.astype(np.float32), 'betas': betas.astype(np.float32), 'smpl_weight': np.float32(1)}
+        labels |= {
+            'pose': pose.astype(np.float32),
+            'betas': betas.astype(np.float32),
+            'smpl_weight': np.float32(1),
+        }
     return root
 
 
@@ -590,7 +658,11 @@ def _set_keypoints(entry, labels, faults, skeletons, box) -> None:
     inside = _share_in_box(pixels[labelled], box)
     if inside < 0.5:
         small = np.abs(pixels[labelled]).max() <= 1
-        hint = 'they look normalised, give pixels' if small else 'is the box x, y, w, h, in pixels of the same photo?'
+        hint = (
+            'they look normalised, give pixels'
+            if small
+            else 'is the box x, y, w, h, in pixels of the same photo?'
+        )
         faults.add('keypoints_2d.points', f'only {100 * inside:.0f} % of them lie in the box: {hint}')
         return
     both = labelled & (labels['joints_px_weight'][:, 0] > 0)
@@ -601,7 +673,9 @@ def _set_keypoints(entry, labels, faults, skeletons, box) -> None:
                 'keypoints_2d.points',
                 f'lie {off:.0f} px (median) from the projected 3D joints: check camera, axes and order of the joints',
             )
-    new = labelled & ~both  # where both are, the projection stays: it is what the 3D joint has to be found from
+    new = (
+        labelled & ~both
+    )  # where both are, the projection stays: it is what the 3D joint has to be found from
     labels['joints_px'][new, :2] = pixels[new]
     labels['joints_px_weight'][new, :2] = 1
     visible, _ = _gather(v[:, None] == 2, v > 0, kind.joints, 29)
@@ -624,7 +698,9 @@ def _reaches(kind: Skeleton, points: np.ndarray, field: str, faults: _Faults) ->
 
 
 def _gather(points: np.ndarray, known: np.ndarray, joint_map: dict[int, int], count: int):
-    """Returns our joints (count, c), zeros where not known, and which are, (count,), of a skeleton's points (n, c)."""
+    """Returns our joints (count, c), zeros where not known, and which are, (count,), of a skeleton's points
+    (n, c).
+    """
     out, found = np.zeros((count, points.shape[1])), np.zeros(count, bool)
     for joint, index in joint_map.items():
         if known[index]:
@@ -633,13 +709,19 @@ def _gather(points: np.ndarray, known: np.ndarray, joint_map: dict[int, int], co
 
 
 def _median_limb(joints, joints_known, h36m, h36m_known) -> float | None:
-    lengths = [np.linalg.norm(joints[a] - joints[b]) for a, b in sanity.LIMBS if joints_known[a] and joints_known[b]]
-    lengths += [np.linalg.norm(h36m[a] - h36m[b]) for a, b in sanity.LIMBS_H36M if h36m_known[a] and h36m_known[b]]
+    lengths = [
+        np.linalg.norm(joints[a] - joints[b]) for a, b in sanity.LIMBS if joints_known[a] and joints_known[b]
+    ]
+    lengths += [
+        np.linalg.norm(h36m[a] - h36m[b]) for a, b in sanity.LIMBS_H36M if h36m_known[a] and h36m_known[b]
+    ]
     return float(np.median(lengths)) if lengths else None
 
 
 def _share_in_box(pixels: np.ndarray, box: np.ndarray) -> float:
-    """Returns which share of points (n, 2) lies in a box x y w h made `_NEAR_BOX` times larger on its longer side."""
+    """Returns which share of points (n, 2) lies in a box x y w h made `_NEAR_BOX` times larger on its longer
+    side.
+    """
     half = box[2:].max() / 2 * _NEAR_BOX
     return float((np.abs(pixels - (box[:2] + box[2:] / 2)) <= half).all(1).mean())
 
@@ -648,7 +730,9 @@ def _share_in_box(pixels: np.ndarray, box: np.ndarray) -> float:
 
 
 def _size_of(photo: pathlib.Path, entry: dict, faults: _Faults) -> tuple[int, int] | None:
-    """Returns width and height of the photo: photo_size, or what its file says; None where neither is to be had."""
+    """Returns width and height of the photo: photo_size, or what its file says; None where neither is to be
+    had.
+    """
     if 'photo_size' in entry:
         size = entry['photo_size']
         if isinstance(size, list) and len(size) == 2 and all(_is_index(n) and n > 0 for n in size):
@@ -751,4 +835,6 @@ def _open(path: pathlib.Path):
         except ijson.JSONError as error:
             size = path.stat().st_size
             text = ' '.join(str(error).split())
-            raise AnnotationError(f'{path}: no whole JSON file ({size} bytes; {text}): was it cut off?') from error
+            raise AnnotationError(
+                f'{path}: no whole JSON file ({size} bytes; {text}): was it cut off?'
+            ) from error

@@ -4,8 +4,8 @@ import collections
 import itertools
 from collections.abc import Iterator
 
-from hybrik_jax.data import processes
-from hybrik_jax.data.synthetic.generator import Generator
+from hybrik_jax.datasets import processes
+from hybrik_jax.synthetic.generator import Generator
 
 CHUNK = 16  # examples of one task
 

@@ -13,11 +13,13 @@ MM = 1e-3  # metres
 
 
 class AnnotationError(ValueError):
-    """An annotation file is not what it should be; the message names file, record and field, and what to do."""
+    """An annotation file is not what it should be; the message names file, record and field, and what to
+    do.
+    """
 
 
 @dataclasses.dataclass(frozen=True)
-class Person:
+class AnnotatedPerson:
     """One annotated person whose image is not cut yet.
 
     name: unique in its dataset, with the split, such as 'coco/train/000000000785-442619'.
@@ -42,7 +44,8 @@ class Skipped:
 
 
 def box_from_xywh(box: Any, width: int, height: int) -> np.ndarray | None:
-    """Returns the box x0 y0 x1 y1 (4,) float32 of x y w h, clipped to the photo; None where nothing is left of it.
+    """Returns the box x0 y0 x1 y1 (4,) float32 of x y w h, clipped to the photo; None where nothing is left
+    of it.
 
     x1 = x0 + max(0, w - 1), then both to [0, width - 1]; likewise y.
     """
@@ -54,14 +57,9 @@ def box_from_xywh(box: Any, width: int, height: int) -> np.ndarray | None:
     return np.array([*low, *high], np.float32) if (high > low).all() else None
 
 
-def project(points_m: np.ndarray, focal: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """Returns photo pixels (N, 2) of points (N, 3) in the camera frame, metres; no distortion."""
-    points_m = np.asarray(points_m, np.float64)
-    return points_m[:, :2] / points_m[:, 2:] * np.asarray(focal) + np.asarray(centre)
-
-
 def stream_items(path: pathlib.Path, key: str) -> Iterator[dict[str, Any]]:
-    """Yields the elements of the list under the top-level `key` of a JSON file, one at a time, numbers as float.
+    """Yields the elements of the list under the top-level `key` of a JSON file, one at a time, numbers as
+    float.
 
     Raises AnnotationError where the file is no JSON, is cut off, or has no such list; FileNotFoundError.
     """
@@ -70,11 +68,15 @@ def stream_items(path: pathlib.Path, key: str) -> Iterator[dict[str, Any]]:
         for item in ijson.items(file, f'{key}.item', use_float=True):
             found = True
             if not isinstance(item, dict):
-                raise AnnotationError(f'{path}: {key} holds {type(item).__name__}, not objects: is it the right file?')
+                raise AnnotationError(
+                    f'{path}: {key} holds {type(item).__name__}, not objects: is it the right file?'
+                )
             yield item
     if not found:
         with open(path, 'rb') as file, _explaining(path):
-            keys = [value for prefix, event, value in ijson.parse(file) if event == 'map_key' and prefix == '']
+            keys = [
+                value for prefix, event, value in ijson.parse(file) if event == 'map_key' and prefix == ''
+            ]
         if key not in keys:
             raise AnnotationError(f'{path} has no list {key!r}, only {keys[:10]}: is it the right file?')
 

@@ -1,16 +1,16 @@
 """Roots and boxes that another program found, from JSON, by record (numpy).
 
-Our format, one object: record name -> [x, y, z] of the root in the camera frame, MILLIMETRES; or record name ->
-[x, y, w, h] of the box, pixels of the photo. For example
+Our format, one object: record name -> [x, y, z] of the root in the camera frame, MILLIMETRES; or record name
+-> [x, y, w, h] of the box, pixels of the photo. For example
 
     {"pw3d/test/downtown_walking_00/image_00010-0": [12.5, -310.0, 4120.7]}
 
 Also read: the list that RootNet's programs write, [{"image_id" or "file_name": ..., "root_cam": [x, y, z],
-"bbox": [x, y, w, h]}, ...], where `image_id` (as text) or `file_name` is the photo's file. A record belongs to a photo
-if its name, after dataset and split, is the file's path without its ending, or ends like it; what follows a last '-'
-may be missing (which of several people), and a folder's name may be repeated in the file's name. Where several
-entries are of one photo, the one whose bbox overlaps the record's most (at least half) is taken. A `name` in an entry
-is a record's name.
+"bbox": [x, y, w, h]}, ...], where `image_id` (as text) or `file_name` is the photo's file. A record belongs
+to a photo if its name, after dataset and split, is the file's path without its ending, or ends like it; what
+follows a last '-' may be missing (which of several people), and a folder's name may be repeated in the file's
+name. Where several entries are of one photo, the one whose bbox overlaps the record's most (at least half) is
+taken. A `name` in an entry is a record's name.
 """
 
 import hashlib
@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from hybrik_jax.data.annotation import MM, box_from_xywh
 from hybrik_jax.data.augment import box_centre_and_side, text
+from hybrik_jax.datasets.annotation import MM, box_from_xywh
 
 LEAST_OVERLAP = 0.5
 NEAREST_MM = 100.0  # a root closer than this is in other units
@@ -53,7 +53,9 @@ class Found:
         self._photos_ending: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
         self._taken: dict[int, str] = {}
         if isinstance(content, dict):
-            self._by_name = {name: self._numbers(value, f'entry {name!r}', kind) for name, value in content.items()}
+            self._by_name = {
+                name: self._numbers(value, f'entry {name!r}', kind) for name, value in content.items()
+            }
         elif isinstance(content, list):
             for number, entry in enumerate(content):
                 self._add(number, entry)
@@ -63,15 +65,21 @@ class Found:
             raise ValueError(f'{self.path} is empty.')
 
     def root_m(self, record: Mapping[str, Any]) -> np.ndarray:
-        """Returns the root (3,) of a record in the camera frame, metres. Raises ValueError where there is none."""
+        """Returns the root (3,) of a record in the camera frame, metres. Raises ValueError where there is
+        none.
+        """
         return np.float32(MM) * self._find(record)
 
     def box(self, record: Mapping[str, Any]) -> np.ndarray:
-        """Returns the box (4,) xyxy of a record, clipped to its photo. Raises ValueError where there is none."""
+        """Returns the box (4,) xyxy of a record, clipped to its photo. Raises ValueError where there is
+        none.
+        """
         found = self._find(record)
         box = box_from_xywh(found, int(record['width']), int(record['height']))
         if box is None:
-            raise ValueError(f'{self.path}: the box {found.tolist()} of {text(record["name"])!r} misses the photo.')
+            raise ValueError(
+                f'{self.path}: the box {found.tolist()} of {text(record["name"])!r} misses the photo.'
+            )
         return box
 
     def _add(self, number: int, entry: Any) -> None:

@@ -1,0 +1,296 @@
+"""Loading body models: `.npz` files, and SMPL's own pickles without running anything in them."""
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hybrik_jax import safe_pickle
+from hybrik_jax.body.skeleton import NUM_JOINTS, PARENTS, SMPL_LEAF_VERTICES
+from hybrik_jax.body.smpl import NUM_BETAS, SMPL, SMPL_NAME, BodyName, check_same_body
+
+OPEN_BODY_FILE = Path(__file__).parent.parent / 'assets' / 'open_body.npz'
+_KEYS = ('v_template', 'shapedirs', 'posedirs', 'J_regressor', 'weights', 'kintree_table', 'f')
+
+
+def load_body(path: str | Path | None = None, h36m_regressor: str | Path | None = None) -> SMPL:
+    """The body model of a file.
+
+    Args:
+      path: an `.npz` file or one of SMPL's own pickles (chumpy is not needed, nothing in it is executed);
+        None for the embedded open body.
+      h36m_regressor: `.npy` file with the (17, V) regressor of the Human3.6M joints, for files without one.
+    Raises:
+      ValueError: naming the file and key, if an array is missing, has the wrong shape or is not finite; if a
+        pickle holds anything but numpy, scipy.sparse and chumpy arrays; if a regressor is given for a body
+        that has its own.
+    """
+    path = OPEN_BODY_FILE if path is None else Path(path)
+    with open(path, 'rb') as file:
+        is_zip = file.read(4) == b'PK\x03\x04'
+    arrays = _read_npz(path) if is_zip else read_smpl_pickle(path)
+    regressor = None
+    if h36m_regressor is not None:
+        if arrays.get('J_regressor_h36m') is not None:
+            raise ValueError(
+                f'{path}: this body ({_model_name(arrays, path)}) carries its own J_regressor_h36m, and the '
+                f'regressor {h36m_regressor} was made for another mesh: leave h36m_regressor away, or load '
+                'the body model that it belongs to.'
+            )
+        regressor = _read_npy(h36m_regressor)
+        vertices = np.shape(arrays['v_template'])[:1] if 'v_template' in arrays else ('V',)
+        _checked(regressor, (17, *vertices), str(h36m_regressor), 'the Human3.6M regressor')
+    return body_from_arrays(arrays, h36m_regressor=regressor, source=str(path))
+
+
+def body_from_arrays(
+    arrays: Mapping[str, Any], h36m_regressor: np.ndarray | None = None, source: str = 'arrays'
+) -> SMPL:
+    """The body model of arrays that have the names and shapes of an SMPL file.
+
+    Args:
+      arrays: v_template (V, 3), shapedirs (V, 3, 10 or more), posedirs (V, 3, 207), J_regressor (24, V),
+        weights (V, 24), kintree_table (2, 24), f (F, 3); and, where they exist, J_regressor_h36m (17, V),
+        leaf_vertices (5,) and model_name.
+      h36m_regressor: (17, V), for arrays without J_regressor_h36m.
+      source: what errors call the arrays, their file.
+    Raises:
+      ValueError: naming source and key, if an array is missing, has the wrong shape or is not finite.
+    """
+    missing = [key for key in _KEYS if key not in arrays]
+    if missing:
+        raise ValueError(
+            f'{source}: a body model needs the keys {", ".join(_KEYS)}; missing: {", ".join(missing)}; '
+            f'there are: {", ".join(sorted(map(str, arrays))) or "none"}.'
+        )
+
+    def read(key: str, shape: tuple) -> np.ndarray:
+        return _checked(_dense(arrays[key], source, key), shape, source, key)
+
+    v_template = read('v_template', ('V', 3))
+    count = len(v_template)
+    shapedirs = read('shapedirs', (count, 3, f'{NUM_BETAS} or more'))[:, :, :NUM_BETAS]
+    posedirs = read('posedirs', (count, 3, 9 * (NUM_JOINTS - 1)))
+    regressor = read('J_regressor', (NUM_JOINTS, count))
+    weights = read('weights', (count, NUM_JOINTS))
+    faces = read('f', ('F', 3))
+    parents = read('kintree_table', (2, NUM_JOINTS))[0]
+    if tuple(parents[1:].astype(np.int64)) != PARENTS[1:]:
+        raise ValueError(
+            f'{source}: kintree_table gives the parents {parents[1:].astype(np.int64).tolist()} to joints '
+            f'1..23, SMPL has {list(PARENTS[1:])}: other skeletons (SMPL-H, SMPL-X) do not fit here.'
+        )
+    if 'J_regressor_h36m' in arrays:
+        h36m_regressor = read('J_regressor_h36m', (17, count))
+    elif h36m_regressor is not None:
+        h36m_regressor = _checked(np.asarray(h36m_regressor), (17, count), source, 'h36m_regressor')
+    if 'leaf_vertices' in arrays:
+        leaves = read('leaf_vertices', (5,)).astype(np.int64)
+    else:
+        leaves = np.array(SMPL_LEAF_VERTICES)
+    for key, indices in (('f', faces), ('leaf_vertices', leaves)):
+        if indices.size and not 0 <= indices.min() <= indices.max() < count:
+            raise ValueError(
+                f'{source}: {key} names vertices {int(indices.min())} to {int(indices.max())}, the mesh has '
+                f'{count}.'
+            )
+
+    leaves = leaves.astype(np.int32)
+    return SMPL(
+        v_template=v_template.astype(np.float32),
+        shapedirs=np.ascontiguousarray(shapedirs, np.float32),
+        posedirs=posedirs.astype(np.float32),
+        joint_regressor=regressor.astype(np.float32),
+        h36m_regressor=None if h36m_regressor is None else h36m_regressor.astype(np.float32),
+        weights=weights.astype(np.float32),
+        faces=faces.astype(np.int32),
+        leaf_vertices=leaves,
+        rest_joints_template=np.concatenate([regressor @ v_template, v_template[leaves]]).astype(np.float32),
+        rest_joints_dirs=np.concatenate(
+            [np.einsum('jv,vab->jab', regressor, shapedirs, optimize=True), shapedirs[leaves]]
+        ).astype(np.float32),
+        name=BodyName(_model_name(arrays, source)),
+    )
+
+
+def load_mean_betas(path: str | Path, body: SMPL) -> np.ndarray:
+    """The mean shape (10,), float32, in a `.npy` file or in `betas` of an `.npz` file.
+
+    An `.npz` file names its body in `model_name`; without that, the mean shape is taken to be SMPL's.
+
+    Raises:
+      ValueError: naming the file, if the betas are another body model's or not ten finite numbers.
+    """
+    path = Path(path)
+    name = SMPL_NAME
+    if path.suffix == '.npz':
+        arrays = _read_npz(path)
+        if 'betas' not in arrays:
+            raise ValueError(
+                f'{path}: a mean shape needs the key betas; there are: {", ".join(sorted(arrays))}.'
+            )
+        betas, name = arrays['betas'], str(arrays.get('model_name', SMPL_NAME))
+    else:
+        betas = _read_npy(path)
+    check_same_body(body, name, f'the mean shape {path}')
+    return _checked(np.squeeze(betas), (NUM_BETAS,), str(path), 'betas').astype(np.float32)
+
+
+def _model_name(arrays: Mapping[str, Any], source: str | Path) -> str:
+    """The name in the arrays; without one (SMPL's own files) 'SMPL' for 6890 vertices, else the stem."""
+    if 'model_name' in arrays:
+        return str(arrays['model_name'])
+    return SMPL_NAME if np.shape(arrays.get('v_template'))[:1] == (6890,) else Path(source).stem
+
+
+def _checked(array: np.ndarray, shape: tuple, source: str, key: str) -> np.ndarray:
+    """`array` in float64, if numeric, finite and of that `shape`: ints are fixed, '10 or more' a minimum."""
+    expected = '(' + ', '.join(map(str, shape)) + ')'
+
+    def fits(size: int, wanted: int | str) -> bool:
+        if isinstance(wanted, int):
+            return size == wanted
+        return size >= int(wanted.split()[0]) if wanted[0].isdigit() else size > 0
+
+    if array.ndim != len(shape) or not all(map(fits, array.shape, shape)):
+        raise ValueError(f'{source}: {key} has the shape {array.shape}, expected is {expected}.')
+    if array.dtype.kind not in 'biuf':
+        raise ValueError(
+            f'{source}: {key} has the type {array.dtype}, expected are numbers of shape {expected}.'
+        )
+    array = array.astype(np.float64)
+    if not np.isfinite(array).all():
+        raise ValueError(
+            f'{source}: {key}, shape {array.shape}, holds {int((~np.isfinite(array)).sum())} entries that '
+            'are not finite.'
+        )
+    return array
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of an `.npz` file; objects are refused."""
+    arrays = {}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            for key in file.files:
+                arrays[key] = None
+                arrays[key] = file[key]
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        where = f' at key {list(arrays)[-1]}' if arrays else ''
+        raise ValueError(
+            f'{path}: not a readable .npz file of plain arrays{where} ({error}): save dense numeric arrays.'
+        ) from error
+    return arrays
+
+
+def _read_npy(path: str | Path) -> np.ndarray:
+    """The array of a `.npy` file; objects are refused."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f'{path}: not a readable .npy file of numbers ({error}).') from error
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f'{path}: this is an .npz file, expected is one array in an .npy file.')
+    return array
+
+
+# ---- SMPL's own pickles, unexecuted
+
+
+class _StandIn:
+    """Takes the place of a class of chumpy or scipy.sparse in a pickle: keeps the state, runs nothing."""
+
+    stands_for = ''
+
+    def __new__(cls, *args):
+        made = super().__new__(cls)
+        made.state = {}
+        return made
+
+    def __init__(self, *args):
+        pass
+
+    def __setstate__(self, state):
+        if isinstance(state, tuple):  # (dict, slots)
+            state = {key: value for part in state if part for key, value in part.items()}
+        self.state = dict(state)
+
+
+def read_smpl_pickle(path: str | Path) -> dict[str, Any]:
+    """The dict in one of SMPL's pickles (Python 2, latin1), without chumpy and without running its code.
+
+    numpy arrays come as they are; scipy.sparse and chumpy arrays as stand-ins that `body_from_arrays` reads.
+
+    Raises:
+      ValueError: naming the file and the class, if the pickle refers to anything else; or if it is no pickle.
+    """
+    return safe_pickle.load_dict(path, 'a body model', _Unpickler)
+
+
+def _new_stand_in(cls: type, base: type, state: Any) -> _StandIn:
+    """How protocols 0 and 1 make an object."""
+    if not (isinstance(cls, type) and issubclass(cls, _StandIn)):
+        raise safe_pickle.Refused(f'copy_reg._reconstructor of {cls!r}')
+    return cls()
+
+
+_ALLOWED = safe_pickle.ARRAYS | {
+    ('copy_reg', '_reconstructor'): _new_stand_in,
+    ('copyreg', '_reconstructor'): _new_stand_in,
+    ('collections', 'OrderedDict'): dict,
+}
+for _module in ('__builtin__', 'builtins'):
+    _ALLOWED |= {(_module, 'object'): object, (_module, 'set'): set, (_module, 'frozenset'): frozenset}
+    _ALLOWED |= {(_module, 'bytearray'): bytearray}
+_SPARSE = ('csc_matrix', 'csr_matrix', 'csc_array', 'csr_array')
+
+
+class _Unpickler(safe_pickle.Unpickler):
+    """Makes numpy arrays and stand-ins, and nothing else."""
+
+    allowed = _ALLOWED
+    holds = 'arrays of numpy, scipy.sparse and chumpy'
+
+    def find_class(self, module: str, name: str) -> Any:
+        package = module.split('.')[0]
+        sparse = module.startswith('scipy.sparse') and name in _SPARSE
+        if (package == 'chumpy' or sparse) and '.' not in name:
+            return type(name, (_StandIn,), {'stands_for': f'{module}.{name}'})
+        return super().find_class(module, name)
+
+
+def _dense(value: Any, source: str, key: str) -> np.ndarray:
+    """The dense numpy array of an array, a scipy.sparse matrix, or the stand-in for one or for chumpy."""
+    if isinstance(value, _StandIn):
+        try:
+            return _dense_stand_in(value, source, key)
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f'{source}: {key} is a {value.stands_for} whose content cannot be read '
+                f'({type(error).__name__}: {error}).'
+            ) from error
+    if hasattr(value, 'toarray'):
+        value = value.toarray()
+    return np.asarray(value)
+
+
+def _dense_stand_in(value: _StandIn, source: str, key: str) -> np.ndarray:
+    kind = value.stands_for.split('.')[-1]
+    state = value.state
+    if kind.startswith(('csc', 'csr')):
+        rows, columns = state.get('_shape', state.get('shape'))
+        dense = np.zeros((rows, columns) if kind.startswith('csr') else (columns, rows))
+        major = np.repeat(np.arange(len(dense)), np.diff(state['indptr']))
+        np.add.at(dense, (major, state['indices']), state['data'])
+        return dense if kind.startswith('csr') else dense.T
+    if kind == 'Ch' and 'x' in state:
+        return _dense(state['x'], source, key)
+    if kind == 'Select':
+        chosen = _dense(state['a'], source, key).ravel()[np.asarray(state['idxs'])]
+        return chosen.reshape(state['preferred_shape']) if 'preferred_shape' in state else chosen
+    raise ValueError(
+        f'{source}: {key} is a {value.stands_for}, a chumpy expression that would have to be computed: '
+        'open the file with chumpy once and save this array as a numpy array.'
+    )

@@ -1,0 +1,1 @@
+"""One reader of annotation files for each dataset."""

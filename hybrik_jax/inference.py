@@ -1,0 +1,195 @@
+"""The forward pass: images -> `Lifted` -> `Posed`. Validation, evaluation, prediction, report and exporters call it."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hybrik_jax.body import camera, ik, skeleton, smpl
+from hybrik_jax.body import rotations as rot
+from hybrik_jax.model.hybrik import HybrIK, create_model
+from hybrik_jax.types import Crop, Lifted, Posed
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network with what its forward pass needs beside variables and body.
+
+    model: the Flax module.
+    image_size: side of its crops, pixels.
+    image_mean, image_std: (3,) RGB, of images in [0, 1].
+    init_betas: (10,) the mean shape, which its shape is added to.
+    right_hand: 'leaf', or 'released' for released checkpoints; see `body.ik.solve`.
+    """
+
+    model: HybrIK
+    image_size: int
+    image_mean: tuple[float, ...]
+    image_std: tuple[float, ...]
+    init_betas: np.ndarray
+    right_hand: str
+
+
+def create_network(config: Any, init_betas: np.ndarray, *, axis_name: str | None = None) -> Network:
+    """Returns the network of `config.model` and `config.image_size`.
+
+    Args:
+        init_betas: (10,) the mean shape.
+        axis_name: of the device axis, in training; None: batch statistics are not shared, which means nothing
+            outside of training.
+    """
+    if axis_name is None and config.model.backbone.sync_batch_norm:
+        config = config.copy_and_resolve_references()
+        config.model.backbone.sync_batch_norm = False
+    return Network(
+        model=create_model(config.model, axis_name=axis_name),
+        image_size=config.image_size,
+        image_mean=tuple(config.model.image_mean),
+        image_std=tuple(config.model.image_std),
+        init_betas=np.asarray(init_betas, np.float32),
+        right_hand=config.model.right_hand,
+    )
+
+
+def forward(
+    network: Network,
+    variables: Any,
+    body: smpl.SMPL,
+    images: jax.Array,
+    crop: Crop,
+    *,
+    flip: bool = False,
+    skinned: bool = True,
+) -> tuple[Lifted, Posed]:
+    """Returns what the network says of a batch of crops, and the bodies that follow from it.
+
+    Args:
+        images: (B, S, S, 3) uint8 RGB.
+        crop: of the same batch.
+        flip: average with what the network says of the mirror images.
+        skinned: see `pose`.
+    """
+    lifted = lift(network, variables, images, flip=flip)
+    return lifted, pose(lifted, crop, body, network=network, skinned=skinned)
+
+
+def lift(network: Network, variables: Any, images: jax.Array, *, flip: bool = False) -> Lifted:
+    """Returns what the network says of images (B, S, S, 3) uint8 RGB; arguments as in `forward`."""
+
+    def predict(images: jax.Array) -> Lifted:
+        return network.model.apply(
+            variables, images, training=False, init_betas=jnp.asarray(network.init_betas)
+        )
+
+    images = normalise(images, network)
+    return flip_test(predict, images) if flip else predict(images)
+
+
+def normalise(images: jax.Array, network: Network) -> jax.Array:
+    """Returns (image / 255 - mean) / std, shape unchanged, float32 (float64 stays float64).
+
+    Args:
+        images: (..., 3) RGB in 0..255, uint8 or float.
+    """
+    images = jnp.asarray(images)
+    dtype = jnp.promote_types(images.dtype, jnp.float32)
+    mean, std = jnp.asarray(network.image_mean, dtype), jnp.asarray(network.image_std, dtype)
+    return (images.astype(dtype) / 255.0 - mean) / std
+
+
+def flip_test(predict: Callable[[jax.Array], Lifted], images: jax.Array) -> Lifted:
+    """Returns the mean of what `predict` says of the images and, mirrored back, of their mirror images.
+
+    Args:
+        predict: images (B, H, W, 3) -> `Lifted`.
+        images: (B, H, W, 3). Both halves go through `predict` in one batch of 2 B.
+    """
+    both = predict(jnp.concatenate([images, images[:, :, ::-1]]))
+    straight = jax.tree.map(lambda x: x[: len(images)], both)
+    mirrored = mirror_lifted(jax.tree.map(lambda x: x[len(images) :], both))
+    return jax.tree.map(lambda a, b: (a + b) / 2.0, straight, mirrored)
+
+
+def mirror_lifted(lifted: Lifted) -> Lifted:
+    """Returns `lifted` of the mirror image: left and right swapped, u negated, turns reversed."""
+    joints = (
+        skeleton.MIRROR_JOINTS if lifted.uvd.shape[-2] == skeleton.NUM_JOINTS else skeleton.MIRROR_JOINTS_29
+    )
+    leaves = lifted.leaf_quaternions
+    if leaves is not None:
+        leaves = leaves[..., np.array(skeleton.MIRROR_LEAVES), :] * jnp.array([1.0, 1.0, -1.0, -1.0])
+    return Lifted(
+        uvd=lifted.uvd[..., np.array(joints), :] * jnp.array([-1.0, 1.0, 1.0]),
+        twists=lifted.twists[..., np.array(skeleton.MIRROR_TWISTS), :] * jnp.array([1.0, -1.0]),
+        leaf_quaternions=leaves,
+        betas=lifted.betas,
+    )
+
+
+def pose(
+    lifted: Lifted,
+    crop: Crop,
+    body: smpl.SMPL,
+    *,
+    network: Network,
+    training: bool = False,
+    skinned: bool = True,
+) -> Posed:
+    """Returns the posed bodies that `lifted` describes: camera, inverse kinematics, skinning.
+
+    Args:
+        crop: of the same batch. Where the camera is unknown (zero inverse intrinsics) all joints are zero and every
+            gradient is finite.
+        training: use the solver's training form (no singular value decomposition).
+        skinned: False leaves out vertices and Human3.6M joints; SMPL's joints then come from forward kinematics.
+    """
+
+    def one_person(lifted: Lifted, crop: Crop) -> Posed:
+        joints_m = camera.uvd_to_camera(
+            lifted.uvd,
+            crop.crop_to_photo,
+            crop.inverse_intrinsics,
+            crop.root_m,
+            crop_size=network.image_size,
+        )
+        rest_m = smpl.rest_joints(body, lifted.betas)
+        rotations = ik.solve(
+            joints_m,
+            lifted.twists,
+            rest_m,
+            lifted.leaf_quaternions,
+            training=training,
+            right_hand=network.right_hand,
+        )
+        vertices_m = h36m_joints_m = None
+        if skinned:
+            skin = smpl.skin(body, lifted.betas, rotations)
+            posed_joints_m, root = skin.joints, skin.joints[0]
+            vertices_m = skin.vertices - root
+            h36m_joints_m = None if skin.h36m_joints is None else skin.h36m_joints - root
+        else:
+            posed_joints_m = ik.forward_kinematics(rotations, rest_m)
+        return Posed(
+            lifted_joints_m=joints_m,
+            rotations=rotations,
+            betas=lifted.betas,
+            posed_joints_m=posed_joints_m - posed_joints_m[0],
+            h36m_joints_m=h36m_joints_m,
+            vertices_m=vertices_m,
+        )
+
+    return jax.vmap(one_person)(lifted, crop)
+
+
+def label_vertices(body: smpl.SMPL, betas: jax.Array, quaternions: jax.Array) -> jax.Array:
+    """Returns the vertices (B, V, 3) of labelled bodies, relative to SMPL's joint 0, metres.
+
+    Args:
+        betas, quaternions: (B, 10), (B, 24, 4) (w, x, y, z) local rotations, as in `Batch`.
+    """
+    rotations = jax.vmap(jax.vmap(rot.quaternion_to_matrix))(quaternions)
+    skin = jax.vmap(smpl.skin, in_axes=(None, 0, 0))(body, betas, rotations)
+    return skin.vertices - skin.joints[:, :1]

@@ -1,0 +1,1 @@
+"""Error measures, protocols, and roots and boxes that other programs found."""
