@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections import deque
-from contextlib import closing
+from contextlib import closing, nullcontext
 from functools import partial
 from typing import Any
 
@@ -17,12 +17,20 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from hybrik_jax import evaluate, setup
+from hybrik_jax import config as configuration
+from hybrik_jax import losses, setup, workdir
 from hybrik_jax.checkpoint import Checkpoints
-from hybrik_jax.data import augment, pipeline
+from hybrik_jax.data import pipeline
+from hybrik_jax.evaluate import errors_mm, measure_split
 from hybrik_jax.metric_writer import MetricWriter
-from hybrik_jax.scoring import protocols, roots_and_boxes
-from hybrik_jax.step import TrainState, parallel_train_step, replicate, split_over_devices, without_mesh
+from hybrik_jax.step import (
+    TrainState,
+    parallel_eval_step,
+    parallel_train_step,
+    replicate,
+    split_over_devices,
+    without_mesh,
+)
 
 LOG = logging.getLogger(__name__)
 
@@ -39,8 +47,15 @@ def train(config: ConfigDict) -> TrainState:
         FloatingPointError: the loss is not finite; the batch is saved and the message names the step.
     """
     host, hosts, devices = jax.process_index(), jax.process_count(), jax.device_count()
-    setup.check(config, devices=devices, hosts=hosts)
-    workdir = setup.create_workdir(config.workdir)
+    configuration.check(config, devices=devices, hosts=hosts)
+    path = workdir.create(config.workdir)
+    with workdir.lock(path) if host == 0 else nullcontext():
+        return _train(config, path)
+
+
+def _train(config: ConfigDict, path: pathlib.Path) -> TrainState:
+    """Returns the final state of a run whose folder `path` is ours alone."""
+    host, hosts, devices = jax.process_index(), jax.process_count(), jax.device_count()
     body = setup.load_body(config)
     sources = setup.training_sources(config, body)
     validation = setup.open_source(config, config.data.validation, config.data.validation_split, body)
@@ -51,34 +66,24 @@ def train(config: ConfigDict) -> TrainState:
         'checkpoint': config.checkpoint_every or epoch_steps,
     }
 
-    plain_config = setup.plain(config)
-    checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
+    plain_config = configuration.plain(config)
+    checkpoints = Checkpoints(path, keep=config.keep_checkpoints)
     state = setup.initial_state(config, network)
     restored = checkpoints.restore(state, plain_config)
     state = replicate(state if restored is None else restored)
     start = int(state.step)
-    writer = MetricWriter(workdir, tensorboard=config.tensorboard, active=host == 0)
+    writer = MetricWriter(path, tensorboard=config.tensorboard, active=host == 0)
     writer.forget_after(start)
     if host == 0:
-        (workdir / 'config.json').write_text(json.dumps(plain_config, indent=1) + '\n')
+        (path / 'config.json').write_text(json.dumps(plain_config, indent=1) + '\n')
     count = sum(x.size for x in jax.tree.leaves(state.variables['params']))
     LOG.info('%s: %.1f M parameters, %d devices on %d hosts, steps %d..%d, batch %d.', config.model.lifting,
                  count / 1e6, devices, hosts, start, total_steps, config.batch_size)  # fmt: skip
     if not config.pretrained.backbone:
         LOG.info('The backbone is trained from scratch: config.pretrained.backbone names no weights.')
 
-    step_fn = parallel_train_step(
-        model=network.model,
-        optimizer=network.optimizer,
-        schedule=network.schedule,
-        loss_weights=dict(config.loss),
-        model_config=config.model,
-        init_betas=network.init_betas,
-        seed=config.seed,
-        ema_decay=config.average.ema_decay,
-        tail_start=max(0, total_steps - round(config.average.tail_epochs * epoch_steps)),
-    )
-    body_on_device = replicate(body if config.loss.h36m_joints > 0 else without_mesh(body))
+    step_fn = parallel_train_step(**setup.step_settings(config, network, total_steps, epoch_steps))
+    body_on_device = replicate(body if losses.need_mesh(config.loss) else without_mesh(body))
     examples = pipeline.training_examples(
         sources,
         config.data.mixture,
@@ -97,17 +102,22 @@ def train(config: ConfigDict) -> TrainState:
         workers=config.data.workers,
     )
 
+    eval_step = parallel_eval_step(network=network, flip=False)
+    whole_body = jax.device_put(body)
+
     def validate(state: TrainState) -> float:
-        outputs = evaluate.predict_split(
-            network.eval_step(flip=False),
-            state.parameters(config.validate_parameters),
+        variables = state.parameters(config.validate_parameters)
+        frames = measure_split(
+            {'': partial(eval_step, variables, whole_body)},
             validation,
             batch_size=config.evaluation.batch_size or config.batch_size,
             crop_size=config.image_size,
+            threads=config.data.read_threads,
+            prefetch=config.data.prefetch,
             examples=config.data.validation_examples,
             title='validate',
-        )
-        errors = {k: float(v.mean()) for k, v in evaluate.errors_mm(outputs).items()}
+        )['']
+        errors = {measure: float(values.mean()) for measure, values in errors_mm(frames).items()}
         writer.write('validation', int(state.step), errors)
         return errors['mpjpe_mm'] if 'mpjpe_mm' in errors else errors['mpjpe_24_mm']
 
@@ -132,7 +142,7 @@ def train(config: ConfigDict) -> TrainState:
             stopping = stop.requested if hosts == 1 else log_now and stop.requested_anywhere()
             settle = log_now or any(due.values()) or stopping
             while len(in_flight) > (0 if settle else 1):
-                metrics = _checked(*in_flight.popleft(), workdir=workdir, host=host)
+                metrics = _checked(*in_flight.popleft(), folder=path, host=host)
             bar.update()
             if log_now:
                 figures = {k: float(v) for k, v in metrics.items() if k != 'finite'}
@@ -150,116 +160,21 @@ def train(config: ConfigDict) -> TrainState:
     return state
 
 
-def test(config: ConfigDict, state: TrainState | None = None) -> dict[str, Any]:
-    """Returns, prints and writes the evaluation of the test splits of `config.evaluation.datasets`, in one
-    table.
-
-    Every split is scored under its protocol with `config.evaluation.parameters`, with and without flip test
-    as `config.evaluation.flips` says.
-
-    Args:
-        state: None reads the last checkpoint in `config.workdir`.
-    Raises:
-        ValueError: a published protocol shall be scored with another body than SMPL; what cannot be scored.
-        FileNotFoundError: no checkpoint, dataset, root or box file.
-    """
-    setup.check(config, devices=jax.device_count(), hosts=jax.process_count())
-    options = config.evaluation
-    workdir = pathlib.Path(config.workdir)
-    body = setup.load_body(config)
-    body_name = str(body.name)
-    sources, scored, given = {}, {}, {}
-    for dataset in tuple(options.datasets) or (config.data.test,):
-        sources[dataset] = source = setup.open_source(config, dataset, 'test', body)
-        named = augment.text(source[0]['dataset']) if len(source) else dataset
-        scored[dataset] = protocols.protocol_of(named, body_name, allow_other_body=options.allow_other_body)
-        files = {'roots': (options.root_file, 'root'), 'boxes': (options.box_file, 'box')}
-        given[dataset] = {
-            key: roots_and_boxes.Found(path.replace('{dataset}', dataset), kind) if path else None
-            for key, (path, kind) in files.items()
-        }
-    network = setup.create_network(config, body)
-    if state is None:
-        if not (workdir / 'checkpoints').is_dir():
-            raise FileNotFoundError(
-                f'{workdir} holds no checkpoints: train first, or give another --config.workdir.'
-            )
-        checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
-        state = checkpoints.restore(setup.initial_state(config, network), setup.plain(config))
-        checkpoints.close()
-        if state is None:
-            raise FileNotFoundError(f'{workdir} holds no finished checkpoint: train first.')
-    variables = {name: state.parameters(name) for name in options.parameters}
-    steps = {flip: network.eval_step(flip=flip) for flip in options.flips}
-    variants = {
-        (name, flip): partial(step, own) for flip, step in steps.items() for name, own in variables.items()
-    }
-    hashes = {name: evaluate.checkpoint_hash(own) for name, own in variables.items()}
-    rows, constants = [], {}
-    for dataset, source in sources.items():
-        own_rows, frames = evaluate.score_split(
-            variants,
-            source,
-            scored[dataset],
-            batch_size=options.batch_size or config.batch_size,
-            crop_size=config.image_size,
-            title=f'test, {dataset}',
-            box_enlargement=options.box_enlargement,
-            **given[dataset],
-        )
-        said = {
-            'dataset': dataset,
-            'body_model': body_name,
-            'config': evaluate.config_hash(setup.plain(config)),
-        }
-        rows += [said | {'checkpoint': hashes[row['parameters']]} | row for row in own_rows]
-        constants[dataset] = _constant_prediction(config, dataset, body, frames, scored[dataset])
-    result = {
-        'step': int(state.step),
-        'tail_updates': int(state.tail_count),
-        'rows': rows,
-        'constant_prediction': {dataset: figures for dataset, figures in constants.items() if figures},
-        'protocol': protocols.explanations(rows)
-        | {
-            'box': 'enlarged as the dataset says, unless a figure is given',
-            'gender': 'one neutral body model for everybody, on both sides',
-            'constant prediction': "mean root-relative joints of the dataset's training split",
-        },
-    }
-    if jax.process_index() == 0:
-        evaluate.write(result, workdir)
-        print(evaluate.table(result, details=False))
-    return result
-
-
-def _constant_prediction(
-    config: ConfigDict, dataset: str, body: Any, frames: protocols.Frames, protocol: protocols.Protocol
-) -> dict[str, float]:
-    """Returns the figures of the best constant guess, {} where the training split is not at hand."""
-    try:
-        train_source = setup.open_source(config, dataset, 'train', body)
-    except (FileNotFoundError, ValueError) as error:
-        LOG.info('No constant prediction for %s: %s', dataset, error)
-        return {}
-    return evaluate.constant_prediction(
-        train_source, frames, protocol, examples=config.evaluation.constant_examples
-    )
-
-
 def _checked(
-    step: int, metrics: dict, fields: dict[str, np.ndarray], *, workdir: pathlib.Path, host: int
+    step: int, metrics: dict, fields: dict[str, np.ndarray], *, folder: pathlib.Path, host: int
 ) -> dict:
     """Returns the metrics of a step as numpy; raises where its loss or gradient was not finite."""
     metrics = {name: np.asarray(value) for name, value in metrics.items()}
     if metrics['finite']:
         return metrics
-    path = workdir / f'nonfinite_step_{step}_host_{host}.npz'
+    path = folder / f'nonfinite_step_{step}_host_{host}.npz'
     np.savez_compressed(path, **fields)
     terms = ', '.join(
         f'{k} {float(v):.4g}' for k, v in metrics.items() if k.startswith('loss') or 'norm' in k
     )
     raise FloatingPointError(
-        f'Step {step}: loss or gradient is not finite ({terms}). The batch is in {path}; the update was not made, '
+        f'Step {step}: loss or gradient is not finite ({terms}). The batch is in {path}; the update was not '
+        'made, '
         'and the checkpoints are of earlier steps. Look for bad labels in the batch, or lower '
         '--config.optimizer.learning_rate.'
     )

@@ -31,3 +31,27 @@ def data_root(tmp_path_factory) -> pathlib.Path:
     from tests import helpers
 
     return helpers.build_tiny_data(tmp_path_factory.mktemp('data'))
+
+
+@pytest.fixture(scope='session')
+def small_run(tmp_path_factory, data_root) -> pathlib.Path:
+    """The workdir of a run with random parameters, see `tests/small_run.py`."""
+    from tests import small_run
+
+    return small_run.write_run(tmp_path_factory.mktemp('run'), data_root)
+
+
+@pytest.fixture(scope='session')
+def predictor(small_run):
+    """Its predictor."""
+    from hybrik_jax.predict import Predictor
+
+    return Predictor.load(small_run)
+
+
+@pytest.fixture(scope='session')
+def photo_file(tmp_path_factory) -> pathlib.Path:
+    """A drawn photo, 160 x 120 pixels."""
+    from tests import small_run
+
+    return small_run.write_photo(tmp_path_factory.mktemp('photos') / 'person.jpg')

@@ -1,10 +1,12 @@
-"""The truth, said in a network's own words, scores 0 under every protocol and with every root; a planted
-error scores
-what it is. Records, crops, camera, inverse kinematics, skinning and scoring are those of the evaluation.
+"""The truth, said in a network's own words, scores 0 under every protocol; a planted error scores what it is.
+
+Records, crops, camera, inverse kinematics, skinning and scoring are those of the evaluation.
 """
 
 import csv
+import functools
 import json
+import re
 import types
 
 import jax
@@ -13,11 +15,12 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from hybrik_jax import evaluate, setup, step, train
+from hybrik_jax import config as configuration
+from hybrik_jax import evaluate, inference, setup, step
 from hybrik_jax.body import ik, rotations, skeleton, smpl, smpl_file
 from hybrik_jax.data import record
-from hybrik_jax.scoring import protocols, roots_and_boxes
-from hybrik_jax.types import Batch, Lifted
+from hybrik_jax.scoring import protocols, roots_and_boxes, table
+from hybrik_jax.types import Batch, Lifted, Measured, Posed
 from hybrik_jax.units import DEPTH_SCALE_M
 from tests import helpers
 
@@ -147,7 +150,23 @@ def lifted_from_batch(batch: Batch, *, joints_m: np.ndarray | None = None, count
     )
 
 
-_posed = jax.jit(step.pose_outputs, static_argnames='right_hand')
+@functools.cache
+def network(crop_size: int = helpers.CROP_SIZE) -> inference.Network:
+    """The forward pass without a network: what is said is made by hand."""
+    return inference.Network(
+        model=None,
+        image_size=crop_size,
+        image_mean=(0.0,) * 3,
+        image_std=(1.0,) * 3,
+        init_betas=np.zeros(10),
+        right_hand='leaf',
+    )
+
+
+@jax.jit
+def _posed(lifted: Lifted, batch: Batch, body) -> tuple[Posed, Measured]:
+    posed = inference.pose(lifted, batch.crop, body, network=network())
+    return posed, step.measure(posed, batch, body)
 
 
 def predictor(body, *, turn: np.ndarray | None = None, count: int = 24):
@@ -155,13 +174,13 @@ def predictor(body, *, turn: np.ndarray | None = None, count: int = 24):
     `turn`.
     """
 
-    def predict(batch: Batch) -> dict:
+    def predict(batch: Batch) -> Measured:
         devices = batch.image.shape[0]
         flat = jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), batch)
         joints = None if turn is None else np.asarray(flat.joints_m, np.float64) @ turn.T
         lifted = lifted_from_batch(flat, joints_m=joints, count=count)
-        outputs = _posed(lifted, flat, body, right_hand='leaf')
-        return {name: np.asarray(x).reshape(devices, -1, *x.shape[1:]) for name, x in outputs.items()}
+        _, measured = _posed(lifted, flat, body)
+        return jax.tree.map(lambda x: np.asarray(x).reshape(devices, -1, *x.shape[1:]), measured)
 
     return predict
 
@@ -235,20 +254,22 @@ def test_a_wrong_distance_scales_what_the_labels_say(body, people, tmp_path):
     source = records(people, 'pw3d')
     roots = roots_file(tmp_path, source, (0.0, 0.0, 200.0))
 
-    def predict(batch: Batch) -> dict:
+    said = []
+
+    def predict(batch: Batch) -> Measured:
         flat = jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), batch)
         lifted = lifted_from_batch(flat)
         lifted = lifted.replace(uvd=np.asarray(flat.uvd)[:, :24])
-        outputs = _posed(lifted, flat, body, right_hand='leaf')
-        return {name: np.asarray(x)[None] for name, x in outputs.items()}
+        posed, measured = _posed(lifted, flat, body)
+        said.append(np.asarray(posed.lifted_joints_m))
+        return jax.tree.map(lambda x: np.asarray(x)[None], measured)
 
-    truth, outputs = evaluate.predict_variants(
-        {0: predict}, source, batch_size=PEOPLE, crop_size=helpers.CROP_SIZE, roots=roots, keep=None
-    )
-    camera = truth['true_joints_m'] + truth['true_root_m'][:, None]
+    options = {'batch_size': PEOPLE, 'crop_size': helpers.CROP_SIZE, 'roots': roots}
+    frames = evaluate.measure_split({0: predict}, source, **options)[0]
+    camera = frames.true_joints_m + frames.true_root_m[:, None]
     rays = camera / camera[..., 2:]
-    wanted = truth['true_joints_m'] + 0.2 * (rays - rays[:, :1])
-    np.testing.assert_allclose(outputs[0]['lifted_joints_m'], wanted, atol=2e-5)
+    wanted = frames.true_joints_m + 0.2 * (rays - rays[:, :1])
+    np.testing.assert_allclose(np.concatenate(said)[: len(frames)], wanted, atol=2e-5)
 
 
 def test_29_joints_without_leaf_rotations(body, people):
@@ -317,7 +338,11 @@ def test_every_record_is_read_once(body, people):
         batch_size=PEOPLE,
         crop_size=helpers.CROP_SIZE,
     )
-    assert read == [0, 1, 2] and len(frames) == 3 and [row['parameters'] for row in rows] == ['raw', 'ema']
+    assert (
+        sorted(read) == [0, 1, 2]
+        and len(frames) == 3
+        and [row['parameters'] for row in rows] == ['raw', 'ema']
+    )
     assert list(frames.names) == [f'pw3d/test/TS{k // 2 + 1}/{k:06d}' for k in range(3)]
 
 
@@ -325,32 +350,35 @@ def test_predictions_that_are_not_finite_name_the_record(body, people):
     perfect = predictor(body)
 
     def predict(batch):
-        outputs = perfect(batch)
-        outputs['joints_m'] = np.array(outputs['joints_m'])
-        outputs['joints_m'][0, 2, 5] = np.nan
-        return outputs
+        measured = perfect(batch)
+        joints_m = np.array(measured.posed_joints_m)
+        joints_m[0, 2, 5] = np.nan
+        return measured.replace(posed_joints_m=joints_m)
 
     with pytest.raises(ValueError, match="record 'pw3d/test/TS2/000002': joints_m is not finite"):
         score(predict, records(people, 'pw3d'), 'pw3d')
 
 
-# ------------------------------------------------------------------------------------------- the whole
-# evaluation
+# ---- the whole evaluation
 @pytest.fixture
 def evaluated(body, people, tmp_path, monkeypatch):
-    """Returns a function that runs `train.test` with a network that knows the truth."""
+    """Returns a function that runs `evaluate` with a network that knows the truth."""
 
-    def run(**overrides):
+    def run(tail_count=5, **overrides):
         config = helpers.tiny_config(tmp_path / 'run', tmp_path, evaluation__batch_size=PEOPLE, **overrides)
-        network = types.SimpleNamespace(
-            eval_step=lambda flip: lambda variables, batch: predictor(body)(batch)
-        )
         state = types.SimpleNamespace(
-            step=7, tail_count=0, parameters=lambda which: {'params': np.full(3, len(which), np.float32)}
+            step=7,
+            tail_count=tail_count,
+            parameters=lambda which: {'params': np.full(3, len(which), np.float32)},
         )
+
+        def perfect_step(*, network, flip):
+            return lambda variables, body_on_device, batch: predictor(body)(batch)
+
+        monkeypatch.setattr(evaluate, 'parallel_eval_step', perfect_step)
         monkeypatch.setattr(setup, 'open_source', lambda config, name, split, body: records(people, name))
-        monkeypatch.setattr(setup, 'create_network', lambda *unused: network)
-        return train.test(config, state)
+        monkeypatch.setattr(setup, 'create_network', lambda *unused: None)
+        return evaluate.evaluate(config, state)
 
     return run
 
@@ -360,29 +388,33 @@ def test_one_command_for_all_datasets(evaluated, tmp_path, capsys):
     rows = [row for row in result['rows'] if row['group'] == 'all']
     assert len(rows) == len(DATASETS) * 3 * 2
     for row in rows:
-        assert set(evaluate.PROTOCOL) <= row.keys() and row['frames'] == PEOPLE
+        assert set(table.PROTOCOL) <= row.keys() and row['frames'] == PEOPLE
         assert row['body_model'] == 'open_body (CC0)' and len(row['checkpoint']) == len(row['config']) == 12
         assert row['mpjpe_mm'] < TOLERANCE_MM
     assert {row['protocol'] for row in rows} == {
         'synthetic', 'human36m-like (open_body)', 'pw3d-like (open_body)', 'mpi_inf_3dhp-like (open_body)',
     }  # fmt: skip
-    assert (
-        len({row['checkpoint'] for row in rows}) == 2
-    )  # 'raw' and 'ema' are one number here, 'tail' another
+    # 'raw' and 'ema' are one number here, 'tail' another
+    assert len({row['checkpoint'] for row in rows}) == 2
     assert result['constant_prediction']['pw3d']['mpjpe_mm'] > 50
     folder = tmp_path / 'run'
     assert json.loads((folder / 'evaluation.json').read_text()) == json.loads(json.dumps(result))
     with open(folder / 'evaluation.csv') as file:
         assert len(list(csv.DictReader(file))) == len(result['rows']) + len(result['constant_prediction'])
     printed = capsys.readouterr().out
-    assert 'human36m-like (open_body)' in printed and '| MPJPE (mm) |' in printed
+    assert 'human36m-like (open_body)' in printed and re.search(r'\|\s+MPJPE \(mm\) \|', printed)
     assert 'action 1' in (folder / 'evaluation.md').read_text() and 'action 1' not in printed
 
 
+def test_a_tail_average_that_has_not_begun_is_left_out(evaluated, caplog):
+    with caplog.at_level('INFO'):
+        rows = evaluated(tail_count=0)['rows']
+    assert {row['parameters'] for row in rows} == {'raw', 'ema'}
+    assert 'tail average has not begun at step 7' in caplog.text
+
+
 def test_published_names_are_refused_before_anything_is_computed(evaluated, monkeypatch):
-    monkeypatch.setattr(
-        evaluate, 'predict_variants', lambda *unused, **unused_too: pytest.fail('was computed')
-    )
+    monkeypatch.setattr(evaluate, 'measure_split', lambda *unused, **unused_too: pytest.fail('was computed'))
     with pytest.raises(ValueError, match="'pw3d' is a published protocol.*allow_other_body=True"):
         evaluated(evaluation__datasets=('synthetic', 'pw3d'))
 
@@ -420,7 +452,7 @@ def test_some_variants_and_a_root_file_for_each_dataset(evaluated, people, tmp_p
 def test_settings_that_cannot_work(tmp_path, overrides, message):
     config = helpers.tiny_config(tmp_path, tmp_path, **{f'evaluation__{k}': v for k, v in overrides.items()})
     with pytest.raises(ValueError, match=message):
-        setup.check(config, devices=1, hosts=1)
+        configuration.check(config, devices=1, hosts=1)
 
 
 def test_a_missing_root_file_is_named(evaluated):
@@ -429,17 +461,13 @@ def test_a_missing_root_file_is_named(evaluated):
 
 
 def test_validation_errors_of_a_split(body, people):
-    """What training watches: `predict_split` and `errors_mm`, with frames that have no 3D labels among
-    them.
-    """
+    """What training watches, with frames that have no 3D labels among them."""
     source = records(people, 'synthetic')
     for weight in ('h36m_weight', 'joints_weight'):
         source[1][weight] = np.zeros_like(source[1][weight])
-    perfect = predictor(body)
-    outputs = evaluate.predict_split(
-        lambda variables, batch: perfect(batch), None, source, batch_size=PEOPLE, crop_size=helpers.CROP_SIZE
-    )
-    errors = evaluate.errors_mm(outputs)
+    options = {'batch_size': PEOPLE, 'crop_size': helpers.CROP_SIZE}
+    frames = evaluate.measure_split({'': predictor(body)}, source, **options)['']
+    errors = evaluate.errors_mm(frames)
     assert {m: len(e) for m, e in errors.items()} == {
         'mpjpe_mm': 3,
         'pa_mpjpe_mm': 3,
@@ -447,9 +475,3 @@ def test_validation_errors_of_a_split(body, people):
         'pve_mm': 4,
     }
     assert all(e.max() < TOLERANCE_MM for e in errors.values())
-    assert outputs['lifted_joints_m'].shape == (PEOPLE, 24, 3) and outputs['rotations'].shape == (
-        PEOPLE,
-        24,
-        3,
-        3,
-    )
