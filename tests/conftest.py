@@ -1,12 +1,15 @@
 """Settings of all tests: compiled programs are kept between runs, the recorded outputs are at hand."""
 
+import gc
 import os
 import pathlib
+from collections.abc import Iterator
 
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(pathlib.Path(__file__).parent.parent / '.jax_cache'))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '1')
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
+import jax
 import pytest
 from absl import flags
 
@@ -23,6 +26,14 @@ def golden() -> pathlib.Path:
 def parsed_flags() -> None:
     """grain reads absl flags, which no test parses."""
     flags.FLAGS.mark_as_parsed()
+
+
+@pytest.fixture(scope='module', autouse=True)
+def forgotten_programs() -> Iterator[None]:
+    """Compiled programs of a file of tests are given back when it ends: all together they take gigabytes."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(scope='session')
