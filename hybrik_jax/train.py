@@ -37,7 +37,7 @@ LOG = logging.getLogger(__name__)
 
 
 def train(config: ConfigDict) -> TrainState:
-    """Returns the final state of a run as `config` says, gone on with from the last checkpoint in its workdir.
+    """Returns the final state of a run as `config` says, from the last checkpoint in its workdir on.
 
     Writes into the workdir: config.json, metrics.jsonl, tensorboard/, checkpoints/, best/. SIGTERM and
     SIGINT end it after the running step with a checkpoint; the same command goes on from there.
