@@ -47,6 +47,7 @@ PROTOCOL = (
     'protocol', 'joints', 'root', 'box', 'body_model', 'gender', 'frames', 'config', 'over', 'checkpoint',
 )  # fmt: skip
 NO_COLUMNS = {'name', 'dataset', 'group', 'frames_of'}
+MEDIANS = ('images_per_second', 'step_seconds', 'data_wait_share')  # over the log, that are said
 
 
 @dataclass(frozen=True)
@@ -90,16 +91,20 @@ class _Table:
 
 @dataclass(frozen=True)
 class _Chart:
-    """Curves as SVG in linear and, where that is not None, logarithmic form.
+    """Curves of one kind, with horizontal lines as (text, value).
 
-    broken: the number of values that are not finite.
+    two_scales: logarithmic as well as linear.
     """
 
     title: str
     series: Sequence[Series]
-    linear: str
-    log: str | None
-    broken: int
+    references: Sequence[tuple[str, float]] = ()
+    two_scales: bool = False
+
+    @property
+    def broken(self) -> int:
+        """The number of values that are not finite."""
+        return sum(int((~np.isfinite(one.y)).sum()) for one in self.series)
 
 
 def write_report(
@@ -157,7 +162,13 @@ def write_report(
         'report',
         title=title,
         banner=banner,
-        tiles=_tiles(train, evaluation),
+        best=_best_row(evaluation),
+        several=len(_datasets(evaluation)) > 1,
+        constant_mm=_number(_constant(evaluation).get('mpjpe_mm')),
+        frames=_number(evaluation.get('frames', _best_row(evaluation).get('frames'))),
+        train=train,
+        medians={key: _median(line.get(key) for line in train) for key in MEDIANS},
+        last_epoch=_number(train[-1].get('epoch')) if train else math.nan,
         tables=tables,
         protocol=protocol,
         in_mm=any(key.endswith('_mm') for table in tables for key in table.columns),
@@ -165,38 +176,15 @@ def write_report(
         errors_mm=[float(one.error_mm) for one in examples if math.isfinite(one.error_mm)],
         pictures=pictures,
         charts=_charts(train, validation, evaluation) if train or validation else [],
-        pace=_pace(train),
         facts=facts or {},
         notes=[notes] if isinstance(notes, str) else notes,
         name_of=_name,
         cell=_cell,
+        line_chart=line_chart,
     )
 
 
 # ---- figures
-
-
-def _tiles(train: Sequence[Mapping], evaluation: Mapping) -> list[tuple[str, str]]:
-    """Returns the figures at the top, each with what it is."""
-    tiles = []
-    best = _best_row(evaluation) or {}
-    error, constant = _number(best.get('mpjpe_mm')), _number(_constant(evaluation).get('mpjpe_mm'))
-    if best:
-        flip = ', flip test' if best.get('flip_test') else ''
-        where = f'{best["dataset"]}, ' if len(_datasets(evaluation)) > 1 else ''
-        tiles.append((f'{error:.1f} mm', f'lowest MPJPE ({where}{best.get("parameters", "?")}{flip})'))
-        if constant > 0:
-            share = f'{100 * error / constant:.0f}%'
-            tiles.append((share, f'of the constant prediction’s {constant:.1f} mm'))
-    if train:
-        tiles.append((f'{_number(train[-1].get("step")):,.0f}', 'training steps'))
-        rate = _median(line.get('images_per_second') for line in train)
-        if math.isfinite(rate):
-            tiles.append((f'{rate:.3g}', 'images per second while training (median)'))
-    frames = _number(evaluation.get('frames', best.get('frames')))
-    if frames > 0:
-        tiles.append((f'{frames:,.0f}', 'test images'))
-    return tiles
 
 
 def _table(rows: Sequence[Mapping], constant: Mapping, *, heading: str) -> _Table:
@@ -275,32 +263,15 @@ def _charts(
     constant = _number(_constant(evaluation).get('mpjpe_mm'))
     references = [(f'constant prediction, {constant:.0f} mm', constant)]
     charts = [
-        _chart('Training loss, total', total, two_scales=True),
-        _chart('Training loss, by term', terms, two_scales=True),
-        None if losses else 'No training loss was logged.',
-        _chart('Validation MPJPE (mm)', errors, references=references) or 'No validation was logged.',
-        _chart('Learning rate', _series(train, 'learning_rate')),
-        _chart('Training throughput (images/s)', _series(train, 'images_per_second', noisy=True)),
+        _Chart('Training loss, total', total, two_scales=True),
+        _Chart('Training loss, by term', terms, two_scales=True),
+        'No training loss was logged.' * (not losses),
+        _Chart('Validation MPJPE (mm)', errors, references),
+        'No validation was logged.' * (not errors),
+        _Chart('Learning rate', _series(train, 'learning_rate')),
+        _Chart('Training throughput (images/s)', _series(train, 'images_per_second', noisy=True)),
     ]
-    return [chart for chart in charts if chart]
-
-
-def _chart(
-    title: str,
-    series: Sequence[Series],
-    *,
-    two_scales: bool = False,
-    references: Sequence[tuple[str, float]] = (),
-) -> _Chart | None:
-    if not series:
-        return None
-    return _Chart(
-        title=title,
-        series=series,
-        linear=line_chart(series, from_zero=True, references=references),
-        log=line_chart(series, log_y=True) if two_scales else None,
-        broken=sum(int((~np.isfinite(one.y)).sum()) for one in series),
-    )
+    return [chart for chart in charts if (chart.series if isinstance(chart, _Chart) else chart)]
 
 
 def _series(lines: Sequence[Mapping], prefix: str, *, noisy: bool = False) -> list[Series]:
@@ -317,21 +288,6 @@ def _series(lines: Sequence[Mapping], prefix: str, *, noisy: bool = False) -> li
         )
         for number, (key, own) in enumerate(zip(keys, chosen, strict=True))
     ]
-
-
-def _pace(train: Sequence[Mapping]) -> str:
-    """Returns a sentence about the speed of training; '' where nothing is known."""
-    said = []
-    seconds = _median(line.get('step_seconds') for line in train)
-    waiting = _median(line.get('data_wait_share') for line in train)
-    if math.isfinite(seconds):
-        said.append(f'median step {1000 * seconds:.0f} ms' if seconds < 1 else f'median step {seconds:.2f} s')
-    if math.isfinite(waiting):
-        said.append(f'{100 * waiting:.1f}% of it spent waiting for data')
-    epochs = [_number(line.get('epoch')) for line in train]
-    if epochs and math.isfinite(epochs[-1]):
-        said.append(f'last epoch logged {epochs[-1]:g}')
-    return f'{", ".join(said).capitalize()}.' if said else ''
 
 
 # ---- logs and results
@@ -370,11 +326,11 @@ def _constant(evaluation: Mapping, dataset: str | None = None) -> Mapping:
     return constants.get(_datasets(evaluation)[0] if dataset is None else dataset) or {}
 
 
-def _best_row(evaluation: Mapping) -> Mapping | None:
-    """Returns the row of the first dataset, over all frames, with the lowest MPJPE."""
+def _best_row(evaluation: Mapping) -> Mapping:
+    """Returns the row of the first dataset, over all frames, with the lowest MPJPE; {}: there is none."""
     rows = _rows(evaluation, _datasets(evaluation)[0])
     rows = [row for row in rows if math.isfinite(_number(row.get('mpjpe_mm'))) and row.get('group') != 'mean']
-    return min(rows, key=lambda row: _number(row['mpjpe_mm'])) if rows else None
+    return min(rows, key=lambda row: _number(row['mpjpe_mm']), default={})
 
 
 def _number(value: Any) -> float:
