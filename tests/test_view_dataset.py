@@ -247,6 +247,22 @@ def test_annotations_are_viewed_without_building(tmp_path, capsys):
     assert 'thighs 38 / 38' in page
 
 
+def test_built_records_are_viewed(data_root, tmp_path, capsys):
+    def sheet_of(*arguments):
+        out = tmp_path / 'sheet.html'
+        view_dataset.main([str(data_root / 'synthetic'), '-n', '2', '--out', str(out), *arguments])
+        assert capsys.readouterr().out == f'2 examples: {out}\n'
+        return out.read_text()
+
+    page = sheet_of('--seed', '3')
+    assert page.count('<img ') == 6 and page.count('crop with the body of pose and betas</figcaption>') == 2
+    assert '24 in the split, 2 shown, seed 3' in page and '256 pixels, augmented' in page
+    assert 'class="warning"' not in page and 'lower legs' in page
+    assert sheet_of('--seed', '3') == page != sheet_of('--seed', '4')
+    plain = sheet_of('--no-augmentation')
+    assert plain.count('scale 1.00, rotation 0 degrees, not mirrored, occlusion none') == 2
+
+
 def test_what_the_command_line_refuses(tmp_path, capsys):
     for arguments in ([], ['data', '--annotations', 'coco', '--root', 'x'], ['--annotations', 'coco']):
         with pytest.raises(SystemExit):

@@ -131,7 +131,7 @@ def write_report(
             'mpjpe_*_mm', ...}. Where a step occurs twice (a resumed run) the later line counts.
         evaluation: {'protocol': {name: text}, 'rows': [{'parameters', 'flip_test', 'mpjpe_mm', ...}],
             'constant_prediction': {dataset: {'mpjpe_mm', 'mpjpe_24_mm'}}}. Rows of several datasets have
-            'dataset' and what else `PROTOCOL_NAMES` lists; those whose 'group' is neither 'all' nor 'mean'
+            'dataset' and what else `PROTOCOL` lists; those whose 'group' is neither 'all' nor 'mean'
             are left out. With one dataset, the constant prediction may stand without its name, and 'frames'
             and 'dataset' beside it.
         examples: test images, shown in the order given.
@@ -142,30 +142,28 @@ def write_report(
     Raises:
         OSError: the file cannot be written; an older file of this name is then left as it was.
     """
-    evaluation = dict(evaluation or {})
+    evaluation = evaluation or {}
+    names = _datasets(evaluation)
     train, validation = _by_step(train_log, 'train'), _by_step(train_log, 'validation')
     protocol = dict(evaluation.get('protocol') or {})
     for name in ('dataset', 'frames'):
         if evaluation.get(name) is not None:
             protocol.setdefault(name, evaluation[name])
     tables = [
-        _table(
-            _rows(evaluation, name),
-            _constant(evaluation, name),
-            heading=name if len(_datasets(evaluation)) > 1 else '',
-        )
-        for name in _datasets(evaluation)
+        _table(_rows(evaluation, name), _constant(evaluation, name), heading=name if len(names) > 1 else '')
+        for name in names
         if _rows(evaluation, name) or _constant(evaluation, name)
     ]
+    best = _best_row(evaluation)
     return page.write(
         out_path,
         'report',
         title=title,
         banner=banner,
-        best=_best_row(evaluation),
-        several=len(_datasets(evaluation)) > 1,
+        best=best,
+        several=len(names) > 1,
         constant_mm=_number(_constant(evaluation).get('mpjpe_mm')),
-        frames=_number(evaluation.get('frames', _best_row(evaluation).get('frames'))),
+        frames=_number(evaluation.get('frames', best.get('frames'))),
         train=train,
         medians={key: _median(line.get(key) for line in train) for key in MEDIANS},
         last_epoch=_number(train[-1].get('epoch')) if train else math.nan,
