@@ -19,13 +19,16 @@ import runpy
 import sys
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hybrik_jax.data import augment
 from hybrik_jax.datasets import annotation, region
 from hybrik_jax.view import render, sheet
+
+if TYPE_CHECKING:
+    from hybrik_jax.body import smpl
 
 # Whose annotations can be shown: the names of the catalogue.
 READERS = ('human36m', 'mpi_inf_3dhp', 'pw3d', 'coco', 'custom')
@@ -106,11 +109,11 @@ def record_entries(args: argparse.Namespace) -> tuple[list[sheet.Entry], dict[st
 class BodyPictures:
     """Meshes of a body model, which is loaded when the first one is asked for."""
 
-    def __init__(self, path: str | None = None):
+    def __init__(self, path: str | None = None) -> None:
         self._path = path
 
     @functools.cached_property
-    def body(self):
+    def body(self) -> 'smpl.SMPL':
         """The body model."""
         from hybrik_jax.body import smpl_file
 

@@ -263,9 +263,9 @@ def _charts(
     charts = [
         _Chart('Training loss, total', total, two_scales=True),
         _Chart('Training loss, by term', terms, two_scales=True),
-        'No training loss was logged.' * (not losses),
+        '' if losses else 'No training loss was logged.',
         _Chart('Validation MPJPE (mm)', errors, references),
-        'No validation was logged.' * (not errors),
+        '' if errors else 'No validation was logged.',
         _Chart('Learning rate', _series(train, 'learning_rate')),
         _Chart('Training throughput (images/s)', _series(train, 'images_per_second', noisy=True)),
     ]
