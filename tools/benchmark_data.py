@@ -84,9 +84,7 @@ def seconds_of(functions: Sequence[Callable[[int], Any]], count: int, repeats: i
 
 
 def from_full_photo(person: AnnotatedPerson, one: dict, drawn: augment.Augmentation) -> dict[str, np.ndarray]:
-    """Returns the example of a person, with record and draw, made from the whole photo as the original
-    does.
-    """
+    """Returns the example of a person, with record and draw, made from the whole photo as the original does."""
     photo = cv2.cvtColor(cv2.imread(str(person.photo)), cv2.COLOR_BGR2RGB)
     if drawn.mirror:
         photo, one = photo[:, ::-1, :], augment.mirror_record(one)

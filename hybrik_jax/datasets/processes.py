@@ -13,28 +13,26 @@ import cv2
 _ONE_THREAD = {name: '1' for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS')}
 
 
+def check(workers: int) -> None:
+    """Raises ValueError where this cannot be a number of worker processes."""
+    if workers < 0:
+        raise ValueError(f'workers={workers}: give 0 (this process) or the number of worker processes.')
+
+
 @contextlib.contextmanager
-def pool(workers: int, start: Callable | None = None, *arguments: Any) -> Iterator[Callable[..., Future]]:
+def pool(workers: int) -> Iterator[Callable[..., Future]]:
     """Context: submit(function, *arguments) -> Future, in `workers` processes of one thread each.
 
     workers=0 calls the function at once in this process. A worker ends when the parent process ends in any
     way.
-
-    Args:
-        start: called with `arguments` in each worker before anything else; not for workers=0.
-    Raises:
-        ValueError: a negative number of workers.
     """
-    if workers < 0:
-        raise ValueError(f'workers={workers}: give 0 (this process) or the number of worker processes.')
+    check(workers)
     if not workers:
         yield _now
         return
     before = {name: os.environ.get(name) for name in _ONE_THREAD}
     os.environ.update(_ONE_THREAD)  # inherited by the workers, which start one by one while this runs
-    executor = ProcessPoolExecutor(
-        workers, multiprocessing.get_context('spawn'), initializer=_start_worker, initargs=(start, *arguments)
-    )
+    executor = ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), initializer=_start_worker)
     try:
         yield executor.submit
     finally:
@@ -52,11 +50,9 @@ def _now(function: Callable, *arguments: Any) -> Future:
     return future
 
 
-def _start_worker(start: Callable | None, *arguments: Any) -> None:
+def _start_worker() -> None:
     cv2.setNumThreads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if start:
-        start(*arguments)
 
 
 def _end_with_parent() -> None:
