@@ -27,9 +27,8 @@ def centre_and_side(xyxy: np.ndarray, enlargement: float) -> tuple[np.ndarray, f
     return (box[:2] + box[2:]) / 2, float((box[2:] - box[:2]).max() * enlargement)
 
 
-def overlap(xywh: np.ndarray, xyxy: np.ndarray) -> float:
-    """Returns the intersection over union of a box x y w h and a box x0 y0 x1 y1."""
-    xywh = np.asarray(xywh, np.float64)
-    a, b = np.concatenate([xywh[:2], xywh[:2] + xywh[2:]]), np.asarray(xyxy, np.float64)
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Returns the intersection over union of two boxes x0 y0 x1 y1."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     inside = np.prod(np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0))
     return float(inside / max(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - inside, 1e-9))

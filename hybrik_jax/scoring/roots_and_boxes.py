@@ -99,7 +99,7 @@ class Found:
             raise ValueError(f'{self.path} is empty.')
         if isinstance(content, dict):
             for name, value in content.items():
-                self._by_name[name] = self._numbers(value, f'entry {reprlib.repr(name)}', kind)
+                self._by_name[name] = self._numbers(value, f'entry {_shown(name)}', kind)
         else:
             for place, entry in enumerate(content):
                 self._add(place, entry)
@@ -124,9 +124,9 @@ class Found:
         name, photo = entry.get('name'), entry.get('file_name') or entry.get('image_id')
         if name is not None:
             if not isinstance(name, str):
-                raise ValueError(f'{self.path}: {where} has name={reprlib.repr(name)}, expected is a text.')
+                raise ValueError(f'{self.path}: {where} has name={_shown(name)}, expected is a text.')
             if name in self._by_name:
-                raise ValueError(f'{self.path}: {where} is the second one for {reprlib.repr(name)}.')
+                raise ValueError(f'{self.path}: {where} is the second one for {_shown(name)}.')
             self._by_name[name] = numbers
             return
         bbox = self._numbers(entry['bbox'], where, 'box') if 'bbox' in entry else None
@@ -143,7 +143,7 @@ class Found:
                 self._photos_ending.setdefault(parts[start:], set()).add(parts)
         else:
             raise ValueError(
-                f'{self.path}: {where} has image_id={reprlib.repr(photo)}, which names no photo: give every '
+                f'{self.path}: {where} has image_id={_shown(photo)}, which names no photo: give every '
                 'entry "image_id", "file_name" or "name" (of the record).'
             )
 
@@ -157,11 +157,11 @@ class Found:
         except OverflowError:  # an integer beyond any float
             numbers = np.empty(0, np.float32)
         if numbers.shape != (count,) or not np.isfinite(numbers).all():
-            shown = reprlib.repr(value)
+            shown = _shown(value)
             raise ValueError(f'{self.path}: {where} has {shown}, expected are {count} numbers: {meaning}.')
         if kind == 'root' and numbers[2] < NEAREST_MM:
             guess = 'looks like metres: give millimetres' if numbers[2] > 0 else 'lies behind the camera'
-            raise ValueError(f'{self.path}: the root of {where}, {numbers.tolist()}, {guess}.')
+            raise ValueError(f'{self.path}: {where} has its root at z = {numbers[2]:g}: it {guess}.')
         return numbers
 
     def _find(self, record: Mapping[str, Any]) -> np.ndarray:
@@ -210,7 +210,9 @@ class Found:
         same = [one for one in entries if one.annotation is not None and one.annotation == annotation]
         entries = same if len(same) == 1 else entries
         if len(entries) > 1 or entries[0].bbox is not None:
-            overlaps = [0.0 if e.bbox is None else boxes.overlap(e.bbox, record['box']) for e in entries]
+            size = int(record['width']), int(record['height'])
+            on_photo = [None if e.bbox is None else boxes.clipped(e.bbox, *size) for e in entries]
+            overlaps = [0.0 if box is None else boxes.overlap(box, record['box']) for box in on_photo]
             best = int(np.argmax(overlaps))
             if overlaps[best] < LEAST_OVERLAP:
                 raise ValueError(
@@ -250,6 +252,11 @@ def check_box_is_stored(record: Mapping[str, Any], box: np.ndarray, enlargement:
 def _name(record: Mapping[str, Any]) -> str:
     name = record['name']
     return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def _shown(value: Any) -> str:
+    """Returns a value of a file for a message, short whatever it is."""
+    return reprlib.repr(value)[:80]
 
 
 def _is_number(value: Any) -> bool:
