@@ -133,7 +133,6 @@ def build(
             problems. What is made already stays, and the same command goes on.
         FileExistsError: `out` is something else, or was built with other settings.
     """
-    processes.check(workers)
     out = pathlib.Path(out).absolute()
     if is_finished(out):
         _check_settings(out, settings)
@@ -143,21 +142,21 @@ def build(
         raise FileExistsError(
             f'{out} is there but is no finished dataset: move it away, or choose another folder.'
         )
-    counts, skipped, fingerprint = survey(splits, making.problems)
-    if not any(counts.values()):
-        raise AnnotationError(f'{settings.dataset}: there is nobody to build from in {", ".join(splits)}.')
-    folder = out.with_name(out.name + '.incomplete')
-    plan = {'settings': dataclasses.asdict(settings), 'shard': shard, 'people': fingerprint}
-    _start_or_resume(folder, plan)
-    started = time.perf_counter()
+    folder, started = out.with_name(out.name + '.incomplete'), time.perf_counter()
     with processes.pool(workers) as submit:
+        counts, skipped, fingerprint = survey(splits, making.problems)
+        if not any(counts.values()):
+            raise AnnotationError(
+                f'{settings.dataset}: there is nobody to build from in {", ".join(splits)}.'
+            )
+        plan = {'settings': dataclasses.asdict(settings), 'shard': shard, 'people': fingerprint}
+        _start_or_resume(folder, plan)
         for split, read in splits.items():
             people = (item for item in read() if not isinstance(item, Skipped))
-            chunks = iter(lambda people=people: list(itertools.islice(people, shard)), [])
-            with tqdm(
-                total=counts[split], desc=f'{split}: make records', unit='person', mininterval=1
-            ) as bar:
-                _make_split(chunks, bar, folder, split, settings, making, submit, workers)
+            progress = tqdm(total=counts[split], desc=f'{split}: make records', unit='person', mininterval=1)
+            with progress as bar:
+                chunks = iter(lambda people=people: list(itertools.islice(people, shard)), [])
+                _make_split(chunks, bar, folder, split, settings, making, submit, most=2 * max(workers, 1))
     reports = {split: _finish_split(folder, split, settings.dataset) for split in splits}
     for split, reasons in skipped.items():
         reports[split].skipped.update(reasons)
@@ -229,13 +228,13 @@ def _start_or_resume(folder: pathlib.Path, plan: dict) -> None:
     path.write_text(json.dumps(plan, indent=1) + '\n')
 
 
-def _make_split(chunks, bar, folder, split, settings, making, submit, workers) -> None:
+def _make_split(chunks, bar, folder, split, settings, making, submit, most) -> None:
     """Writes the shards of a split that are not there yet; raises with the photos that cannot be read."""
     failed: list[str] = []
     waiting: collections.deque[tuple[int, Future]] = collections.deque()
 
-    def settle(most: int) -> None:
-        while len(waiting) > most:
+    def settle(waiting_at_most: int) -> None:
+        while len(waiting) > waiting_at_most:
             size, future = waiting.popleft()
             failed.extend(future.result())
             bar.update(size)
@@ -247,10 +246,10 @@ def _make_split(chunks, bar, folder, split, settings, making, submit, workers) -
         chunk = list(making.labels(chunk)) if making.labels else chunk
         how = making.problems, making.record
         waiting.append((len(chunk), submit(_write_shard, chunk, folder, split, index, settings, *how)))
-        settle(most=2 * max(workers, 1))
+        settle(most)
         if len(failed) >= SHOWN:
             break
-    settle(most=0)
+    settle(0)
     if failed:
         hint = 'Mend them, or give --skip-unreadable; what is made already stays'
         raise AnnotationError(_listed(f'Photos of split {split!r} cannot be used ({hint})', failed))

@@ -13,20 +13,18 @@ import cv2
 _ONE_THREAD = {name: '1' for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS')}
 
 
-def check(workers: int) -> None:
-    """Raises ValueError where this cannot be a number of worker processes."""
-    if workers < 0:
-        raise ValueError(f'workers={workers}: give 0 (this process) or the number of worker processes.')
-
-
 @contextlib.contextmanager
 def pool(workers: int) -> Iterator[Callable[..., Future]]:
     """Context: submit(function, *arguments) -> Future, in `workers` processes of one thread each.
 
-    workers=0 calls the function at once in this process. A worker ends when the parent process ends in any
-    way.
+    workers=0 calls the function at once in this process. A worker starts when there is work for it, and ends
+    when the parent process ends in any way.
+
+    Raises:
+        ValueError: a negative number of workers.
     """
-    check(workers)
+    if workers < 0:
+        raise ValueError(f'workers={workers}: give 0 (this process) or the number of worker processes.')
     if not workers:
         yield _now
         return
