@@ -101,7 +101,8 @@ class Unpickler(pickle._Unpickler):
             if not args or not isinstance(args[0], Name):
                 raise Refused(f'{name} of no class')
             return StandIn(args[0], ())
-        return {} if name.name == 'OrderedDict' and not args else StandIn(name, args)
+        filled_later = name.name == 'defaultdict' or (name.name == 'OrderedDict' and not args)
+        return {} if filled_later else StandIn(name, args)
 
     def _instantiate(self, klass: Any, args: Any) -> None:
         self.append(self._make(klass, tuple(args)))
