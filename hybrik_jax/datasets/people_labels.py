@@ -72,11 +72,11 @@ def labels_of(
 def looks_like_corners(box: list[float], labels: Labels) -> bool | None:
     """Returns whether a box that should be x, y, w, h is rather x0, y0, x1, y1; None where both may be.
 
-    Read the other way it must lie in the photo and hold the labelled points, which fill most of that and
-    little of the box as it was meant; without points, the box must leave the photo on both sides.
+    Read the other way it must hold the labelled points, which fill a good part of it, and lie about in the
+    photo; without points, the box as it was meant must leave the photo on both sides.
     """
     low, high, photo = np.array(box[:2]), np.array(box[2:]), np.array([labels['width'], labels['height']])
-    if not ((low >= 0) & (low < high) & (high <= photo + 1)).all():
+    if (low >= high).any() or (high > 1.5 * photo).any():
         return False
     points = labels['joints_px'][labels['joints_px_weight'][:, 0] > 0, :2]
     if len(points) < _FEWEST_POINTS:
@@ -85,7 +85,7 @@ def looks_like_corners(box: list[float], labels: Labels) -> bool | None:
     if side.prod() > 0.67 * high.prod():
         return None
     inside = (np.abs(points - (low + high) / 2) <= 0.55 * side).all(1).mean()
-    return bool(inside >= 0.9 and (np.ptp(points, axis=0) >= 0.5 * side).all())
+    return bool(inside >= 0.9 and (np.ptp(points, axis=0) >= 0.3 * side).all())
 
 
 def photo_size(path: pathlib.Path) -> tuple[int, int]:

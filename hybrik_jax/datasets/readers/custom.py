@@ -177,7 +177,9 @@ def _header(
     if kinds is None or values.get('format') != FORMAT:
         return None, {}, [_another_kind(kinds, values, path)]
     known = sorted([*schema.Header.model_fields, 'people', 'extra'])
-    faults = [(key, f'no such field; there are {", ".join(known)}') for key in kinds.keys() - {*known}]
+    faults = [
+        (key or "''", f'no such field; there are {", ".join(known)}') for key in kinds.keys() - {*known}
+    ]
     header, more = schema.parsed(schema.Header, values)
     faults, skeletons = faults + more, dict(SKELETONS)
     if kinds.get('people', 'list') != 'list':
