@@ -17,7 +17,7 @@ _NEAR_BOX = 1.6  # labelled points lie within the box, made so many times larger
 _LARGEST_BOX = 4  # times the photo
 _FEWEST_POINTS = 4  # with fewer, nothing is said about the form of a box
 _NEAR_M = 2.5  # no camera sees all of a person from so near
-_FORMATS = ('JPEG', 'PNG', 'BMP', 'TIFF', 'WEBP')
+_FORMATS = ('JPEG', 'PNG', 'BMP', 'TIFF', 'WEBP', 'GIF')
 
 Labels = dict[str, np.ndarray]
 Intrinsics = tuple[np.ndarray, np.ndarray]
