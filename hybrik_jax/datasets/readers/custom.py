@@ -128,7 +128,7 @@ def _people(path: pathlib.Path, split: str | None, allow_outside: bool) -> Itera
         entries = _coco_entries(file, header.coco, skeletons[header.coco.skeleton])
     names: dict[int, int] = {}
     left_out, somebody = collections.Counter(), False
-    like_corners, judged = [], 0
+    corners, first_corners = collections.Counter(), ''
     for index, (where, raw) in enumerate(entries):
         belongs = _split_of(raw, path)
         if split is not None and split != belongs in SPLITS:
@@ -154,7 +154,8 @@ def _people(path: pathlib.Path, split: str | None, allow_outside: bool) -> Itera
                 labels = labels_of(entry, size, skeletons, header.box_enlargement)
                 person = AnnotatedPerson(f'{NAME}/{name}', photo, labels, entry.sequence, entry.action)
                 looks = looks_like_corners(entry.box, labels)
-                like_corners, judged = like_corners + [where] * bool(looks), judged + (looks is not None)
+                corners[looks] += 1
+                first_corners = first_corners or (where if looks else '')
                 if split is None:
                     faults += [('', message) for message in sanity.check_person(person)]
             except Wrong as wrong:
@@ -162,9 +163,9 @@ def _people(path: pathlib.Path, split: str | None, allow_outside: bool) -> Itera
         yield from (Problem(file, where, *fault) for fault in faults)
         if not faults:
             yield person
-    if len(like_corners) > judged / 2:
-        what = f'looks like x0, y0, x1, y1 (as do {len(like_corners)} of {judged} boxes)'
-        yield Problem(file, like_corners[0], 'box', f'{what}: it must be x, y, width, height')
+    if corners[True] > corners[False]:
+        what = f'looks like x0, y0, x1, y1 (as do {corners[True]} of {corners[True] + corners[False]} boxes)'
+        yield Problem(file, first_corners, 'box', f'{what}: it must be x, y, width, height')
     if not somebody:
         text = ', '.join(f'{count} are left out: {reason}' for reason, count in left_out.items())
         yield Problem(file, '', 'people', f'there is nobody: {text or "the list is missing or empty"}')
