@@ -7,7 +7,8 @@ import signal
 import sys
 import time
 from collections import deque
-from contextlib import closing, nullcontext
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -36,8 +37,7 @@ LOG = logging.getLogger(__name__)
 
 
 def train(config: ConfigDict) -> TrainState:
-    """Trains as `config` says, going on from the last checkpoint in `config.workdir`, and returns the final
-    state.
+    """Returns the final state of a run as `config` says, from the last checkpoint in its workdir on.
 
     Writes into the workdir: config.json, metrics.jsonl, tensorboard/, checkpoints/, best/. SIGTERM and
     SIGINT end it after the running step with a checkpoint; the same command goes on from there.
@@ -77,8 +77,10 @@ def _train(config: ConfigDict, path: pathlib.Path) -> TrainState:
     if host == 0:
         (path / 'config.json').write_text(json.dumps(plain_config, indent=1) + '\n')
     count = sum(x.size for x in jax.tree.leaves(state.variables['params']))
-    LOG.info('%s: %.1f M parameters, %d devices on %d hosts, steps %d..%d, batch %d.', config.model.lifting,
-                 count / 1e6, devices, hosts, start, total_steps, config.batch_size)  # fmt: skip
+    LOG.info(
+        '%s: %.1f M parameters, %d devices on %d hosts, steps %d..%d, batch %d.',
+        *(config.model.lifting, count / 1e6, devices, hosts, start, total_steps, config.batch_size),
+    )
     if not config.pretrained.backbone:
         LOG.info('The backbone is trained from scratch: config.pretrained.backbone names no weights.')
 
@@ -128,7 +130,7 @@ def _train(config: ConfigDict, path: pathlib.Path) -> TrainState:
     # However the loop ends, what was saved is on disk before anybody hears of it.
     with stop, closing(checkpoints), closing(writer), closing(bar):
         for step in range(start + 1, total_steps + 1):
-            with meter.waiting_for_data():
+            with meter.clock('waiting for data'):
                 fields = next(batches)
             batch = split_over_devices(pipeline.to_batch(fields), jax.local_device_count())
             state, metrics = step_fn(state, body_on_device, batch)
@@ -136,9 +138,8 @@ def _train(config: ConfigDict, path: pathlib.Path) -> TrainState:
             meter.step(fields[pipeline.SOURCE])
             due = {name: step % n == 0 or step == total_steps for name, n in every.items()}
             log_now = step % config.log_every == 0 or step == start + 1
-            # Looking at a step's figures waits for it: stay one step behind, so that the device never waits
-            # for us. Several hosts must stop at one step: they ask each other, and only now and then, as it
-            # costs a round trip.
+            # Looking at a step's figures waits for it: stay one behind, so that the device never waits for us;
+            # and several hosts must stop at one step: they ask each other then, as it costs a round trip.
             stopping = stop.requested if hosts == 1 else log_now and stop.requested_anywhere()
             settle = log_now or any(due.values()) or stopping
             while len(in_flight) > (0 if settle else 1):
@@ -148,7 +149,7 @@ def _train(config: ConfigDict, path: pathlib.Path) -> TrainState:
                 figures = {k: float(v) for k, v in metrics.items() if k != 'finite'}
                 writer.write('train', step, figures | meter.read() | {'epoch': step / epoch_steps})
                 bar.set_postfix(loss=f'{figures["loss"]:.3f}')
-            with meter.paused():
+            with meter.clock('no training'):
                 score = validate(state) if due['validate'] else None
                 if due['checkpoint'] or score is not None or stopping:
                     checkpoints.save(state, plain_config, score=score)
@@ -181,9 +182,7 @@ def _checked(
 
 
 class _StopRequest:
-    """While entered, SIGTERM and SIGINT ask for an orderly end; `requested` is the signal's number, 0
-    before.
-    """
+    """While entered, SIGTERM and SIGINT ask for an orderly end: `requested` is then the number, else 0."""
 
     def __init__(self):
         self.requested = 0
@@ -215,26 +214,23 @@ class _StopRequest:
 
 
 class _Meter:
-    """Counts, between two reads: images per second, seconds per step, the share of time spent waiting for
-    data, and
-    the share of each dataset in this host's batches.
-    """
+    """Figures between two reads: speed, share of time spent waiting for data, shares of the datasets."""
 
     def __init__(self, batch_size: int, *, names: list[str]):
         self.batch_size, self.names = batch_size, names
         self._reset()
 
     def _reset(self) -> None:
-        self.steps, self.waited, self.left_out, self.started = 0, 0.0, 0.0, time.perf_counter()
+        self.steps, self.started = 0, time.perf_counter()
+        self.seconds = {'waiting for data': 0.0, 'no training': 0.0}
         self.counts = np.zeros(len(self.names), int)
 
-    def waiting_for_data(self) -> '_Clock':
-        """Context: what passes in it is waiting for data."""
-        return _Clock(self, 'waited')
-
-    def paused(self) -> '_Clock':
-        """Context: what passes in it is no training."""
-        return _Clock(self, 'left_out')
+    @contextmanager
+    def clock(self, what: str) -> Iterator[None]:
+        """Counts the time that passes in it as 'waiting for data' or 'no training'."""
+        began = time.perf_counter()
+        yield
+        self.seconds[what] += time.perf_counter() - began
 
     def step(self, sources: np.ndarray) -> None:
         """Counts one step, whose examples are from datasets number `sources` (B,)."""
@@ -242,25 +238,14 @@ class _Meter:
         self.counts += np.bincount(sources, minlength=len(self.names))
 
     def read(self) -> dict[str, float]:
-        """Returns the figures since the last read."""
-        seconds = max(time.perf_counter() - self.started - self.left_out, 1e-9)
+        """Returns the figures since the last read, of this host."""
+        seconds = max(time.perf_counter() - self.started - self.seconds['no training'], 1e-9)
+        shares = self.counts / max(self.counts.sum(), 1)
         figures = {
             'images_per_second': self.steps * self.batch_size / seconds,
             'step_seconds': seconds / max(self.steps, 1),
-            'data_wait_share': self.waited / seconds,
+            'data_wait_share': self.seconds['waiting for data'] / seconds,
+            **{f'share_{name}': float(share) for name, share in zip(self.names, shares, strict=True)},
         }
-        shares = self.counts / max(self.counts.sum(), 1)
-        figures |= {f'share_{name}': float(share) for name, share in zip(self.names, shares, strict=True)}
         self._reset()
         return figures
-
-
-class _Clock:
-    def __init__(self, meter: _Meter, field: str):
-        self.meter, self.field = meter, field
-
-    def __enter__(self) -> None:
-        self.began = time.perf_counter()
-
-    def __exit__(self, *unused: Any) -> None:
-        setattr(self.meter, self.field, getattr(self.meter, self.field) + time.perf_counter() - self.began)
