@@ -86,7 +86,11 @@ for arguments in json.loads(sys.argv[1]):
         print(f' status {os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}', flush=True)
     else:
         sys.argv = ['main', *arguments]
-        app.run(main.main, flags_parser=main.parse)
+        try:
+            app.run(main.main, flags_parser=main.parse)
+        except SystemExit as stop:
+            sys.stderr.flush()
+            os._exit(stop.code)  # at once, without JAX's own end
 """
 
 
@@ -216,7 +220,7 @@ def test_evaluating_a_folder_without_checkpoints(tmp_path, monkeypatch):
     config = synthetic.get_config()
     config.workdir = str(tmp_path / 'nothing')
     monkeypatch.setattr(setup, 'open_source', lambda *unused: [])
-    with pytest.raises(FileNotFoundError, match='train first'):
+    with pytest.raises(FileNotFoundError, match='holds no checkpoints.*Give the workdir of a run'):
         evaluate.evaluate(config)
 
 
