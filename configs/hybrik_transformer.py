@@ -13,9 +13,7 @@ Training at this scale has not been run by us yet.
 from ml_collections import ConfigDict
 
 from configs import default
-
-# Largest share of the box that an occluder covers, and its largest aspect.
-OCCLUSION = {'human36m': (0.3, 2.0), 'pw3d': (0.3, 2.0), 'coco': (0.7, 3.3), 'mpi_inf_3dhp': (0.0, 2.0)}
+from hybrik_jax import catalogue
 
 
 def get_config() -> ConfigDict:
@@ -26,6 +24,6 @@ def get_config() -> ConfigDict:
     config.data.validation = 'human36m'
     config.data.validation_split = 'test'
     config.data.validation_examples = 2000
-    config.augmentation.occlusion = ConfigDict(OCCLUSION)
+    config.augmentation.occlusion = ConfigDict(catalogue.occlusion())
     config.evaluation.datasets = ('human36m', 'pw3d', 'mpi_inf_3dhp')
     return config

@@ -12,10 +12,8 @@ from ml_collections import ConfigDict
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from hybrik_jax import losses, step
-from hybrik_jax.model import lifting, resnet
+from hybrik_jax.model import hybrik, lifting, resnet
 
-BACKBONES = ('resnet',)
-LIFTINGS = ('transformer', 'deconv')
 LARGEST = 2**31 - 1
 _SHOWN = 80  # characters of a value in a message
 
@@ -98,11 +96,11 @@ KEYS: dict[str, Key] = {
     'batch_size': Key(whole(1)),
     'num_epochs': Key(whole(1), resume=True),
     'steps_per_epoch': Key(whole(0)),
-    'model.lifting': Key(Literal[tuple(LIFTINGS)]),
+    'model.lifting': Key(Literal[tuple(hybrik.LIFTINGS)]),
     'model.image_mean': Key(three(PROBABILITY)),
     'model.image_std': Key(three(number(gt=0, le=1))),
     'model.right_hand': Key(Literal['leaf', 'released']),
-    'model.backbone.name': Key(Literal[tuple(BACKBONES)], before='resnet'),
+    'model.backbone.name': Key(Literal[tuple(hybrik.BACKBONES)], before='resnet'),
     'model.backbone.depth': Key(Literal[tuple(resnet.STAGES)]),
     'model.backbone.width': Key(whole(1, 4096)),
     'model.backbone.dtype': Key(DTYPE),

@@ -118,7 +118,6 @@ def draw_missing_people(config: ConfigDict, *, hosts: int) -> None:
 def main(argv: list[str]) -> None:
     """Runs what the flags say."""
     show_log()
-    compiler.set_flags()
     import jax
 
     from hybrik_jax import config as configuration
@@ -143,4 +142,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
+    compiler.set_flags()
     app.run(main, flags_parser=parse)

@@ -12,13 +12,11 @@ NOT_ON_CONSOLE = ('loss_smpl_joints', 'loss_h36m_joints', 'gradient_norm', 'epoc
 
 
 class MetricWriter:
-    """Writes rows of numbers as they come; reopening a run appends, dropping rows from steps that are done
-    again.
+    """A run's figures, written row by row as they come; a run that goes on appends to its files.
 
-    Args:
-        workdir: folder of the run.
-        tensorboard: also write event files (readable by `tensorboard --logdir`).
-        active: False on all hosts but the first: then nothing is written.
+    workdir: folder of the run.
+    tensorboard: also write event files (readable by `tensorboard --logdir`).
+    active: False on all hosts but the first: then nothing is written.
     """
 
     def __init__(self, workdir: str | pathlib.Path, *, tensorboard: bool = True, active: bool = True):
@@ -41,8 +39,12 @@ class MetricWriter:
             replacement.replace(self.path)
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
-        """Writes one row; `kind` is 'train' or 'validation'. Numbers that are not finite are written as
-        null.
+        """Writes one row of numbers, those that are not finite as null.
+
+        Args:
+            kind: 'train' or 'validation'.
+            step: updates done.
+            values: name -> number.
         """
         if not self.active:
             return
@@ -69,7 +71,11 @@ class MetricWriter:
 
 
 def read_metrics(path: str | pathlib.Path) -> list[dict[str, Any]]:
-    """Returns the rows of a `metrics.jsonl`; a last line that a kill cut short is left out."""
+    """Returns the rows of a `metrics.jsonl`; a last line that a kill cut short is left out.
+
+    Raises:
+        ValueError: another line is not JSON.
+    """
     rows = []
     lines = pathlib.Path(path).read_text().splitlines()
     for number, line in enumerate(lines, 1):

@@ -6,9 +6,7 @@ from configs import default
 
 
 def get_config() -> ConfigDict:
-    """Returns the default, tiny: 12 steps of 8 crops of 64 x 64 pixels, dropout and patch sampling as in the
-    paper.
-    """
+    """Returns the default, tiny: 12 steps of 8 crops of 64 x 64 pixels; dropout and patch sampling stay."""
     config = default.get_config()
     config.workdir = 'runs/tiny'
     config.image_size = 64
