@@ -158,6 +158,13 @@ class Fields:
         expected = ' or '.join(map(str, shapes))
         raise AnnotationError(f'{self.where}: {name} has the shape {array.shape}, expected is {expected}.')
 
+    def count(self, name: str) -> int:
+        """Returns the length of a list."""
+        value = self.get(name)
+        if not isinstance(value, list | tuple) and not (isinstance(value, np.ndarray) and value.ndim):
+            raise AnnotationError(f'{self.where}: {name} is {type(value).__name__}, expected is a list.')
+        return len(value)
+
     def size(self) -> tuple[int, int]:
         """Returns width and height of the photo, pixels."""
         width, height = self.number('width'), self.number('height')
@@ -183,29 +190,18 @@ class Fields:
         return value, siblings
 
 
-def person(
-    fields: Fields,
-    *,
-    name: str,
-    photo: pathlib.Path,
-    labels: Mapping[str, Any],
-    sequence: str = '',
-    action: str = '',
-) -> NumberedPerson:
-    """Returns the person of an annotation, with its numbers `image_id` and `id`, if there are such."""
-    image_id, number = (
+def person(fields: Fields, *, labels: Mapping[str, Any], **known: Any) -> NumberedPerson:
+    """Returns the person of an annotation, with its `image_id` and `id` where these are numbers.
+
+    Args:
+        labels: of any types, see `finished`.
+        known: name, photo and, where there are such, sequence and action, as in `AnnotatedPerson`.
+    """
+    image_id, annotation_id = (
         value if isinstance(value, int) and not isinstance(value, bool) else None
         for value in (fields.item.get('image_id'), fields.item.get('id'))
     )
-    return NumberedPerson(
-        name=name,
-        photo=photo,
-        labels=finished(labels),
-        sequence=sequence,
-        action=action,
-        image_id=image_id,
-        annotation_id=number,
-    )
+    return NumberedPerson(labels=finished(labels), image_id=image_id, annotation_id=annotation_id, **known)
 
 
 # ---- fields of `record.FEATURES`, to be merged into a person's labels
