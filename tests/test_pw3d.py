@@ -243,6 +243,7 @@ def test_malicious_sequence_file_is_refused_and_nothing_runs(tmp_path, world):
         ({'betas': [np.zeros(3)] * 2}, 'person 0: betas has 3 numbers, expected are 10'),
         ({'betas': [['a'] * 10] * 2}, 'person 0: betas is no regular list of numbers'),
         ({'poses': 7}, 'poses is int, expected is a list'),
+        ({'poses': [[10**400]] * 2}, 'person 0: poses is no regular list of numbers'),
         ({'cam_poses': np.float64(1)}, 'cam_poses is float64, expected is a list'),
     ],
 )

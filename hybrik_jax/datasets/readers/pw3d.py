@@ -72,7 +72,7 @@ def _of_image(fields: reading.Fields) -> dict[str, Any]:
 
 def _person(fields: reading.Fields, root: pathlib.Path, split: str) -> AnnotatedPerson | Skipped:
     sequence, file_name = fields.text('sequence'), fields.text('file_name')
-    name = f'{sequence}/{pathlib.PurePosixPath(file_name).stem}-{fields.get("id")}'
+    name = f'{sequence}/{pathlib.PurePosixPath(file_name).stem}-{fields.key("id")}'
     box = fields.box()
     if is_small(box):
         return Skipped(_TOO_SMALL, name)
