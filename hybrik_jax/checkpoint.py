@@ -8,7 +8,6 @@ and renames, so that a kill leaves no half checkpoint.
 import contextlib
 import dataclasses
 import errno
-import json
 import logging
 import pathlib
 from collections.abc import Iterator
@@ -20,27 +19,20 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from hybrik_jax import config as configuration
 from hybrik_jax.step import TrainState
 
-# Keys that may change between a run and its continuation, or its evaluation.
-FREE_KEYS = (
-    'workdir',
-    'num_epochs',
-    'log_every',
-    'validate_every',
-    'checkpoint_every',
-    'keep_checkpoints',
-    'tensorboard',
-    'evaluation',
-    'pretrained',
-    'data.root',
-    'data.read_threads',
-    'data.prefetch',
-    'data.workers',
-    'data.test',
-)
-
 LOG = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a checkpoint holds: arrays as NumPy's, configuration as nested dicts."""
+
+    folder: pathlib.Path
+    step: int
+    config: dict[str, Any]
+    state: TrainState
 
 
 class Checkpoints:
@@ -76,8 +68,7 @@ class Checkpoints:
         tree = _as_tree(state)
         items = ocp.args.Composite(state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(meta))
         with _explaining(self.workdir):
-            # One at a time: orbax counts its barriers between hosts per process, whichever manager meets at
-            # them.
+            # One at a time: orbax counts its barriers between hosts per process, whichever manager it is.
             self._best.wait_until_finished()
             if step not in self._recent.all_steps():
                 self._recent.save(step, args=items)
@@ -92,8 +83,8 @@ class Checkpoints:
             self._best.wait_until_finished()
 
     def wait_for_all_hosts(self) -> None:
-        """Returns when everything of every host is on disk; all hosts must call it. None then leaves the
-        others.
+        """Returns when everything of every host is on disk; all hosts must call it, and none leaves
+        before.
         """
         self.wait()
         if jax.process_count() > 1:
@@ -104,23 +95,18 @@ class Checkpoints:
 
         Args:
             state: a state of the same network and optimizer, for the structure.
-            config: what the run is about to do; it must agree with the checkpoint's (`FREE_KEYS` may differ).
+            config: what the run is about to do; it must agree with the checkpoint's but for the keys
+                that may change (`config.KEYS`).
         Raises:
             ValueError: the checkpoint belongs to another configuration; the message lists what differs.
         """
         manager = self._best if best else self._recent
-        step = manager.latest_step()
-        if step is None:
+        if manager.latest_step() is None:
             return None
-        saved = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))['meta']
-        differing = differences(saved['config'], config)
-        if differing:
-            raise ValueError(
-                f'The checkpoint of step {step} in {self.workdir} belongs to another configuration:\n  '
-                + '\n  '.join(differing)
-                + '\nGive another --config.workdir, or the configuration that it was made with.'
-            )
-        return _restore_state(manager, step, state)
+        run = load(self.workdir, best=best, config=config, like=state)
+        LOG.info('Restored step %d from %s.', run.step, manager.directory)
+        # The training step decides where they live.
+        return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), run.state)
 
     def close(self) -> None:
         """Waits and releases the folders."""
@@ -129,15 +115,24 @@ class Checkpoints:
         self._best.close()
 
 
-def load(folder: str | pathlib.Path, *, best: bool = False) -> tuple[int, dict[str, Any], Any]:
-    """Returns (step, configuration, tree of arrays) of a run's last or best checkpoint, for prediction and
-    export.
+def load(
+    folder: str | pathlib.Path,
+    *,
+    best: bool = False,
+    config: dict[str, Any] | None = None,
+    like: TrainState | None = None,
+) -> Run:
+    """Returns a run's last or best checkpoint, for evaluation, prediction and export; writes nothing.
 
-    Raises FileNotFoundError where the folder holds no run.
+    Args:
+        config: what it shall be used for; it must agree with the checkpoint's as in `Checkpoints.restore`.
+        like: a state of the network that it shall be used in; the optimizer's state then has its types.
+    Raises:
+        FileNotFoundError: the folder holds no run, or no finished checkpoint.
+        ValueError: it belongs to another configuration or network.
     """
     folder = pathlib.Path(folder).absolute()
-    kind = 'best' if best else 'checkpoints'
-    path = folder / kind
+    path = folder / ('best' if best else 'checkpoints')
     if not path.is_dir():
         raise FileNotFoundError(
             f'{folder} holds no checkpoints: {path} is missing. Give the workdir of a run.'
@@ -146,55 +141,67 @@ def load(folder: str | pathlib.Path, *, best: bool = False) -> tuple[int, dict[s
     step = manager.latest_step()
     if step is None:
         raise FileNotFoundError(f'{path} holds no finished checkpoint. Train first, or give another workdir.')
-    meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))['meta']
-    state = path / str(step) / 'state'
-    tree = ocp.StandardCheckpointer().restore(state, _as_numpy(_described(state)))
+    saved = _read_meta(manager, step)['config']
+    if config is not None:
+        _refuse_other_config(saved, config, manager)
+    arrays = path / str(step) / 'state'
+    wanted = ocp.StandardCheckpointer().metadata(arrays).item_metadata
+    if like is not None:
+        _refuse_other_shapes(wanted, _fields(like), manager)
+        wanted = _fields(like)
+    # As NumPy's, whatever devices wrote them; zeros that take no room say shape and type.
+    wanted = jax.tree.map(lambda x: np.broadcast_to(np.zeros((), x.dtype), x.shape), wanted)
+    state = TrainState(**ocp.StandardCheckpointer().restore(arrays, wanted))
     manager.close()
-    return step, meta['config'], tree
+    return Run(folder, step, saved, state)
 
 
-def differences(saved: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """Returns a line for every key, but the free ones, in which two configurations differ."""
-    saved, wanted = _flat(saved), _flat(json.loads(json.dumps(wanted)))
-    lines = []
-    for key in sorted(saved.keys() | wanted.keys()):
-        free = any(key == k or key.startswith(k + '.') for k in FREE_KEYS)
-        if not free and saved.get(key, '(absent)') != wanted.get(key, '(absent)'):
-            lines.append(f'{key}: {saved.get(key, "(absent)")!r} there, {wanted.get(key, "(absent)")!r} now')
-    return lines
+def _read_meta(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
+    return manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))['meta']
 
 
-def _flat(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:
-    flat = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f'{prefix}{key}.')
-        else:
-            flat[prefix + key] = value
-    return flat
+def _refuse_other_config(
+    saved: dict[str, Any], wanted: dict[str, Any], manager: ocp.CheckpointManager
+) -> None:
+    differing = configuration.differences(saved, wanted)
+    if differing:
+        raise ValueError(
+            f'The checkpoint of step {manager.latest_step()} in {manager.directory.parent} belongs to '
+            'another '
+            'configuration:\n  '
+            + '\n  '.join(differing)
+            + '\nGive another --config.workdir, or the configuration that it was made with.'
+        )
+
+
+def _refuse_other_shapes(saved: Any, wanted: Any, manager: ocp.CheckpointManager) -> None:
+    saved, wanted = _shapes(saved), _shapes(wanted)
+    differing = sorted(name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name))
+    if differing:
+        shown = '; '.join(
+            f'{name}: {saved.get(name, "absent")} there, {wanted.get(name, "absent")} now'
+            for name in differing[:5]
+        )
+        raise ValueError(
+            f'The checkpoint of step {manager.latest_step()} in {manager.directory} does not fit this '
+            'network: '
+            f'{len(differing)} of {len(wanted)} arrays differ ({shown}). Was it made by another version of '
+            'the '
+            'program?'
+        )
+
+
+def _fields(state: TrainState) -> dict[str, Any]:
+    return {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
 
 
 def _as_tree(state: TrainState) -> dict[str, Any]:
-    """Returns the state as nested dicts; where there are several hosts, as global arrays, which orbax asks
-    for.
-    """
-    tree = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    """Returns the state as nested dicts; of several hosts as global arrays, which orbax asks for."""
+    tree = _fields(state)
     if jax.process_count() > 1:
         return jax.tree.map(ocp.utils.fully_replicated_host_local_array_to_global_array, tree)
     # One copy now: the training step that follows gives its input's memory away.
     return jax.tree.map(np.array, tree)
-
-
-def _described(path: pathlib.Path) -> Any:
-    """Returns the saved tree at `path` with shapes and dtypes in place of arrays."""
-    return ocp.StandardCheckpointer().metadata(path).item_metadata
-
-
-def _as_numpy(tree: Any) -> Any:
-    """Returns what orbax reads a tree (leaves with shape and dtype) as NumPy arrays for, whatever devices
-    wrote it.
-    """
-    return jax.tree.map(lambda x: np.broadcast_to(np.zeros((), x.dtype), x.shape), tree)
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
@@ -205,30 +212,9 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _restore_state(manager: ocp.CheckpointManager, step: int, state: TrainState) -> TrainState:
-    tree = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
-    saved, wanted = _shapes(_described(pathlib.Path(manager.directory) / str(step) / 'state')), _shapes(tree)
-    differing = sorted(name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name))
-    if differing:
-        shown = '; '.join(
-            f'{n}: {saved.get(n, "absent")} there, {wanted.get(n, "absent")} now' for n in differing[:5]
-        )
-        raise ValueError(
-            f'The checkpoint of step {step} in {manager.directory} does not fit this network: {len(differing)} '
-            f'of {len(wanted)} arrays differ ({shown}). Was it made by another version of the program?'
-        )
-    restored = manager.restore(
-        step, args=ocp.args.Composite(state=ocp.args.StandardRestore(_as_numpy(tree)))
-    )['state']
-    # Host copies: the training step decides where they live.
-    local = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), restored)
-    LOG.info('Restored step %d from %s.', step, manager.directory)
-    return TrainState(**local)
-
-
 @contextlib.contextmanager
 def _explaining(workdir: pathlib.Path) -> Iterator[None]:
-    """Turns what goes wrong while writing (tensorstore raises ValueError for a full disk) into one clear
+    """Turns what goes wrong while writing (a full disk is tensorstore's ValueError) into one clear
     OSError.
     """
     try:
@@ -238,6 +224,7 @@ def _explaining(workdir: pathlib.Path) -> Iterator[None]:
         reason = 'the disk is full' if code in (errno.ENOSPC, errno.EDQUOT) else str(error).splitlines()[0]
         raise OSError(
             code,
-            f'A checkpoint could not be written to {workdir}: {reason}. Earlier checkpoints are untouched; make room '
+            f'A checkpoint could not be written to {workdir}: {reason}. Earlier checkpoints are untouched; '
+            'make room '
             'and start the same command again, it goes on from the last one.',
         ) from error

@@ -1,4 +1,6 @@
-"""The forward pass: images -> `Lifted` -> `Posed`. Validation, evaluation, prediction, report and exporters call it."""
+"""The forward pass: images -> `Lifted` -> `Posed`. Validation, evaluation, prediction, report and exporters
+call it.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -141,10 +143,11 @@ def pose(
     """Returns the posed bodies that `lifted` describes: camera, inverse kinematics, skinning.
 
     Args:
-        crop: of the same batch. Where the camera is unknown (zero inverse intrinsics) all joints are zero and every
-            gradient is finite.
+        crop: of the same batch. Where the camera is unknown (zero inverse intrinsics) all joints are zero and
+            every gradient is finite.
         training: use the solver's training form (no singular value decomposition).
-        skinned: False leaves out vertices and Human3.6M joints; SMPL's joints then come from forward kinematics.
+        skinned: False leaves out vertices and Human3.6M joints; SMPL's joints then come from forward
+            kinematics.
     """
 
     def one_person(lifted: Lifted, crop: Crop) -> Posed:

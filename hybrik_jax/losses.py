@@ -1,7 +1,7 @@
 """The training loss: terms as (sum of errors, what to divide by), so that both can travel across devices.
 
-Coordinates enter in crop units (uvd) or in units of 2 m; the factor 64 of the L1 terms and the two kinds of mean
-are the released program's, fixed by its recorded values.
+Coordinates enter in crop units (uvd) or in units of 2 m; the factor 64 of the L1 terms and the two kinds of
+mean are the released program's, fixed by its recorded values.
 Source: HybrIK (Li et al. 2021), section 3.4, with the weights and means of the released program.
 """
 

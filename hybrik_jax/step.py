@@ -54,7 +54,9 @@ class TrainState:
         return self.variables if which == 'raw' else getattr(self, which)
 
     def averaged(self) -> str:
-        """Returns the name of the parameters to predict with: 'tail', and before that average has begun 'ema'."""
+        """Returns the name of the parameters to predict with: 'tail', and before that average has begun
+        'ema'.
+        """
         return 'tail' if int(self.tail_count) else 'ema'
 
 
@@ -113,12 +115,13 @@ def train_step(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Returns the next state and the step's metrics, from one device's share of the batch (inside pmap).
 
-    Each term of the loss is (sum of errors over all devices) / (sum of weights over all devices): the local sum is
-    differentiated over the global divisor, and the gradients are added up. An update whose loss or gradient is not
-    finite is not made: the state comes back unchanged but for the step, and `finite` is 0.
+    Each term of the loss is (sum of errors over all devices) / (sum of weights over all devices): the local
+    sum is differentiated over the global divisor, and the gradients are added up. An update whose loss or
+    gradient is not finite is not made: the state comes back unchanged but for the step, and `finite` is 0.
 
     Args:
-        body: an argument, or its 25 MB would be constants of the program; `without_mesh` where nothing is skinned.
+        body: an argument, or its 25 MB would be constants of the program; `without_mesh` where nothing is
+            skinned.
         batch: leading axis = this device's examples.
         loss_weights: term -> weight, `config.loss`.
         tail_start: the tail average begins after this update.
@@ -189,13 +192,17 @@ def train_step(
 def eval_step(
     variables: Any, body: smpl.SMPL, batch: Batch, *, network: inference.Network, flip: bool
 ) -> Measured:
-    """Returns what figures are made of, from one device's share of the batch; `flip` as in `inference.forward`."""
+    """Returns what figures are made of, from one device's share of the batch; `flip` as in
+    `inference.forward`.
+    """
     _, posed = inference.forward(network, variables, body, batch.image, batch.crop, flip=flip)
     return measure(posed, batch, body)
 
 
 def measure(posed: Posed, batch: Batch, body: smpl.SMPL) -> Measured:
-    """Returns what figures are made of: the posed bodies' joints, and their vertex errors against the labels."""
+    """Returns what figures are made of: the posed bodies' joints, and their vertex errors against the
+    labels.
+    """
     true = inference.label_vertices(body, batch.betas, batch.quaternions)
     return Measured(
         posed_joints_m=posed.posed_joints_m,
@@ -219,7 +226,9 @@ def parallel_train_step(**fixed: Any) -> Callable:
 
 
 def parallel_eval_step(**fixed: Any) -> Callable:
-    """Returns `eval_step` over this process's devices: (variables, body, batch) -> `Measured`, device axis."""
+    """Returns `eval_step` over this process's devices: (variables, body, batch) -> `Measured`, device
+    axis.
+    """
     return jax.pmap(partial(eval_step, **fixed), axis_name=AXIS, in_axes=(None, None, 0))
 
 

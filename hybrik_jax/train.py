@@ -7,7 +7,8 @@ import signal
 import sys
 import time
 from collections import deque
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -17,19 +18,26 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from hybrik_jax import evaluate, setup
+from hybrik_jax import config as configuration
+from hybrik_jax import losses, setup, workdir
 from hybrik_jax.checkpoint import Checkpoints
-from hybrik_jax.data import augment, pipeline
+from hybrik_jax.data import pipeline
+from hybrik_jax.evaluate import errors_mm, measure_split
 from hybrik_jax.metric_writer import MetricWriter
-from hybrik_jax.scoring import protocols, roots_and_boxes
-from hybrik_jax.step import TrainState, parallel_train_step, replicate, split_over_devices, without_mesh
+from hybrik_jax.step import (
+    TrainState,
+    parallel_eval_step,
+    parallel_train_step,
+    replicate,
+    split_over_devices,
+    without_mesh,
+)
 
 LOG = logging.getLogger(__name__)
 
 
 def train(config: ConfigDict) -> TrainState:
-    """Trains as `config` says, going on from the last checkpoint in `config.workdir`, and returns the final
-    state.
+    """Returns the final state of a run as `config` says, from the last checkpoint in its workdir on.
 
     Writes into the workdir: config.json, metrics.jsonl, tensorboard/, checkpoints/, best/. SIGTERM and
     SIGINT end it after the running step with a checkpoint; the same command goes on from there.
@@ -39,8 +47,15 @@ def train(config: ConfigDict) -> TrainState:
         FloatingPointError: the loss is not finite; the batch is saved and the message names the step.
     """
     host, hosts, devices = jax.process_index(), jax.process_count(), jax.device_count()
-    setup.check(config, devices=devices, hosts=hosts)
-    workdir = setup.create_workdir(config.workdir)
+    configuration.check(config, devices=devices, hosts=hosts)
+    path = workdir.create(config.workdir)
+    with workdir.lock(path) if host == 0 else nullcontext():
+        return _train(config, path)
+
+
+def _train(config: ConfigDict, path: pathlib.Path) -> TrainState:
+    """Returns the final state of a run whose folder `path` is ours alone."""
+    host, hosts, devices = jax.process_index(), jax.process_count(), jax.device_count()
     body = setup.load_body(config)
     sources = setup.training_sources(config, body)
     validation = setup.open_source(config, config.data.validation, config.data.validation_split, body)
@@ -51,34 +66,26 @@ def train(config: ConfigDict) -> TrainState:
         'checkpoint': config.checkpoint_every or epoch_steps,
     }
 
-    plain_config = setup.plain(config)
-    checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
+    plain_config = configuration.plain(config)
+    checkpoints = Checkpoints(path, keep=config.keep_checkpoints)
     state = setup.initial_state(config, network)
     restored = checkpoints.restore(state, plain_config)
     state = replicate(state if restored is None else restored)
     start = int(state.step)
-    writer = MetricWriter(workdir, tensorboard=config.tensorboard, active=host == 0)
+    writer = MetricWriter(path, tensorboard=config.tensorboard, active=host == 0)
     writer.forget_after(start)
     if host == 0:
-        (workdir / 'config.json').write_text(json.dumps(plain_config, indent=1) + '\n')
+        (path / 'config.json').write_text(json.dumps(plain_config, indent=1) + '\n')
     count = sum(x.size for x in jax.tree.leaves(state.variables['params']))
-    LOG.info('%s: %.1f M parameters, %d devices on %d hosts, steps %d..%d, batch %d.', config.model.lifting,
-                 count / 1e6, devices, hosts, start, total_steps, config.batch_size)  # fmt: skip
+    LOG.info(
+        '%s: %.1f M parameters, %d devices on %d hosts, steps %d..%d, batch %d.',
+        *(config.model.lifting, count / 1e6, devices, hosts, start, total_steps, config.batch_size),
+    )
     if not config.pretrained.backbone:
         LOG.info('The backbone is trained from scratch: config.pretrained.backbone names no weights.')
 
-    step_fn = parallel_train_step(
-        model=network.model,
-        optimizer=network.optimizer,
-        schedule=network.schedule,
-        loss_weights=dict(config.loss),
-        model_config=config.model,
-        init_betas=network.init_betas,
-        seed=config.seed,
-        ema_decay=config.average.ema_decay,
-        tail_start=max(0, total_steps - round(config.average.tail_epochs * epoch_steps)),
-    )
-    body_on_device = replicate(body if config.loss.h36m_joints > 0 else without_mesh(body))
+    step_fn = parallel_train_step(**setup.step_settings(config, network, total_steps, epoch_steps))
+    body_on_device = replicate(body if losses.need_mesh(config.loss) else without_mesh(body))
     examples = pipeline.training_examples(
         sources,
         config.data.mixture,
@@ -97,17 +104,22 @@ def train(config: ConfigDict) -> TrainState:
         workers=config.data.workers,
     )
 
+    eval_step = parallel_eval_step(network=network, flip=False)
+    whole_body = jax.device_put(body)
+
     def validate(state: TrainState) -> float:
-        outputs = evaluate.predict_split(
-            network.eval_step(flip=False),
-            state.parameters(config.validate_parameters),
+        variables = state.parameters(config.validate_parameters)
+        frames = measure_split(
+            {'': partial(eval_step, variables, whole_body)},
             validation,
             batch_size=config.evaluation.batch_size or config.batch_size,
             crop_size=config.image_size,
+            threads=config.data.read_threads,
+            prefetch=config.data.prefetch,
             examples=config.data.validation_examples,
             title='validate',
-        )
-        errors = {k: float(v.mean()) for k, v in evaluate.errors_mm(outputs).items()}
+        )['']
+        errors = {measure: float(values.mean()) for measure, values in errors_mm(frames).items()}
         writer.write('validation', int(state.step), errors)
         return errors['mpjpe_mm'] if 'mpjpe_mm' in errors else errors['mpjpe_24_mm']
 
@@ -118,7 +130,7 @@ def train(config: ConfigDict) -> TrainState:
     # However the loop ends, what was saved is on disk before anybody hears of it.
     with stop, closing(checkpoints), closing(writer), closing(bar):
         for step in range(start + 1, total_steps + 1):
-            with meter.waiting_for_data():
+            with meter.clock('waiting for data'):
                 fields = next(batches)
             batch = split_over_devices(pipeline.to_batch(fields), jax.local_device_count())
             state, metrics = step_fn(state, body_on_device, batch)
@@ -126,19 +138,18 @@ def train(config: ConfigDict) -> TrainState:
             meter.step(fields[pipeline.SOURCE])
             due = {name: step % n == 0 or step == total_steps for name, n in every.items()}
             log_now = step % config.log_every == 0 or step == start + 1
-            # Looking at a step's figures waits for it: stay one step behind, so that the device never waits
-            # for us. Several hosts must stop at one step: they ask each other, and only now and then, as it
-            # costs a round trip.
+            # Looking at a step's figures waits for it: stay one behind, so that the device never waits for us;
+            # and several hosts must stop at one step: they ask each other then, as it costs a round trip.
             stopping = stop.requested if hosts == 1 else log_now and stop.requested_anywhere()
             settle = log_now or any(due.values()) or stopping
             while len(in_flight) > (0 if settle else 1):
-                metrics = _checked(*in_flight.popleft(), workdir=workdir, host=host)
+                metrics = _checked(*in_flight.popleft(), folder=path, host=host)
             bar.update()
             if log_now:
                 figures = {k: float(v) for k, v in metrics.items() if k != 'finite'}
                 writer.write('train', step, figures | meter.read() | {'epoch': step / epoch_steps})
                 bar.set_postfix(loss=f'{figures["loss"]:.3f}')
-            with meter.paused():
+            with meter.clock('no training'):
                 score = validate(state) if due['validate'] else None
                 if due['checkpoint'] or score is not None or stopping:
                     checkpoints.save(state, plain_config, score=score)
@@ -150,125 +161,28 @@ def train(config: ConfigDict) -> TrainState:
     return state
 
 
-def test(config: ConfigDict, state: TrainState | None = None) -> dict[str, Any]:
-    """Returns, prints and writes the evaluation of the test splits of `config.evaluation.datasets`, in one
-    table.
-
-    Every split is scored under its protocol with `config.evaluation.parameters`, with and without flip test
-    as `config.evaluation.flips` says.
-
-    Args:
-        state: None reads the last checkpoint in `config.workdir`.
-    Raises:
-        ValueError: a published protocol shall be scored with another body than SMPL; what cannot be scored.
-        FileNotFoundError: no checkpoint, dataset, root or box file.
-    """
-    setup.check(config, devices=jax.device_count(), hosts=jax.process_count())
-    options = config.evaluation
-    workdir = pathlib.Path(config.workdir)
-    body = setup.load_body(config)
-    body_name = str(body.name)
-    sources, scored, given = {}, {}, {}
-    for dataset in tuple(options.datasets) or (config.data.test,):
-        sources[dataset] = source = setup.open_source(config, dataset, 'test', body)
-        named = augment.text(source[0]['dataset']) if len(source) else dataset
-        scored[dataset] = protocols.protocol_of(named, body_name, allow_other_body=options.allow_other_body)
-        files = {'roots': (options.root_file, 'root'), 'boxes': (options.box_file, 'box')}
-        given[dataset] = {
-            key: roots_and_boxes.Found(path.replace('{dataset}', dataset), kind) if path else None
-            for key, (path, kind) in files.items()
-        }
-    network = setup.create_network(config, body)
-    if state is None:
-        if not (workdir / 'checkpoints').is_dir():
-            raise FileNotFoundError(
-                f'{workdir} holds no checkpoints: train first, or give another --config.workdir.'
-            )
-        checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
-        state = checkpoints.restore(setup.initial_state(config, network), setup.plain(config))
-        checkpoints.close()
-        if state is None:
-            raise FileNotFoundError(f'{workdir} holds no finished checkpoint: train first.')
-    variables = {name: state.parameters(name) for name in options.parameters}
-    steps = {flip: network.eval_step(flip=flip) for flip in options.flips}
-    variants = {
-        (name, flip): partial(step, own) for flip, step in steps.items() for name, own in variables.items()
-    }
-    hashes = {name: evaluate.checkpoint_hash(own) for name, own in variables.items()}
-    rows, constants = [], {}
-    for dataset, source in sources.items():
-        own_rows, frames = evaluate.score_split(
-            variants,
-            source,
-            scored[dataset],
-            batch_size=options.batch_size or config.batch_size,
-            crop_size=config.image_size,
-            title=f'test, {dataset}',
-            box_enlargement=options.box_enlargement,
-            **given[dataset],
-        )
-        said = {
-            'dataset': dataset,
-            'body_model': body_name,
-            'config': evaluate.config_hash(setup.plain(config)),
-        }
-        rows += [said | {'checkpoint': hashes[row['parameters']]} | row for row in own_rows]
-        constants[dataset] = _constant_prediction(config, dataset, body, frames, scored[dataset])
-    result = {
-        'step': int(state.step),
-        'tail_updates': int(state.tail_count),
-        'rows': rows,
-        'constant_prediction': {dataset: figures for dataset, figures in constants.items() if figures},
-        'protocol': protocols.explanations(rows)
-        | {
-            'box': 'enlarged as the dataset says, unless a figure is given',
-            'gender': 'one neutral body model for everybody, on both sides',
-            'constant prediction': "mean root-relative joints of the dataset's training split",
-        },
-    }
-    if jax.process_index() == 0:
-        evaluate.write(result, workdir)
-        print(evaluate.table(result, details=False))
-    return result
-
-
-def _constant_prediction(
-    config: ConfigDict, dataset: str, body: Any, frames: protocols.Frames, protocol: protocols.Protocol
-) -> dict[str, float]:
-    """Returns the figures of the best constant guess, {} where the training split is not at hand."""
-    try:
-        train_source = setup.open_source(config, dataset, 'train', body)
-    except (FileNotFoundError, ValueError) as error:
-        LOG.info('No constant prediction for %s: %s', dataset, error)
-        return {}
-    return evaluate.constant_prediction(
-        train_source, frames, protocol, examples=config.evaluation.constant_examples
-    )
-
-
 def _checked(
-    step: int, metrics: dict, fields: dict[str, np.ndarray], *, workdir: pathlib.Path, host: int
+    step: int, metrics: dict, fields: dict[str, np.ndarray], *, folder: pathlib.Path, host: int
 ) -> dict:
     """Returns the metrics of a step as numpy; raises where its loss or gradient was not finite."""
     metrics = {name: np.asarray(value) for name, value in metrics.items()}
     if metrics['finite']:
         return metrics
-    path = workdir / f'nonfinite_step_{step}_host_{host}.npz'
+    path = folder / f'nonfinite_step_{step}_host_{host}.npz'
     np.savez_compressed(path, **fields)
     terms = ', '.join(
         f'{k} {float(v):.4g}' for k, v in metrics.items() if k.startswith('loss') or 'norm' in k
     )
     raise FloatingPointError(
-        f'Step {step}: loss or gradient is not finite ({terms}). The batch is in {path}; the update was not made, '
+        f'Step {step}: loss or gradient is not finite ({terms}). The batch is in {path}; the update was not '
+        'made, '
         'and the checkpoints are of earlier steps. Look for bad labels in the batch, or lower '
         '--config.optimizer.learning_rate.'
     )
 
 
 class _StopRequest:
-    """While entered, SIGTERM and SIGINT ask for an orderly end; `requested` is the signal's number, 0
-    before.
-    """
+    """While entered, SIGTERM and SIGINT ask for an orderly end: `requested` is then the number, else 0."""
 
     def __init__(self):
         self.requested = 0
@@ -300,26 +214,23 @@ class _StopRequest:
 
 
 class _Meter:
-    """Counts, between two reads: images per second, seconds per step, the share of time spent waiting for
-    data, and
-    the share of each dataset in this host's batches.
-    """
+    """Figures between two reads: speed, share of time spent waiting for data, shares of the datasets."""
 
     def __init__(self, batch_size: int, *, names: list[str]):
         self.batch_size, self.names = batch_size, names
         self._reset()
 
     def _reset(self) -> None:
-        self.steps, self.waited, self.left_out, self.started = 0, 0.0, 0.0, time.perf_counter()
+        self.steps, self.started = 0, time.perf_counter()
+        self.seconds = {'waiting for data': 0.0, 'no training': 0.0}
         self.counts = np.zeros(len(self.names), int)
 
-    def waiting_for_data(self) -> '_Clock':
-        """Context: what passes in it is waiting for data."""
-        return _Clock(self, 'waited')
-
-    def paused(self) -> '_Clock':
-        """Context: what passes in it is no training."""
-        return _Clock(self, 'left_out')
+    @contextmanager
+    def clock(self, what: str) -> Iterator[None]:
+        """Counts the time that passes in it as 'waiting for data' or 'no training'."""
+        began = time.perf_counter()
+        yield
+        self.seconds[what] += time.perf_counter() - began
 
     def step(self, sources: np.ndarray) -> None:
         """Counts one step, whose examples are from datasets number `sources` (B,)."""
@@ -327,25 +238,14 @@ class _Meter:
         self.counts += np.bincount(sources, minlength=len(self.names))
 
     def read(self) -> dict[str, float]:
-        """Returns the figures since the last read."""
-        seconds = max(time.perf_counter() - self.started - self.left_out, 1e-9)
+        """Returns the figures since the last read, of this host."""
+        seconds = max(time.perf_counter() - self.started - self.seconds['no training'], 1e-9)
+        shares = self.counts / max(self.counts.sum(), 1)
         figures = {
             'images_per_second': self.steps * self.batch_size / seconds,
             'step_seconds': seconds / max(self.steps, 1),
-            'data_wait_share': self.waited / seconds,
+            'data_wait_share': self.seconds['waiting for data'] / seconds,
+            **{f'share_{name}': float(share) for name, share in zip(self.names, shares, strict=True)},
         }
-        shares = self.counts / max(self.counts.sum(), 1)
-        figures |= {f'share_{name}': float(share) for name, share in zip(self.names, shares, strict=True)}
         self._reset()
         return figures
-
-
-class _Clock:
-    def __init__(self, meter: _Meter, field: str):
-        self.meter, self.field = meter, field
-
-    def __enter__(self) -> None:
-        self.began = time.perf_counter()
-
-    def __exit__(self, *unused: Any) -> None:
-        setattr(self.meter, self.field, getattr(self.meter, self.field) + time.perf_counter() - self.began)

@@ -4,8 +4,11 @@ B: batch size; K: joints that a network localises (24, or 29 with the five mesh 
 Lengths are metres; the camera frame has x right, y down, z forward; a batched record has a leading B.
 """
 
+import dataclasses
+
 import chex
 import jax
+import numpy as np
 
 
 @chex.dataclass(frozen=True, mappable_dataclass=False)
@@ -13,8 +16,8 @@ class Crop:
     """How the pixels of one crop relate to the camera.
 
     crop_to_photo: (2, 3) inverse of the crop's affine map: crop pixels -> photo pixels.
-    inverse_intrinsics: (3, 3) homogeneous photo pixels -> ray with z = 1; all zeros where the camera is unknown
-        (2D datasets).
+    inverse_intrinsics: (3, 3) homogeneous photo pixels -> ray with z = 1; all zeros where the camera is
+        unknown (2D datasets).
     root_m: (3,) the root joint, camera frame, metres.
     """
 
@@ -29,8 +32,8 @@ class Lifted:
 
     uvd: (B, K, 3) u, v in [-0.5, 0.5] across the crop; d is the root-relative depth divided by 2 m.
     twists: (B, 23, 2) cosine and sine of the twist of joints 1..23, not normalised.
-    leaf_quaternions: (B, 5, 4) (w, x, y, z), not normalised, of the local rotations of joints 10, 11, 15, 22 and
-        23 in that order; None where the network says nothing of them.
+    leaf_quaternions: (B, 5, 4) (w, x, y, z), not normalised, of the local rotations of joints 10, 11, 15, 22
+        and 23 in that order; None where the network says nothing of them.
     betas: (B, 10) shape coefficients, the mean shape already added.
     """
 
@@ -48,8 +51,8 @@ class Posed:
     rotations: (B, 24, 3, 3) local rotation matrices.
     betas: (B, 10) shape coefficients.
     posed_joints_m: (B, 24, 3) SMPL's joints of the posed body, relative to its joint 0.
-    h36m_joints_m: (B, 17, 3) its Human3.6M joints, relative to the same joint 0 of SMPL; None without skinning or
-        without regressor.
+    h36m_joints_m: (B, 17, 3) its Human3.6M joints, relative to the same joint 0 of SMPL; None without
+        skinning or without regressor.
     vertices_m: (B, V, 3) relative to the same joint 0; None without skinning.
     """
 
@@ -76,7 +79,8 @@ class Measured:
 
 @chex.dataclass(frozen=True, mappable_dataclass=False)
 class Batch:
-    """People with their labels, as the input pipeline hands them over. Every weight is 0 where a label is missing.
+    """People with their labels, as the input pipeline hands them over. Every weight is 0 where a label is
+    missing.
 
     image: (B, H, W, 3) uint8 RGB crops.
     crop: crop -> photo -> camera, see `Crop`; zero inverse intrinsics where the camera is unknown.
@@ -102,3 +106,57 @@ class Batch:
     smpl_weight: jax.Array
     twists: jax.Array
     twist_weight: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """How one person of a photo is looked at (NumPy); pixels of the photo with pixel centres at integers.
+
+    photo_size: (width, height).
+    box: (4,) x y w h used, clipped to the photo.
+    crop_to_photo: (2, 3) of the network's crop.
+    focal, centre: (2,), pixels; focal_assumed, centre_assumed: whether nobody gave them.
+    root_depth_m: of the pelvis, to lift the joints with; root_depth_assumed: whether nobody gave it.
+    """
+
+    photo_size: tuple[int, int]
+    box: np.ndarray
+    crop_to_photo: np.ndarray
+    focal: np.ndarray
+    focal_assumed: bool
+    centre: np.ndarray
+    centre_assumed: bool
+    root_depth_m: float
+    root_depth_assumed: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Person:
+    """One person in a photo, as predicted (NumPy).
+
+    view: box, camera and depth that were given or assumed.
+    translation_m: (3,) where the pelvis is in the camera frame; add it to what is relative.
+    joints_px: (K, 2) the network's 2D joints on the photo; projected_px: (24, 2) the posed body's, projected.
+    posed_joints_m: (24, 3), lifted_joints_m: (K, 3), vertices_m: (V, 3), as in `Posed`.
+    rotations: (24, 3, 3) local; axis_angles: (24, 3) the same, radians.
+    betas: (10,).
+    warnings: what whoever uses this should know.
+    """
+
+    view: View
+    translation_m: np.ndarray
+    joints_px: np.ndarray
+    projected_px: np.ndarray
+    posed_joints_m: np.ndarray
+    lifted_joints_m: np.ndarray
+    vertices_m: np.ndarray
+    rotations: np.ndarray
+    axis_angles: np.ndarray
+    betas: np.ndarray
+    warnings: tuple[str, ...]
+
+    @property
+    def reprojection_px(self) -> float:
+        """Mean distance between the posed body's joints on the photo and the network's 2D joints."""
+        distances = np.linalg.norm(self.projected_px - self.joints_px[: len(self.projected_px)], axis=-1)
+        return float(distances.mean())

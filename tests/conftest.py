@@ -1,12 +1,15 @@
 """Settings of all tests: compiled programs are kept between runs, the recorded outputs are at hand."""
 
+import gc
 import os
 import pathlib
+from collections.abc import Iterator
 
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(pathlib.Path(__file__).parent.parent / '.jax_cache'))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '1')
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
+import jax
 import pytest
 from absl import flags
 
@@ -25,9 +28,41 @@ def parsed_flags() -> None:
     flags.FLAGS.mark_as_parsed()
 
 
+@pytest.fixture(scope='module', autouse=True)
+def forgotten_programs() -> Iterator[None]:
+    """Compiled programs of a file of tests are given back when it ends: all together they take gigabytes."""
+    yield
+    jax.clear_caches()
+    gc.collect()
+
+
 @pytest.fixture(scope='session')
 def data_root(tmp_path_factory) -> pathlib.Path:
     """A data root with a few synthetic people, see `tests/tiny_config.py`."""
     from tests import helpers
 
     return helpers.build_tiny_data(tmp_path_factory.mktemp('data'))
+
+
+@pytest.fixture(scope='session')
+def small_run(tmp_path_factory, data_root) -> pathlib.Path:
+    """The workdir of a run with random parameters, see `tests/small_run.py`."""
+    from tests import small_run
+
+    return small_run.write_run(tmp_path_factory.mktemp('run'), data_root)
+
+
+@pytest.fixture(scope='session')
+def predictor(small_run):
+    """Its predictor."""
+    from hybrik_jax.predict import Predictor
+
+    return Predictor.load(small_run)
+
+
+@pytest.fixture(scope='session')
+def photo_file(tmp_path_factory) -> pathlib.Path:
+    """A drawn photo, 160 x 120 pixels."""
+    from tests import small_run
+
+    return small_run.write_photo(tmp_path_factory.mktemp('photos') / 'person.jpg')

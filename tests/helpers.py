@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from hybrik_jax import setup
+from hybrik_jax import losses, setup
 from hybrik_jax.body import skeleton
 from hybrik_jax.data import augment, pipeline, record
 from hybrik_jax.step import TrainState, parallel_train_step, replicate, split_over_devices, without_mesh
@@ -180,21 +180,12 @@ def trainer(config: ConfigDict) -> Trainer:
     """Returns the training step as `train.train` makes it from `config`."""
     body = setup.load_body(config)
     network = setup.create_network(config, body)
-    step = parallel_train_step(
-        model=network.model,
-        optimizer=network.optimizer,
-        schedule=network.schedule,
-        loss_weights=dict(config.loss),
-        model_config=config.model,
-        init_betas=network.init_betas,
-        seed=config.seed,
-        ema_decay=config.average.ema_decay,
-        tail_start=round((config.num_epochs - config.average.tail_epochs) * config.steps_per_epoch),
-    )
+    total_steps = round(config.num_epochs * config.steps_per_epoch)
+    settings = setup.step_settings(config, network, total_steps, config.steps_per_epoch)
     return Trainer(
         initial=lambda: replicate(setup.initial_state(config, network)),
-        step=step,
-        body=replicate(body if config.loss.h36m_joints > 0 else without_mesh(body)),
+        step=parallel_train_step(**settings),
+        body=replicate(body if losses.need_mesh(config.loss) else without_mesh(body)),
     )
 
 

@@ -12,7 +12,7 @@ import sys
 
 import jax
 
-from hybrik_jax import metric_writer, train
+from hybrik_jax import evaluate, metric_writer, train
 from tests.helpers import tiny_config
 
 # What makes the result independent of the number of devices, to float32's rounding; four steps, validated on
@@ -53,7 +53,7 @@ def main() -> None:
     except SystemExit as end:
         print(f'host {host} stopped with status {end.code}')
     train.MetricWriter = metric_writer.MetricWriter
-    train.test(config, train.train(config))
+    evaluate.evaluate(config, train.train(config))
     print(f'host {host} of {jax.process_count()}: {jax.device_count()} devices, done')
 
 

@@ -14,7 +14,6 @@ import jax
 
 jax.config.update('jax_enable_x64', True)
 
-import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
 from hybrik_jax import setup  # noqa: E402
@@ -68,18 +67,9 @@ def main() -> None:
     variables = random_variables(network.model, config.image_size)
 
     def run(devices: int):
-        state = replicate(fresh_state(variables, network.optimizer))
-        step = parallel_train_step(
-            model=network.model,
-            optimizer=network.optimizer,
-            schedule=network.schedule,
-            loss_weights=dict(config.loss),
-            model_config=config.model,
-            init_betas=jnp.zeros(10),
-            seed=0,
-            ema_decay=0.9,
-            tail_start=1,
-        )
+        settings = setup.step_settings(config, network, STEPS, 1) | {'ema_decay': 0.9, 'tail_start': 1}
+        state = replicate(fresh_state(variables, settings['optimizer']))
+        step = parallel_train_step(**settings)
         metrics = []
         for update in range(STEPS):
             people = [person(EXAMPLES * update + i) for i in range(EXAMPLES)]

@@ -6,7 +6,7 @@ import socket
 import numpy as np
 import pytest
 
-from hybrik_jax import checkpoint, train
+from hybrik_jax import checkpoint, evaluate, train
 from hybrik_jax.metric_writer import read_metrics
 from hybrik_jax.step import split_over_devices
 from tests import helpers
@@ -59,7 +59,7 @@ def test_two_hosts_are_one(tmp_path, data_root):
     try:
         config = helpers.tiny_config(tmp_path / 'one', data_root, **SAME_ON_ANY_DEVICES)
         alone = train.train(config)
-        expected_rows = train.test(config, alone)['rows']
+        expected_rows = evaluate.evaluate(config, alone)['rows']
         outputs = [host.communicate(timeout=900)[0] for host in hosts]
     finally:
         for host in hosts:
@@ -94,9 +94,9 @@ def test_two_hosts_are_one(tmp_path, data_root):
             assert row[name] == value, name
 
     assert sorted(path.name for path in (shared / 'checkpoints').iterdir()) == ['2', '4']
-    step, _, tree = checkpoint.load(shared)
-    assert step == 4
-    kernel = tree['variables']['params']['lifting']['head_joints']['kernel']
+    run = checkpoint.load(shared)
+    assert run.step == 4
+    kernel = run.state.variables['params']['lifting']['head_joints']['kernel']
     np.testing.assert_allclose(
         kernel, alone.variables['params']['lifting']['head_joints']['kernel'], atol=1e-3
     )

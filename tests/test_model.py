@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from hybrik_jax import inference
 from hybrik_jax.body import smpl_file
@@ -24,7 +25,9 @@ def model_config(**changes):
     config = ml_collections.ConfigDict(
         dict(
             lifting='transformer',
-            backbone=dict(depth=18, width=64, dtype='float32', remat=False, sync_batch_norm=False),
+            backbone=dict(
+                name='resnet', depth=18, width=64, dtype='float32', remat=False, sync_batch_norm=False
+            ),
             transformer=dict(
                 variant='custom',
                 dropout=0.1,
@@ -102,6 +105,29 @@ def test_output_shapes(size, changes, joints, leaves, channels):
     assert lifted.betas.shape == (3, 10)
     assert lifted.leaf_quaternions.shape == (3, 5, 4) if leaves else lifted.leaf_quaternions is None
     assert {leaf.dtype for leaf in jax.tree.leaves(lifted)} == {np.dtype('float32')}
+
+
+@pytest.mark.parametrize('key', ['backbone.name', 'lifting'])
+def test_an_unknown_network_is_refused(key):
+    with pytest.raises(ValueError, match=rf"model\.{key}='hourglass': choose one of .*(resnet|transformer)"):
+        hybrik.create_model(model_config(**{key: 'hourglass'}))
+
+
+def test_a_backbone_needs_one_entry(monkeypatch):
+    class Pooling(nn.Module):
+        """One average colour per 32 x 32 pixels."""
+
+        @nn.compact
+        def __call__(self, images, *, training):
+            return nn.Dense(6)(nn.avg_pool(images, (32, 32), strides=(32, 32)))
+
+    monkeypatch.setitem(hybrik.BACKBONES, 'pooling', lambda config, axis_name: Pooling())
+    model = hybrik.create_model(model_config(**{'backbone.name': 'pooling'}))
+    images = jnp.zeros((2, 64, 64, 3))
+    variables = jax.eval_shape(functools.partial(hybrik.initialise, model, image_size=64), jax.random.key(0))
+    run = functools.partial(model.apply, training=False, init_betas=jnp.zeros(10))
+    lifted = jax.eval_shape(run, variables, images)
+    assert lifted.uvd.shape == (2, 24, 3) and 'backbone' in variables['params']
 
 
 def test_tokens_and_position_tables():

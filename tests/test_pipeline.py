@@ -110,9 +110,17 @@ def test_a_corrupt_jpeg_in_the_data_names_its_record(people, workers):
         take(stream({'a': broken}), 3, workers=workers)
 
 
-@pytest.mark.parametrize(('examples', 'counts'), [(0, [5, 5, 2]), (7, [5, 2]), (10, [5, 5]), (99, [5, 5, 2])])
-def test_evaluation_sees_every_example_once(people, examples, counts):
-    batches = list(pipeline.evaluation_batches(people, batch_size=5, crop_size=CROP_SIZE, examples=examples))
+@pytest.mark.parametrize(
+    ('threads', 'examples', 'counts'), [(1, 12, [5, 5, 2]), (4, 7, [5, 2]), (3, 10, [5, 5])]
+)
+def test_evaluation_sees_every_example_once(people, threads, examples, counts):
+    """In order, whatever the number of reader threads."""
+
+    def example_of(index):
+        return pipeline.evaluation_example(people[index], crop_size=CROP_SIZE)
+
+    keys = range(examples)
+    batches = list(pipeline.evaluation_batches(keys, example_of, batch_size=5, threads=threads))
     assert [count for _, count in batches] == counts
     assert all(len(fields['image']) == 5 for fields, _ in batches)
     seen = np.concatenate([fields['betas'][:count, 0] for fields, count in batches])

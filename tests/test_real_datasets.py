@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from hybrik_jax import train
+from hybrik_jax import evaluate, train
 from hybrik_jax.body.projection import project
 from hybrik_jax.data import augment, record, store
 from hybrik_jax.metric_writer import read_metrics
@@ -125,7 +125,7 @@ def test_a_mixed_run_is_killed_resumed_and_scored(built, tmp_path):
     config.data.root = str(built.root)
     config.workdir = str(tmp_path / 'whole')
     state = train.train(config.lock())
-    result = train.test(config, state)
+    result = evaluate.evaluate(config, state)
 
     process = helpers.run_python(
         '-m',

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from hybrik_jax import checkpoint, metric_writer, setup, train
+from hybrik_jax import config as configuration
 from hybrik_jax.checkpoint import Checkpoints
 from hybrik_jax.metric_writer import read_metrics
 from hybrik_jax.step import TrainState, replicate
@@ -139,7 +140,7 @@ def test_a_nonfinite_loss_stops_the_run(tmp_path, data_root, stopped_run, monkey
     batch = np.load(saved)
     assert np.isnan(batch['betas']).all(1).sum() == 1 and batch['image'].shape == (8, 64, 64, 3)
     assert checkpoints_in(folder)[-1] < step and checkpoints_in(folder)[0] >= 3
-    assert checkpoint.load(folder)[0] == checkpoints_in(folder)[-1]
+    assert checkpoint.load(folder).step == checkpoints_in(folder)[-1]
 
 
 def test_another_configuration_is_refused(data_root, whole_run):
@@ -158,14 +159,13 @@ def test_another_configuration_is_refused(data_root, whole_run):
 def test_what_may_change_when_a_run_goes_on():
     a = {'workdir': 'x', 'data': {'root': 'y', 'workers': 0}, 'seed': 1, 'gone': 2}
     b = {'workdir': 'z', 'data': {'root': 'q', 'workers': 2}, 'seed': 1, 'new': (1, 2)}
-    assert checkpoint.differences(a, b) == [
+    assert configuration.differences(a, b) == [
         "gone: 2 there, '(absent)' now",
         "new: '(absent)' there, [1, 2] now",
     ]
 
 
-# ------------------------------------------------------------------------------------------------ what is
-# written
+# ---- what is written
 def test_files_of_a_run(whole_run, data_root):
     """The last two checkpoints and the best one are kept, as configured; each has what a run needs to go
     on.
@@ -174,10 +174,10 @@ def test_files_of_a_run(whole_run, data_root):
     assert checkpoints_in(folder) == [9, 12]
     assert checkpoints_in(folder, 'best') == [12]
     assert len(figures(folder)) == STEPS + 1
-    step, config, tree = checkpoint.load(folder)
-    assert step == STEPS and config == setup.plain(tiny_config(folder, data_root))
-    assert set(tree) == {'step', 'variables', 'optimizer', 'ema', 'tail', 'tail_count'}
-    assert helpers.largest_difference(tree['variables'], state.variables) == 0
+    run = checkpoint.load(folder)
+    assert run.step == STEPS and run.config == configuration.plain(tiny_config(folder, data_root))
+    assert helpers.largest_difference(run.state.variables, state.variables) == 0
+    assert int(run.state.tail_count) == int(state.tail_count) > 0
     with pytest.raises(FileNotFoundError, match='holds no checkpoints'):
         checkpoint.load(folder / 'nothing')
 
@@ -210,7 +210,7 @@ def test_the_best_and_the_last_are_kept(tmp_path):
     again.save(small_state(6), {'seed': 0}, score=2.0)
     again.close()
     assert checkpoints_in(tmp_path) == [5, 6] and checkpoints_in(tmp_path, 'best') == [6]
-    assert checkpoint.load(tmp_path, best=True)[0] == 6
+    assert checkpoint.load(tmp_path, best=True).step == 6
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
@@ -231,7 +231,7 @@ def test_an_empty_folder_has_nothing_to_restore(tmp_path):
     assert Checkpoints(tmp_path).restore(small_state(0), {}) is None
 
 
-# ------------------------------------------------------------------------------------------------ the step
+# ---- the step
 # alone
 @pytest.fixture(scope='module')
 def tiny(data_root):
@@ -267,12 +267,14 @@ def test_it_learns_and_averages(tiny, people):
         )
         if step <= TAIL_START:
             assert int(state.tail_count) == 0
-            assert state.parameters('tail') is state.variables
+            assert state.averaged() == 'ema'
+            with pytest.raises(ValueError, match=f'tail average has not begun at step {step}'):
+                state.parameters('tail')
         elif step <= TAIL_START + 4:
             tail.append(jax.tree.map(np.array, state.variables))
         if step == TAIL_START + 4:
             mean = jax.tree.map(lambda *x: np.mean(x, axis=0, dtype=np.float64), *tail)
-            assert int(state.tail_count) == 4
+            assert int(state.tail_count) == 4 and state.averaged() == 'tail'
             assert helpers.largest_difference(mean, state.parameters('tail')) < 1e-5
             assert helpers.largest_difference(ema, state.parameters('ema')) < 1e-5
     assert int(state.step) == last and state.parameters('raw') is state.variables

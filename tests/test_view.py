@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pytest
 
-from hybrik_jax.view import render, report
+from hybrik_jax.view import curves, render, report
 
 
 def sphere(middle_m, radius_m, rings=24):
@@ -101,18 +101,27 @@ def test_skeleton_skips_joints_that_are_not_finite():
     drawn = render.draw_skeleton(GREY, joints, [(0, 1), (1, 2), (0, 3)])
     changed = (drawn != GREY).any(-1)
     assert changed[10, 10] and changed[50, 80] and changed[30, 45]
-    assert not changed[:8].any()
+    assert not changed[:6].any()
 
 
-def test_grid_and_captions():
-    images = [GREY, GREY[:32, :32], GREY]
-    assert render.grid(images, 2).shape == (4 + 2 * (64 + 4), 4 + 2 * (96 + 4), 3)
-    assert render.grid(images, 2, ['a', 'b']).shape[0] == 4 + (64 + 22 + 4) + (64 + 4)
-    assert render.caption(GREY, 'a caption far too long for a picture of this size').shape == (64 + 22, 96, 3)
-    with pytest.raises(ValueError, match='4 labels for 3 images in 2 columns'):
-        render.grid(images, 2, ['a', 'b', 'c', 'd'])
-    with pytest.raises(ValueError, match='0 images'):
-        render.grid([], 2)
+def test_skeleton_has_a_colour_for_each_joint_and_rings_without_bones():
+    joints, colours = np.array([[20.0, 32.0], [50.0, 32.0], [80.0, 32.0]]), np.eye(3)
+    drawn = render.draw_skeleton(
+        GREY, joints, [(0, 1), (1, 2)], colour=colours, rings=np.array([False, False, True])
+    )
+    assert drawn[32, 20].tolist() == [255, 0, 0]
+    assert np.abs(drawn[32, 35] - [0, 255, 0.0]).max() < 20  # the bone, its edge softened
+    changed = (drawn != GREY).any(-1)
+    assert not changed[32, 80] and changed[:, 74:86].any()  # empty inside
+    assert not changed[:, 60:70].any()  # no bone
+
+
+def test_side_view_from_the_front_shows_what_the_camera_sees():
+    vertices, faces = sphere([0, 0, 3.0], 0.1)
+    wide = vertices * [3, 1, 1]
+    covered = (render.side_view(wide, faces, size=90, turn_degrees=0) != np.array(render.BACKGROUND)).any(-1)
+    assert np.ptp(np.flatnonzero(covered.any(0))) > 2.5 * np.ptp(np.flatnonzero(covered.any(1)))
+    assert np.abs(centroid(covered) - 44.5).max() < 2
 
 
 def test_bad_input_is_named():
@@ -312,22 +321,97 @@ def test_resumed_run_counts_the_later_line(tmp_path):
 @pytest.mark.parametrize('value', [0.0, 5.0, -3.0, 1e-12, 1e12])
 @pytest.mark.parametrize('log_y', [False, True])
 def test_chart_of_a_constant(value, log_y):
-    chart = report.line_chart([report.Series('a', [1, 2, 3], [value] * 3)], label='a', log_y=log_y)
+    chart = curves.line_chart([curves.Series('a', [1, 2, 3], [value] * 3)], log_y=log_y)
     assert 'nan' not in chart and 'inf' not in chart
-    assert ('<svg' in chart) == (value > 0 or not log_y)
+    assert ('<path' in chart) == (value > 0 or not log_y)
+
+
+def points_of(path):
+    """Corners of an SVG path, (n, 2) pixels, y down."""
+    return np.array(re.findall(r'[ML] (\S+) (\S+)', path), float)
+
+
+def ticks_of(chart):
+    """Values and heights in pixels of the labels left of the plotting area, from below."""
+    found = re.findall(r'text-anchor: end[^>]* x="47" y="([^"]*)"[^>]*>([^<]*)<', chart)
+    return sorted((float(text.replace('−', '-')), float(y)) for y, text in found)
 
 
 @pytest.mark.parametrize(
     ('low', 'high'), [(0, 1), (0.013, 0.87), (3, 4000), (2e-7, 9e-7), (-5, 5), (99.9, 100.1)]
 )
-def test_ticks_are_round_and_cover_the_values(low, high):
-    ticks, first, last = report._ticks(low, high, 5, outwards=True)
-    assert first <= low + 1e-9 * high and last >= high * (1 - 1e-9) and 3 <= len(ticks) <= 8
-    steps = np.diff(ticks)
-    assert np.allclose(steps, steps[0], rtol=1e-6, atol=0)
-    if low > 0:
-        ticks, first, last = report._log_ticks(low, high)
-        assert first <= low and last >= high and 2 <= len(ticks) <= 9
+@pytest.mark.parametrize('log_y', [False, True])
+def test_ticks_are_where_their_values_are(low, high, log_y):
+    if log_y and low <= 0:
+        low = 1e-3
+    chart = curves.line_chart([curves.Series('a', [1, 30], [low, high], colour=5)], log_y=log_y)
+    values, heights = np.array(ticks_of(chart)).T
+    assert 2 <= len(values) <= 9
+    values = np.log10(values) if log_y else values
+    low, high = np.log10([low, high]) if log_y else (low, high)
+    curve = re.search(r'<path d="([^"]*)" style="[^"]*stroke: var\(--c5\); stroke-width: 2', chart)[1]
+    (x0, y0), (x1, y1) = points_of(curve)
+    heights = heights - 4.56  # from a text's base line to its middle
+    np.testing.assert_allclose(heights, y0 + (values - low) / (high - low) * (y1 - y0), atol=0.1)
+    np.testing.assert_allclose([x0, x1], [curves.LEFT + (442 - 54) / 30, 442], atol=0.1)
+
+
+def test_long_curves_are_thinned_and_have_a_running_mean():
+    steps = np.arange(1, 20001)
+    noise = np.where(steps % 2, 1.0, -1.0)
+    chart = curves.line_chart([curves.Series('a', steps, 10 + noise, noisy=True)])
+    pale, bold = re.findall(r'<path d="([^"]*)" style="[^"]*stroke: var\(--c0\)', chart)
+    assert len(points_of(pale)) <= curves.MOST_POINTS and 'opacity: 0.3' in chart
+    assert np.ptp(points_of(bold)[:, 1]) <= np.ptp(points_of(pale)[:, 1])
+    broken = [5.0, np.nan, 7.0, np.inf, 9.0]
+    chart = curves.line_chart([curves.Series('<a>', range(5), broken)])
+    assert chart.count('stroke-width: 6') == 3 and '<title>&lt;a&gt;, step 2: 7</title>' in chart
+
+
+def test_the_same_log_gives_the_same_page(tmp_path):
+    one, other = (
+        report.write_report(tmp_path / name, title='t', train_log=LOG, evaluation=EVALUATION)
+        for name in ('a.html', 'b.html')
+    )
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_nothing_of_the_input_becomes_a_tag(tmp_path):
+    evil = '"><img src=x onerror=alert(1)></style></svg><script>x</script>'
+    plain = written(tmp_path, **everything_called('harmless'))
+    page = written(tmp_path, **everything_called(evil))
+    assert page.tags == plain.tags
+    assert page.text.count(evil) >= 10
+
+
+def everything_called(text):
+    """Arguments of `write_report` with `text` wherever there can be text."""
+    rows = [
+        {
+            'parameters': text,
+            'dataset': name,
+            'protocol': text,
+            'box': n,
+            'mpjpe_mm': 9.0 + n,
+            f'{text}_mm': 3.0,
+        }
+        for n, name in enumerate([text, text, 'other'])
+    ]
+    lines = [{'kind': 'train', 'step': step, f'loss_{text}': 1.0} for step in (1, 2)]
+    lines += [{'kind': 'validation', 'step': 2, f'mpjpe_{text}_mm': 1.0, f'mpjpe_{text}': 2.0}]
+    return {
+        'facts': {text: text, 'command': text, 'a': {text: text}, 'b': [text, {text: text}]},
+        'train_log': lines,
+        'evaluation': {
+            'protocol': {text: text},
+            'rows': rows,
+            'constant_prediction': {'other': {'mpjpe_mm': 5}},
+        },
+        'examples': [example(name=text)],
+        'pictures': [(text, GREY)],
+        'notes': [text],
+        'banner': text,
+    }
 
 
 def test_a_failed_write_leaves_the_old_page(tmp_path, monkeypatch):

@@ -1,6 +1,4 @@
-"""The dataset viewer: joints, boxes and meshes land on the right pixels, labels that look wrong are pointed
-out.
-"""
+"""The dataset viewer: joints, boxes and meshes land on the right pixels, odd labels are pointed out."""
 
 import re
 
@@ -9,8 +7,9 @@ import numpy as np
 import pytest
 
 from hybrik_jax.body import skeleton
+from hybrik_jax.body.projection import project
 from hybrik_jax.data import augment, record
-from hybrik_jax.datasets import annotation, region
+from hybrik_jax.datasets import region
 from hybrik_jax.datasets.readers import custom
 from hybrik_jax.view import sheet
 from tests import helpers, test_custom
@@ -37,10 +36,9 @@ class Sticks:
         return 0.05 * np.array([[0, -1, 0], [1, 1, 0], [-1, 1, 0], [0, 0, 1.0]])
 
 
-def entry_of(one, augmentation=None, body=None):
-    return view_dataset.record_entry(
-        one, augmentation=augmentation, crop_size=64, mirror_camera=True, body=body or NoBody()
-    )
+def entry_of(one, drawn=None, body=None):
+    drawn = drawn or augment.Augmentation()
+    return view_dataset.record_entry(one, drawn, crop_size=64, mirror_camera=True, body=body or NoBody())
 
 
 def changed(picture, ground):
@@ -102,7 +100,7 @@ def test_joints_and_mesh_follow_the_augmentation(rotation, mirror):
     one['joints_px'][1:] = 0
     drawn = augment.Augmentation(scale=1.2, rotation_degrees=rotation, mirror=mirror)
     example = augment.make_example(one, drawn, crop_size=64)
-    entry = entry_of(one, lambda record: drawn, Sticks())
+    entry = entry_of(one, drawn, Sticks())
     pictures = dict(entry.pictures)
     wanted = (example['uvd'][0, :2] + 0.5) * 64 * 4  # pictures are four times as large
     plain = sheet.to_picture(example['image'])[0]
@@ -119,20 +117,20 @@ def test_mesh_with_unequal_focal_lengths_projects_as_the_camera_does():
     crop = np.full((256, 256, 3), 128, np.uint8)
     camera = {'focal': focal, 'centre': centre, 'photo_to_crop': affine}
     drawn = sheet.draw_mesh(crop, tetrahedron, Sticks.body.faces, **camera)
-    photo = annotation.project(point, focal, centre)[0]
+    photo = project(point, focal, centre)[0]
     np.testing.assert_allclose(centroid(changed(drawn, crop)), affine[:, :2] @ photo + affine[:, 2], atol=2)
 
 
 def test_meshes_of_another_body_are_not_drawn():
     entry = entry_of(helpers.person(0))
     assert [caption for caption, _ in entry.pictures] == ['crop', 'stored region, box, joints']
-    said = dict(entry.facts)['mesh']
+    said = entry.facts['mesh']
     assert said == "not drawn: pose and betas are of 'open_body (CC0)', 'another' is loaded (--body)"
 
 
 def test_records_without_a_camera_or_3d(tmp_path):
     entry = entry_of(helpers.without_3d(helpers.person(1)))
-    facts = dict(entry.facts)
+    facts = entry.facts
     assert facts['camera'] == 'not known' and 'bones' not in facts
     assert 'u, v 29/29; depth 0/29; 3D 0/29' in facts['weights'] and 'SMPL 0' in facts['weights']
     placeless = helpers.person(2, camera_weight=0.0)
@@ -157,28 +155,43 @@ def test_labels_that_look_wrong_are_pointed_out():
     labels['joints_m'][:24], labels['joints_weight'][:24] = standing, 1
     labels['root_m'] = np.array([0, 0, 3.0])
     facts, warnings = sheet.describe(labels)
-    assert 'thighs 38 / 38' in dict(facts)['bones'] and not warnings
+    assert 'thighs 38 / 38' in facts['bones'] and not warnings
     _, warnings = sheet.describe(
         labels | {'joints_m': 1000 * labels['joints_m'], 'root_m': np.array([0, 0, 3000.0])}
     )
     assert any('thighs of 38' in text for text in warnings) and any(
         '3e+03 m from the camera' in t for t in warnings
     )
-    uneven = labels['joints_m'].copy()
-    uneven[7] += [0, 0.2, 0]
-    assert any('lower legs differ' in text for text in sheet.describe(labels | {'joints_m': uneven})[1])
+
+
+def test_bones_that_differ_between_left_and_right():
+    labels = record.blank()
+    labels['joints_m'][:24], labels['joints_weight'][:24] = test_custom.SMPL - test_custom.ROOT, 1
+    hip, knee, shoulder, elbow, wrist = 1, 4, 16, 18, 20
+    for first, second in ((hip, knee), (shoulder, elbow)):  # as far apart as MPI-INF-3DHP's own labels are
+        joints = labels['joints_m'].copy()
+        joints[second] = joints[first] + 1.4 * (joints[second] - joints[first])
+        joints[[j for j in (7, 10) if second == knee]] += joints[second] - labels['joints_m'][second]
+        joints[[j for j in (20, 22) if second == elbow]] += joints[second] - labels['joints_m'][second]
+        assert sheet.describe(labels | {'joints_m': joints})[1] == []
+    swapped = labels['joints_m'].copy()
+    swapped[[elbow, wrist]] = swapped[[wrist, elbow]]
+    assert any('upper arms differ' in text for text in sheet.describe(labels | {'joints_m': swapped})[1])
+    one_in_mm = labels['joints_m'].copy()
+    one_in_mm[knee] *= 1000
+    assert any('thighs of' in text for text in sheet.describe(labels | {'joints_m': one_in_mm})[1])
 
 
 def test_page_is_self_contained(tmp_path):
     entries = [
-        sheet.Entry('<one> & only', [('crop', GREY), ('gone', None)], [('a', '<b>')], ['odd "label"']),
+        sheet.Entry('<one> & only', [('crop', GREY), ('gone', None)], {'a': '<b>'}, ['odd "label"']),
         entry_of(helpers.person(5)),
     ]
     path = sheet.write_sheet(
-        tmp_path / 'new' / 'sheet.html', title='a < b', entries=entries, facts=[('n', '2')]
+        tmp_path / 'new' / 'sheet.html', title='a < b', entries=entries, facts={'n': '2'}
     )
     page = path.read_text()
-    assert '&lt;one&gt; &amp; only' in page and '&lt;b&gt;' in page and 'odd &quot;label&quot;' in page
+    assert '&lt;one&gt; &amp; only' in page and '&lt;b&gt;' in page and 'odd &#34;label&#34;' in page
     assert not re.search(r'(src|href)="(?!data:image/jpeg;base64,)', page) and '<script' not in page
     assert page.count('<img ') == 3 and page.count('class="blank"') == 1
     assert [p.name for p in path.parent.iterdir()] == ['sheet.html']
@@ -234,11 +247,31 @@ def test_annotations_are_viewed_without_building(tmp_path, capsys):
     assert 'thighs 38 / 38' in page
 
 
+def test_built_records_are_viewed(data_root, tmp_path, capsys):
+    def sheet_of(*arguments):
+        out = tmp_path / 'sheet.html'
+        view_dataset.main([str(data_root / 'synthetic'), '-n', '2', '--out', str(out), *arguments])
+        assert capsys.readouterr().out == f'2 examples: {out}\n'
+        return out.read_text()
+
+    page = sheet_of('--seed', '3')
+    assert page.count('<img ') == 6 and page.count('crop with the body of pose and betas</figcaption>') == 2
+    assert '24 in the split, 2 shown, seed 3' in page and '256 pixels, augmented' in page
+    assert 'class="warning"' not in page and 'lower legs' in page
+    assert sheet_of('--seed', '3') == page != sheet_of('--seed', '4')
+    plain = sheet_of('--no-augmentation')
+    assert plain.count('scale 1.00, rotation 0 degrees, not mirrored, occlusion none') == 2
+
+
 def test_what_the_command_line_refuses(tmp_path, capsys):
     for arguments in ([], ['data', '--annotations', 'coco', '--root', 'x'], ['--annotations', 'coco']):
         with pytest.raises(SystemExit):
             view_dataset.main(arguments)
         assert 'or --annotations NAME --root DIR' in capsys.readouterr().err
+    for arguments in (['-n', '0'], ['-n', '-3'], ['--among', '0'], ['--seed', '-1']):
+        with pytest.raises(SystemExit):
+            view_dataset.main([str(tmp_path), *arguments])
+        assert 'at least 1' in capsys.readouterr().err
     with pytest.raises(SystemExit, match='no finished dataset'):
         view_dataset.main([str(tmp_path)])
     with pytest.raises(SystemExit, match='No such file'):

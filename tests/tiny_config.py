@@ -16,6 +16,7 @@ def get_config() -> ConfigDict:
     config.num_epochs = 3
     config.steps_per_epoch = 4
     config.model.backbone.depth = 18
+    config.model.backbone.width = 16
     config.model.transformer.num_blocks = 1
     config.model.transformer.num_heads = 2
     config.model.transformer.width = 64

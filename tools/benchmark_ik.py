@@ -18,7 +18,7 @@ from hybrik_jax.body import ik, rotations, smpl, smpl_file
 
 
 def make_people(count: int) -> tuple[jax.Array, ...]:
-    """Noisy joints (count, 24, 3), twists, rest joints and leaf quaternions of random people."""
+    """Returns noisy joints (count, 24, 3), twists, rest joints and leaf quaternions of random people."""
     rng = np.random.default_rng(0)
     vectors = 0.4 * rng.normal(size=(count, 24, 3)).astype(np.float32)
     betas = rng.normal(size=(count, 10)).astype(np.float32)
@@ -32,20 +32,22 @@ def make_people(count: int) -> tuple[jax.Array, ...]:
 
 
 def evaluation(*people: jax.Array) -> jax.Array:
-    """Rotations (B, 24, 3, 3) of the evaluation form."""
+    """Returns rotations (B, 24, 3, 3) of the evaluation form."""
     return jax.vmap(ik.solve)(*people)
 
 
 def training(*people: jax.Array) -> tuple[jax.Array, ...]:
-    """Gradients of the squared distance of the training form's rotations from the identity, to all inputs."""
+    """Returns gradients to all inputs of the training form's distance from the identity."""
     solve = jax.vmap(functools.partial(ik.solve, training=True))
-    return jax.grad(lambda *inputs: jnp.sum((solve(*inputs) - jnp.eye(3)) ** 2), argnums=(0, 1, 2, 3))(
-        *people
-    )
+
+    def distance(*inputs: jax.Array) -> jax.Array:
+        return jnp.sum((solve(*inputs) - jnp.eye(3)) ** 2)
+
+    return jax.grad(distance, argnums=(0, 1, 2, 3))(*people)
 
 
 def measure(function: Callable, people: Sequence[jax.Array], repeats: int) -> tuple[float, float]:
-    """Seconds to trace and compile `function`, and the median of its seconds per call."""
+    """Returns the seconds to trace and compile `function`, and the median of its seconds per call."""
     start = time.perf_counter()
     compiled = jax.jit(function).lower(*people).compile()
     compile_s = time.perf_counter() - start
@@ -59,6 +61,7 @@ def measure(function: Callable, people: Sequence[jax.Array], repeats: int) -> tu
 
 
 def main() -> None:
+    """Prints the table."""
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
     parser.add_argument('--batch', type=int, nargs='+', default=[64, 4096], help='people per batch')

@@ -24,11 +24,15 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from hybrik_jax import evaluate, metric_writer
-from hybrik_jax.body import rotations as rot
-from hybrik_jax.body import skeleton, smpl
+from hybrik_jax import config as configuration
+from hybrik_jax import inference, metric_writer
+from hybrik_jax.body import skeleton
 from hybrik_jax.data import augment, pipeline, store
+from hybrik_jax.photo import Request, read_photo
+from hybrik_jax.predict import Predictor, synthetic_only
 from hybrik_jax.scoring import metrics
+from hybrik_jax.units import MM_PER_M
+from hybrik_jax.view import people as pictures
 from hybrik_jax.view import report
 from tools import predict
 
@@ -37,7 +41,7 @@ PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'chex
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 
 
-def test_examples(network: predict.Network, source: Sequence, count: int) -> list[report.Example]:
+def test_examples(predictor: Predictor, source: Sequence, count: int) -> list[report.Example]:
     """Returns `count` evenly spaced examples of a split with true and predicted meshes and their MPJPE.
 
     As in the evaluation, the pelvis of the label places the prediction in the camera frame; the error is that
@@ -47,33 +51,32 @@ def test_examples(network: predict.Network, source: Sequence, count: int) -> lis
     if not len(indices):
         return []
     records = [source[int(i)] for i in indices]
-    rows = [augment.make_example(r, augment.Augmentation(), crop_size=network.image_size) for r in records]
-    batch = pipeline.to_batch(pipeline.stack(rows))
-    posed = jax.tree.map(np.asarray, network.pose(network.lift(batch.image), batch.crop))
+    size = predictor.network.image_size
+    batch = pipeline.to_batch(
+        pipeline.stack([pipeline.evaluation_example(r, crop_size=size) for r in records])
+    )
+    _, posed, _ = predictor.forward(batch.image, batch.crop)
     if posed.h36m_joints_m is None:
-        errors = metrics.mpjpe(posed.joints_m, batch.joints_m)
+        errors = metrics.mpjpe(posed.posed_joints_m, batch.joints_m)
     else:
         joints = skeleton.EVALUATION_JOINTS_14
         errors = metrics.mpjpe(posed.h36m_joints_m, batch.h36m_joints_m, joints=joints)
-    true = np.asarray(_true_vertices(network.body, batch.betas, batch.quaternions))
+    true = np.asarray(jax.jit(inference.label_vertices)(predictor.body, batch.betas, batch.quaternions))
     examples = []
     for k, record in enumerate(records):
         focal, centre = crop_camera(record, PICTURE_PIXELS)
         has_camera = record['camera_weight'] > 0  # NaN is drawn as a blank
-        known = (
-            has_camera
-            and augment.text(record['body']) == str(network.body.name)
-            and record['smpl_weight'] > 0
-        )
+        same_body = augment.text(record['body']) == str(predictor.body.name)
+        known = has_camera and same_body and record['smpl_weight'] > 0
         examples.append(
             report.Example(
-                image=augment.make_example(record, augment.Augmentation(), crop_size=PICTURE_PIXELS)['image'],
+                image=pipeline.evaluation_example(record, crop_size=PICTURE_PIXELS)['image'],
                 true_vertices_m=true[k] + record['root_m'] if known else np.full_like(true[k], np.nan),
                 predicted_vertices_m=posed.vertices_m[k] + (record['root_m'] if has_camera else np.nan),
-                faces=np.asarray(network.body.faces),
+                faces=np.asarray(predictor.body.faces),
                 focal=focal,
                 centre=centre,
-                error_mm=evaluate.MM * float(errors[k]) if np.all(record['h36m_weight'] > 0) else np.nan,
+                error_mm=MM_PER_M * float(errors[k]) if np.all(record['h36m_weight'] > 0) else np.nan,
                 name=augment.text(record['name']),
             )
         )
@@ -87,31 +90,18 @@ def crop_camera(record: Mapping[str, Any], crop_size: int) -> tuple[np.ndarray, 
     return np.asarray(record['focal']) * crop_size / side, affine[:, :2] @ record['centre'] + affine[:, 2]
 
 
-@jax.jit
-def _true_vertices(body: smpl.SMPL, betas: jax.Array, quaternions: jax.Array) -> jax.Array:
-    """Vertices (B, V, 3) of labelled bodies, relative to SMPL's pelvis, metres."""
-
-    def one(betas, quaternions):
-        skinned = smpl.skin(body, betas, jax.vmap(rot.quaternion_to_matrix)(quaternions))
-        return skinned.vertices - skinned.joints[0]
-
-    return jax.vmap(one)(betas, quaternions)
-
-
 def photo_pictures(
-    network: predict.Network, photos: Sequence[tuple[str, np.ndarray | None]]
+    predictor: Predictor, photos: Sequence[tuple[str, list[float] | None]]
 ) -> list[tuple[str, np.ndarray]]:
     """Returns captions and pictures, overlay and side view, of the person in each (file, box x y w h)."""
-    pictures = []
-    for file, box in photos:
-        photo, name = predict.read_photo(file), pathlib.Path(file).name
-        prediction = predict.predict(photo, box, network=network)
-        faces = np.asarray(network.body.faces)
-        pictures.append(
-            (f'{name}, prediction (assumed camera)', predict.draw_overlay(photo, prediction, faces))
-        )
-        pictures.append((f'{name}, from the side', predict.draw_side(prediction, faces, size=360)))
-    return pictures
+    shown, faces = [], np.asarray(predictor.body.faces)
+    requests = [Request(photo=file, boxes=None if box is None else [box]) for file, box in photos]
+    for (file, _), people in zip(photos, predictor.predict(requests), strict=True):
+        name = pathlib.Path(file).name
+        overlay = pictures.draw_overlay(read_photo(file), people, faces)
+        shown.append((f'{name}, prediction (assumed camera)', overlay))
+        shown += [(f'{name}, from the side', pictures.draw_side(one, faces, size=360)) for one in people]
+    return shown
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
@@ -135,10 +125,12 @@ def training_command(config: Mapping[str, Any]) -> str:
     """
     nearest = None
     for path in sorted(CONFIGS.glob('*.py')):
-        base = flat(
+        base = configuration.flat(
             json.loads(importlib.import_module(f'configs.{path.stem}').get_config().to_json_best_effort())
         )
-        changed = {key: value for key, value in flat(config).items() if base.get(key, None) != value}
+        changed = {
+            key: value for key, value in configuration.flat(config).items() if base.get(key, None) != value
+        }
         if nearest is None or len(changed) < len(nearest[1]):
             nearest = path.name, changed
     if nearest is None:
@@ -148,14 +140,6 @@ def training_command(config: Mapping[str, Any]) -> str:
         for key, value in nearest[1].items()
     ]
     return ' '.join(['python -m hybrik_jax.main --config', f'configs/{nearest[0]}', *map(shlex.quote, words)])
-
-
-def flat(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
-    """Returns nested dicts as one dict with dotted keys."""
-    out = {}
-    for key, value in tree.items():
-        out |= flat(value, f'{prefix}{key}.') if isinstance(value, Mapping) else {prefix + key: value}
-    return out
 
 
 def training_seconds(log: Sequence[Mapping[str, Any]]) -> float:
@@ -171,9 +155,8 @@ def training_seconds(log: Sequence[Mapping[str, Any]]) -> float:
 def dataset_sizes(config: ConfigDict) -> dict[str, str]:
     """Returns 'dataset, split' -> number of examples, or what is missing."""
     wanted = [(name, 'train') for name, share in config.data.mixture.items() if share > 0]
-    # runs of earlier versions lack some keys
-    wanted += [(config.data.validation, config.data.get('validation_split', 'validation'))]
-    wanted += [(name, 'test') for name in config.evaluation.get('datasets', ()) or (config.data.test,)]
+    wanted += [(config.data.validation, config.data.validation_split)]
+    wanted += [(name, 'test') for name in config.evaluation.datasets or (config.data.test,)]
     sizes = {}
     for name, split in wanted:
         try:
@@ -185,7 +168,7 @@ def dataset_sizes(config: ConfigDict) -> dict[str, str]:
 
 
 def what_was_run(
-    config: Mapping[str, Any], log: Sequence[Mapping[str, Any]], network: predict.Network | None
+    config: Mapping[str, Any], log: Sequence[Mapping[str, Any]], predictor: Predictor | None
 ) -> dict[str, Any]:
     """Returns the facts of the report."""
     facts: dict[str, Any] = {}
@@ -197,10 +180,10 @@ def what_was_run(
         facts['training time'] = (
             f'{training_seconds(log) / 60:.1f} minutes in training steps, validation not counted'
         )
-    if network is not None:
-        flip = 'with' if network.flip else 'without'
-        facts['meshes'] = f'{network.parameters} parameters of step {network.step}, {flip} flip test'
-        facts['body model'] = str(network.body.name)
+    if predictor is not None:
+        flip = 'with' if predictor.flip else 'without'
+        facts['meshes'] = f'{predictor.parameters} parameters of step {predictor.run.step}, {flip} flip test'
+        facts['body model'] = str(predictor.body.name)
     if config:
         facts['datasets'] = dataset_sizes(ConfigDict(config))
     devices = jax.devices()
@@ -210,14 +193,14 @@ def what_was_run(
     )
     facts['versions'] = ', '.join(f'{name} {importlib.metadata.version(name)}' for name in PACKAGES)
     if config:
-        facts['configuration'] = flat(config)
+        facts['configuration'] = configuration.flat(config)
     return facts
 
 
 def honest_notes(
     config: Mapping[str, Any],
     evaluation: Mapping[str, Any],
-    network: predict.Network | None,
+    predictor: Predictor | None,
     missing: Sequence[str],
 ) -> list[str]:
     """Returns what a reader of the figures should know."""
@@ -235,43 +218,48 @@ def honest_notes(
         flip = 'with' if best['flip_test'] else 'without'
         where = f'{dataset}, ' if dataset else ''
         notes.append(
-            f'The lowest MPJPE, {best["mpjpe_mm"]:.1f} mm ({where}{best["parameters"]} parameters, {flip} flip test), '
-            f'is {100 * best["mpjpe_mm"] / constant:.1f}% of the {constant:.1f} mm of the best constant prediction, '
+            f'The lowest MPJPE, {best["mpjpe_mm"]:.1f} mm ({where}{best["parameters"]} parameters, {flip} '
+            'flip test), '
+            f'is {100 * best["mpjpe_mm"] / constant:.1f}% of the {constant:.1f} mm of the best constant '
+            'prediction, '
             'the mean pose of the training set: what a network reaches that does not look at the image.'
         )
     variants = sorted({row['protocol'] for row in rows if '-like (' in row.get('protocol', '')})
     if variants:
         notes.append(
-            f'{", ".join(variants)}: scored like a published protocol, but with another body model than SMPL. These '
+            f'{", ".join(variants)}: scored like a published protocol, but with another body model than '
+            'SMPL. These '
             'figures cannot be compared with published ones.'
         )
     if any('pck_released' in row for row in rows):
         notes.append(
-            'PCK and AUC of MPI-INF-3DHP are given in the order of joints that the test file has, and "as released": '
-            'the published figures were counted with the groups of joints applied to another order, in which the '
+            'PCK and AUC of MPI-INF-3DHP are given in the order of joints that the test file has, and "as '
+            'released": '
+            'the published figures were counted with the groups of joints applied to another order, in which '
+            'the '
             'pelvis, never wrong, is taken for the head and the right arm is left out.'
         )
-    if config and _synthetic_only(config):
+    if config and synthetic_only(config):
         notes.append(
-            'Trained and tested on synthetic people: rendered images of a free body (CC0), which is not SMPL. The '
-            'figures say that the program learns; they say nothing of its accuracy on real photos, and cannot be '
+            'Trained and tested on synthetic people: rendered images of a free body (CC0), which is not '
+            'SMPL. The '
+            'figures say that the program learns; they say nothing of its accuracy on real photos, and '
+            'cannot be '
             'compared with published ones.'
         )
     if config and not config['pretrained']['backbone']:
         notes.append(
             'The backbone was trained from scratch: no ImageNet weights, which the paper starts from.'
         )
-    if network is not None:
+    if predictor is not None:
         notes.append(
             f'The crops above are cut from the photos again at {PICTURE_PIXELS} pixels; the network sees '
-            f'{network.image_size}. The meshes of the test images are placed at the pelvis of the label, as in the '
-            'evaluation; those of other photos are moved to fit the predicted 2D joints, under an assumed camera.'
+            f'{predictor.network.image_size}. The meshes of the test images are placed at the pelvis of the '
+            'label, as in the '
+            'evaluation; those of other photos are moved to fit the predicted 2D joints, under an assumed '
+            'camera.'
         )
     return notes
-
-
-def _synthetic_only(config: Mapping[str, Any]) -> bool:
-    return all(name == 'synthetic' for name, share in config['data']['mixture'].items() if share > 0)
 
 
 def write(
@@ -279,7 +267,7 @@ def write(
     out: str | pathlib.Path | None = None,
     *,
     examples: int = 12,
-    photos: Sequence[tuple[str, np.ndarray | None]] = (),
+    photos: Sequence[tuple[str, list[float] | None]] = (),
     **network_options: Any,
 ) -> pathlib.Path:
     """Returns the report's path, after writing it.
@@ -289,7 +277,7 @@ def write(
         out: the HTML file; None: report.html in the workdir.
         examples: how many test images.
         photos: (file, box x y w h or None) of people to predict.
-        network_options: of `predict.load_network`.
+        network_options: of `Predictor.load`.
     Raises:
         FileNotFoundError: no such folder; photos are to be predicted, and there is no checkpoint.
     """
@@ -305,30 +293,30 @@ def write(
         for name, found in (('metrics.jsonl', log), ('config.json', config))
         if not found
     ]
-    network, shown = None, []
+    predictor, shown = None, []
     try:
-        network = predict.load_network(workdir, **network_options)
+        predictor = Predictor.load(workdir, **network_options)
     except FileNotFoundError as error:
         if photos:
             raise
         missing.append(f'No meshes: {error}')
     else:
-        config = config or json.loads(network.config.to_json_best_effort())
+        config = config or predictor.run.config
         try:
-            shown = test_examples(network, predict.open_test_split(network.config), examples)
+            shown = test_examples(predictor, predict.open_test_split(predictor), examples)
         except FileNotFoundError as error:
             missing.append(f'No test images: {error}')
-    synthetic_only = bool(config) and _synthetic_only(config)
+    only_synthetic = not config or synthetic_only(config)
     return report.write_report(
         out or workdir / 'report.html',
         title=f'HybrIK in JAX: {workdir.resolve().name}',
-        facts=what_was_run(config, log, network),
+        facts=what_was_run(config, log, predictor),
         train_log=[without_idle_terms(row, config) for row in log],
         evaluation=evaluation,
         examples=shown,
-        pictures=photo_pictures(network, photos),
-        notes=honest_notes(config, evaluation, network, missing),
-        banner=report.SYNTHETIC_BANNER if synthetic_only or not config else None,
+        pictures=photo_pictures(predictor, photos) if predictor else (),
+        notes=honest_notes(config, evaluation, predictor, missing),
+        banner=report.SYNTHETIC_BANNER if only_synthetic else None,
     )
 
 
@@ -363,7 +351,7 @@ def run(argv: Sequence[str] | None = None) -> pathlib.Path:
     boxes = [predict.parse_box(box) for box in args.box] or [None] * len(args.photo)
     photos = list(zip(args.photo, boxes, strict=True))
     for photo, _ in photos:
-        predict.read_photo(photo)  # what is wrong is said before the network is loaded
+        read_photo(photo)  # what is wrong is said before the network is loaded
     path = write(
         args.workdir, args.out, examples=args.examples, photos=photos, **predict.network_options(args)
     )

@@ -19,52 +19,52 @@ import runpy
 import sys
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hybrik_jax.data import augment
-from hybrik_jax.datasets import region
-from hybrik_jax.view import sheet
+from hybrik_jax.datasets import annotation, region
+from hybrik_jax.view import render, sheet
 
+if TYPE_CHECKING:
+    from hybrik_jax.body import smpl
+
+# Whose annotations can be shown: the names of the catalogue.
 READERS = ('human36m', 'mpi_inf_3dhp', 'pw3d', 'coco', 'custom')
 CONFIG = pathlib.Path(__file__).parents[1] / 'configs' / 'hybrik_transformer.py'
 AMONG = 2000
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Writes what the command line says; exit status 1 with a message where it cannot."""
+    """Writes what the command line says; an error is one line and exit status 1."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('dataset', nargs='?', help='folder of a built dataset')
-    parser.add_argument('--annotations', choices=READERS, help='show annotations of this dataset instead')
-    parser.add_argument(
-        '--root', help='with --annotations: the folder of that dataset; for custom the JSON file'
-    )
-    parser.add_argument(
-        '--official', action='store_true', help='with --annotations pw3d: sequenceFiles/*.pkl'
-    )
-    parser.add_argument(
-        '--among', type=int, default=AMONG, help='with --annotations: draw from the first so many'
-    )
-    parser.add_argument('--split', default='train')
-    parser.add_argument('-n', type=int, default=24, help='examples')
-    parser.add_argument('--out', default='sheet.html')
-    parser.add_argument('--seed', type=int, default=0, help='of the choice and the augmentation')
-    parser.add_argument('--no-augmentation', action='store_true', help='the crops of evaluation')
-    parser.add_argument('--body', help='SMPL file; the embedded body if left out')
-    parser.add_argument('--config', default=str(CONFIG), help='whose augmentation and image size are used')
+    add = parser.add_argument
+    add('dataset', nargs='?', help='folder of a built dataset')
+    add('--annotations', choices=READERS, help='show annotations of this dataset instead')
+    add('--root', help='with --annotations: the folder of that dataset; for custom the JSON file')
+    add('--official', action='store_true', help='with --annotations pw3d: sequenceFiles/*.pkl')
+    add('--among', type=int, default=AMONG, help='with --annotations: draw from the first so many')
+    add('--split', default='train')
+    add('-n', type=int, default=24, help='examples')
+    add('--out', default='sheet.html')
+    add('--seed', type=int, default=0, help='of the choice and the augmentation')
+    add('--no-augmentation', action='store_true', help='the crops of evaluation')
+    add('--body', help='SMPL file; the embedded body if left out')
+    add('--config', default=str(CONFIG), help='whose augmentation and image size are used')
     args = parser.parse_args(arguments)
     if (args.dataset is None) == (args.annotations is None) or (args.root is None) != (
         args.annotations is None
     ):
         parser.error('give the folder of a built dataset, or --annotations NAME --root DIR')
+    if min(args.n, args.among) < 1 or args.seed < 0:
+        parser.error(
+            f'-n {args.n}, --among {args.among}, --seed {args.seed}: the first two at least 1, seed 0'
+        )
     try:
-        if args.annotations:
-            entries, facts = annotation_entries(args)
-        else:
-            entries, facts = record_entries(args)
+        entries, facts = annotation_entries(args) if args.annotations else record_entries(args)
         title = f'{args.annotations or args.dataset}, {args.split}'
         path = sheet.write_sheet(args.out, title=title, entries=entries, facts=facts)
     except (OSError, ValueError) as error:
@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> None:
 # ---- built records
 
 
-def record_entries(args: argparse.Namespace) -> tuple[list[sheet.Entry], list[tuple[str, str]]]:
+def record_entries(args: argparse.Namespace) -> tuple[list[sheet.Entry], dict[str, str]]:
     """Returns the entries of n records of a built dataset, and what is said about all of them."""
     from hybrik_jax import setup
     from hybrik_jax.data import store
@@ -83,76 +83,64 @@ def record_entries(args: argparse.Namespace) -> tuple[list[sheet.Entry], list[tu
     source = store.open_split(args.dataset, args.split)
     config = runpy.run_path(args.config)['get_config']()
     settings = setup.augmentation_settings(config)
-    rng = np.random.default_rng(args.seed)
-    chosen = np.sort(rng.choice(len(source), min(args.n, len(source)), replace=False))
+    chosen = np.random.default_rng(args.seed).choice(len(source), min(args.n, len(source)), replace=False)
     body = BodyPictures(args.body)
-    entries = [
-        record_entry(
-            source[int(index)],
-            augmentation=None
-            if args.no_augmentation
-            else functools.partial(
-                augment.draw, np.random.default_rng([args.seed, int(index)]), settings=settings
-            ),
-            crop_size=config.image_size,
-            mirror_camera=settings.mirror_camera,
-            body=body,
+    entries = []
+    for index in np.sort(chosen).tolist():
+        record, drawn = source[index], augment.Augmentation()
+        if not args.no_augmentation:
+            drawn = augment.draw(np.random.default_rng([args.seed, index]), record, settings)
+        entries.append(
+            record_entry(
+                record,
+                drawn,
+                crop_size=config.image_size,
+                mirror_camera=settings.mirror_camera,
+                body=body,
+            )
         )
-        for index in chosen
-    ]
-    facts = [
-        ('records', f'{len(source)} in the split, {len(chosen)} shown, seed {args.seed}'),
-        (
-            'crop',
-            f'{config.image_size} pixels, ' + ('as in evaluation' if args.no_augmentation else 'augmented'),
-        ),
-    ]
-    return entries, facts
+    how = 'as in evaluation' if args.no_augmentation else 'augmented'
+    return entries, {
+        'records': f'{len(source)} in the split, {len(chosen)} shown, seed {args.seed}',
+        'crop': f'{config.image_size} pixels, {how}',
+    }
 
 
 class BodyPictures:
     """Meshes of a body model, which is loaded when the first one is asked for."""
 
-    def __init__(self, path: str | None = None):
+    def __init__(self, path: str | None = None) -> None:
         self._path = path
 
     @functools.cached_property
-    def body(self):
+    def body(self) -> 'smpl.SMPL':
         """The body model."""
         from hybrik_jax.body import smpl_file
 
         return smpl_file.load_body(self._path)
 
     @functools.cached_property
-    def _skin(self) -> Callable:
+    def _label_vertices(self) -> Callable:
         import jax
 
-        from hybrik_jax.body import rotations, smpl
+        from hybrik_jax import inference
 
-        return jax.jit(
-            lambda body, betas, q: smpl.skin(body, betas, jax.vmap(rotations.quaternion_to_matrix)(q))
-        )
+        return jax.jit(inference.label_vertices)
 
     def vertices(self, quaternions: np.ndarray, betas: np.ndarray) -> np.ndarray:
-        """Returns vertices (V, 3), metres, relative to joint 0, of local rotations (24, 4) and betas
-        (10,).
-        """
-        skinned = self._skin(self.body, betas, quaternions)
-        return np.asarray(skinned.vertices - skinned.joints[0], np.float64)
+        """Returns vertices (V, 3), metres, relative to joint 0, of rotations (24, 4) and betas (10,)."""
+        return np.asarray(self._label_vertices(self.body, betas[None], quaternions[None])[0], np.float64)
 
 
 def record_entry(
     record: dict[str, Any],
+    drawn: augment.Augmentation,
     *,
-    augmentation: Callable[[dict], augment.Augmentation] | None,
     crop_size: int,
     mirror_camera: bool,
     body: BodyPictures,
 ) -> sheet.Entry:
-    """Returns the pictures and facts of one record; `augmentation` draws for it, None: the evaluation
-    crop.
-    """
-    drawn = augment.Augmentation() if augmentation is None else augmentation(record)
+    """Returns the pictures and facts of one record under an augmentation."""
     example = augment.make_example(record, drawn, crop_size=crop_size, mirror_camera=mirror_camera)
     seen = augment.mirror_record(record, mirror_camera=mirror_camera) if drawn.mirror else record
     photo_to_crop = augment.invert_affine(example['crop_to_photo'].astype(np.float64))
@@ -160,46 +148,39 @@ def record_entry(
     known = np.asarray(seen['joints_px']).any(1)
     crop = sheet.draw_crop(example['image'], example['uvd'], example['uvd_weight'], pixels, known)
     pictures = [('crop', crop)]
+    keys = [key for key in ('dataset', 'body', 'sequence', 'action') if record[key]]
     facts, warnings = sheet.describe(record)
+    facts = {key: augment.text(record[key]) for key in keys} | facts
     if record['smpl_weight'] > 0:
         name, loaded = augment.text(record['body']), str(body.body.name)
         if name == loaded:
             pictures.append(_mesh_picture(example, seen, photo_to_crop, body))
         else:
-            facts.append(
-                ('mesh', f'not drawn: pose and betas are of {name!r}, {loaded!r} is loaded (--body)')
-            )
-    stored = augment.decode_jpeg(record)
-    annotated = sheet.draw_annotation(
-        stored, record, offset=record['region_offset'], scale=float(record['region_scale'])
-    )
+            facts['mesh'] = f'not drawn: pose and betas are of {name!r}, {loaded!r} is loaded (--body)'
+    offset, scale = record['region_offset'], float(record['region_scale'])
+    annotated = sheet.draw_annotation(augment.decode_jpeg(record), record, offset=offset, scale=scale)
     pictures.append(('stored region, box, joints', annotated))
-    texts = [
-        (key, augment.text(record[key])) for key in ('dataset', 'body', 'sequence', 'action') if record[key]
-    ]
-    lost = int(((record['joints_px_weight'][:, 0] > 0) & (example['uvd_weight'][:, 0] == 0)).sum())
-    occluded = 'none' if drawn.occlusion is None else f'{drawn.occlusion[:4]}'
-    facts.append(
-        (
-            'drawn',
-            f'scale {drawn.scale:.2f}, rotation {drawn.rotation_degrees:.0f} degrees, '
-            f'{"mirrored" if drawn.mirror else "not mirrored"}, occlusion {occluded}'
-            + (f'; {lost} joints left the crop or its depth range' if lost else ''),
-        )
+    facts['drawn'] = (
+        f'scale {drawn.scale:.2f}, rotation {drawn.rotation_degrees:.0f} degrees, '
+        f'{"mirrored" if drawn.mirror else "not mirrored"}, '
+        f'occlusion {"none" if drawn.occlusion is None else drawn.occlusion[:4]}'
     )
-    return sheet.Entry(augment.text(record['name']), pictures, texts + facts, warnings)
+    lost = int(((record['joints_px_weight'][:, 0] > 0) & (example['uvd_weight'][:, 0] == 0)).sum())
+    if lost:
+        facts['drawn'] += f'; {lost} joints left the crop or its depth range'
+    return sheet.Entry(augment.text(record['name']), pictures, facts, warnings)
 
 
-def _mesh_picture(example, seen, photo_to_crop, body) -> tuple[str, np.ndarray]:
-    """The crop with the body on it; without a camera, the body alone."""
+def _mesh_picture(
+    example: dict[str, Any], seen: dict[str, Any], photo_to_crop: np.ndarray, body: BodyPictures
+) -> tuple[str, np.ndarray]:
+    """Returns caption and picture of the body on the crop; without a camera, of the body alone."""
     vertices, faces = body.vertices(example['quaternions'], example['betas']), np.asarray(body.body.faces)
     if seen['camera_weight'] == 0:
-        return 'body (no camera to place it)', sheet.draw_mesh_alone(vertices, faces)
+        return 'body (no camera to place it)', render.side_view(vertices, faces, turn_degrees=0)
     focal, centre = np.asarray(seen['focal'], np.float64), np.asarray(seen['centre'], np.float64)
     root = np.asarray(seen['root_m'], np.float64)
-    if (
-        seen['joints_px_weight'][0, 0] > 0
-    ):  # joint 0, at the root's depth: the root itself may be another point
+    if seen['joints_px_weight'][0, 0] > 0:  # joint 0, at the root's depth: the root may be another point
         root = np.append((np.asarray(seen['joints_px'])[0, :2] - centre) / focal * root[2], root[2])
     picture = sheet.draw_mesh(
         example['image'], vertices + root, faces, focal=focal, centre=centre, photo_to_crop=photo_to_crop
@@ -210,51 +191,40 @@ def _mesh_picture(example, seen, photo_to_crop, body) -> tuple[str, np.ndarray]:
 # ---- annotations
 
 
-def annotation_entries(args: argparse.Namespace) -> tuple[list[sheet.Entry], list[tuple[str, str]]]:
-    """Returns the entries of n of the first `args.among` annotations of a reader, and what is said about
-    all.
-    """
-    from hybrik_jax.datasets.annotation import Skipped
-
+def annotation_entries(args: argparse.Namespace) -> tuple[list[sheet.Entry], dict[str, str]]:
+    """Returns the entries of n of the first `args.among` annotations of a reader, and what is said of all."""
     module = importlib.import_module(f'hybrik_jax.datasets.readers.{args.annotations}')
     read = module.read_official if args.official else module.read
     people, skipped = [], Counter()
     for item in itertools.islice(read(pathlib.Path(args.root), args.split), max(args.among, args.n)):
-        if isinstance(item, Skipped):
+        if isinstance(item, annotation.Skipped):
             skipped[item.reason] += 1
         else:
             people.append(item)
     chosen = np.random.default_rng(args.seed).choice(len(people), min(args.n, len(people)), replace=False)
-    entries = [annotation_entry(people[int(index)]) for index in np.sort(chosen)]
-    facts = [
-        (
-            'annotations',
-            f'{len(people)} people and {sum(skipped.values())} left out among the first {args.among}',
-        )
-    ]
-    return entries, facts + [(f'left out: {reason}', str(count)) for reason, count in skipped.most_common()]
+    entries = [annotation_entry(people[index]) for index in np.sort(chosen).tolist()]
+    said = f'{len(people)} people and {sum(skipped.values())} left out among the first {args.among}'
+    left_out = {f'left out: {reason}': str(count) for reason, count in skipped.most_common()}
+    return entries, {'annotations': said} | left_out
 
 
-def annotation_entry(person) -> sheet.Entry:
+def annotation_entry(person: annotation.AnnotatedPerson) -> sheet.Entry:
     """Returns picture and facts of one annotated person; a photo that cannot be read is a warning."""
     facts, warnings = sheet.describe(person.labels)
-    texts = [('photo file', str(person.photo)), ('sequence', person.sequence), ('action', person.action)]
+    texts = {'photo file': str(person.photo), 'sequence': person.sequence, 'action': person.action}
     picture = None
     try:
         photo, _ = region.read_photo(person.photo)
     except (OSError, ValueError):
-        warnings = [f'{person.photo} is missing or cannot be read', *warnings]
+        warnings.insert(0, f'{person.photo} is missing or cannot be read')
     else:
-        size = int(person.labels['width']), int(person.labels['height'])
-        if photo.shape[1::-1] != size:
-            warnings = [
-                f'the photo is {photo.shape[1]} x {photo.shape[0]}, annotated {size[0]} x {size[1]}',
-                *warnings,
-            ]
+        size, annotated = photo.shape[1::-1], (int(person.labels['width']), int(person.labels['height']))
+        if size != annotated:
+            said = f'the photo is {size[0]} x {size[1]}, annotated {annotated[0]} x {annotated[1]}'
+            warnings.insert(0, said)
         picture = sheet.draw_annotation(photo, person.labels)
-    return sheet.Entry(
-        person.name, [('photo, box, joints', picture)], [t for t in texts if t[1]] + facts, warnings
-    )
+    facts = {name: text for name, text in texts.items() if text} | facts
+    return sheet.Entry(person.name, [('photo, box, joints', picture)], facts, warnings)
 
 
 if __name__ == '__main__':

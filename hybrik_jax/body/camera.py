@@ -14,24 +14,20 @@ def uvd_to_camera(
     root_m: jax.Array,
     *,
     crop_size: int,
-    depth_scale: float = DEPTH_SCALE_M,
 ) -> jax.Array:
-    """Joints (K, 3) in the camera frame, metres, relative to joint 0.
+    """Returns joints (K, 3) in the camera frame, metres, relative to joint 0.
 
     Args:
-      uvd: (K, 3) u, v in [-0.5, 0.5] across the crop, d the depth relative to the root divided by
-        `depth_scale`.
-      crop_to_photo: (2, 3) inverse crop affine, crop pixels -> photo pixels.
-      inverse_intrinsics: (3, 3) homogeneous photo pixels -> ray with z = 1; all zero where the camera is
-        unknown, which gives all-zero joints.
-      root_m: (3,) root joint in the camera frame, metres.
-      crop_size: side of the square crop, pixels.
-      depth_scale: metres per unit of d.
+        uvd: (K, 3) u, v in [-0.5, 0.5] across the crop, d the depth relative to the root over 2 m.
+        crop_to_photo: (2, 3) inverse crop affine, crop pixels -> photo pixels.
+        inverse_intrinsics: (3, 3) homogeneous photo pixels -> ray with z = 1; all zero where the camera is
+            unknown, which gives all-zero joints.
+        root_m: (3,) root joint in the camera frame, metres.
+        crop_size: side of the square crop, pixels.
     """
     crop = (uvd[:, :2] + 0.5) * crop_size
     photo = rotations.rotate(crop_to_photo[:, :2], crop) + crop_to_photo[:, 2]
-    rays = rotations.rotate(
-        inverse_intrinsics, jnp.concatenate([photo, jnp.ones_like(photo[:, :1])], axis=-1)
-    )
-    joints_m = rays * (depth_scale * uvd[:, 2:] + root_m[2]) - root_m
+    homogeneous = jnp.concatenate([photo, jnp.ones_like(photo[:, :1])], axis=-1)
+    rays = rotations.rotate(inverse_intrinsics, homogeneous)
+    joints_m = rays * (DEPTH_SCALE_M * uvd[:, 2:] + root_m[2]) - root_m
     return joints_m - joints_m[:1]

@@ -31,21 +31,23 @@ from hybrik_jax.body.skeleton import (
     RELEVANT_CHILD_29,
 )
 
-# The joints level by level, each level filled up to the widest one with copies of its first joint; which slot
-# of the level above holds each one's parent (ones and zeros, (8, 5, 5)); and where joints 1..23 are among all
-# slots.
 _WIDTH = max(map(len, LEVELS_24))
+# (8, 5) the joints level by level, each level filled up to the widest one with copies of its first joint.
 _SLOTS = np.array([(*level, *(level[:1] * (_WIDTH - len(level)))) for level in LEVELS_24[1:]])
+# (8, 5, 5) which slot of the level above holds the parent of each.
 _PARENT_OF_SLOT = np.array(
     [
         [np.arange(_WIDTH) == above.index(PARENTS[joint]) for joint in level]
         for above, level in zip(LEVELS_24[:-1], _SLOTS, strict=True)
     ]
 )
+# (23,) where joints 1..23 are among all slots.
 _SLOT_OF_JOINT = np.array([_SLOTS.ravel().tolist().index(joint) for joint in range(1, NUM_JOINTS)])
 
 # Beyond this, evaluation trusts the predicted bone more than the joint that is still to be reached.
 _FAR_M = 0.015
+
+_Level = tuple[jax.Array, jax.Array]  # world rotations (5, 3, 3) and positions (5, 3) of one level's slots
 
 
 def solve(
@@ -58,29 +60,26 @@ def solve(
     right_hand: str = 'leaf',
     stop_gradient: bool = True,
 ) -> jax.Array:
-    """Local rotations (24, 3, 3) of one person that bring the rest skeleton onto the joints.
+    """Returns local rotations (24, 3, 3) of one person that bring the rest skeleton onto the joints.
 
     Joints of one level of the tree are solved together, level after level. Values and gradients are finite
     for every finite input.
 
     Args:
-      joints_m: (24, 3) or (29, 3) joints, metres, any origin; the rotation of joint 0 leads into their frame.
-      twists: (23, 2) cosine and sine of joints 1..23 about their rest bones; divided by their norm + 1e-8
-        here.
-      rest_m: (29, 3) rest joints of this shape, metres (`smpl.rest_joints`); only 24 are used for 24 joints.
-      leaf_quaternions: (5, 4) local rotations of joints 10, 11, 15, 22, 23 for 24 joints, not normalised;
-        None: identity. Not used for 29 joints, where the leaf joints give these rotations.
-      training: the root by swing and spin instead of SVD, and no mending of bones that are off by more than
-        15 mm.
-      right_hand: 'leaf' uses the fifth leaf quaternion for joint 23. 'released' repeats the index slip of
-        the released 24-joint program, whose checkpoints depend on it: the hand points its joint to the
-        pelvis. No effect for 29.
-      stop_gradient: no gradient through the predicted bone vectors (root rotation, mended bones), as in the
-        released program. Otherwise it is let through.
-    Returns:
-      (24, 3, 3) rotations relative to the parent.
+        joints_m: (24, 3) or (29, 3) joints, metres, any origin; the rotation of joint 0 leads into their
+            frame.
+        twists: (23, 2) cosine and sine of joints 1..23 about their rest bones; normalised here.
+        rest_m: (29, 3) rest joints of this shape, metres (`smpl.rest_joints`); 24 are used for 24 joints.
+        leaf_quaternions: (5, 4) local rotations of joints 10, 11, 15, 22, 23 for 24 joints, not normalised;
+            None: identity. Not used for 29 joints, where the leaf joints give these rotations.
+        training: the root by swing and spin instead of SVD; bones that are off by more than 15 mm stay so.
+        right_hand: 'leaf' uses the fifth leaf quaternion for joint 23. 'released' repeats the index slip of
+            the released 24-joint program, whose checkpoints depend on it: the hand points its joint to the
+            pelvis. No effect for 29 joints.
+        stop_gradient: no gradient through the predicted bone vectors (root rotation, mended bones), as in the
+            released program.
     Raises:
-      ValueError: for another number of joints, or an unknown `right_hand`.
+        ValueError: for another number of joints, or an unknown `right_hand`.
     """
     count = joints_m.shape[0]
     if count not in (24, 29):
@@ -118,7 +117,7 @@ def solve(
             leaves, [LEAF_JOINTS.index(j) if j in LEAF_JOINTS else -1 for j in range(NUM_JOINTS)]
         )
 
-    def solve_level(above, level):
+    def solve_level(above: _Level, level: tuple) -> tuple[_Level, jax.Array]:
         world, position = above
         parent, is_end, joint = level
         offset, bone, target, mended, twist, given = jnp.split(joint, (3, 6, 9, 12, 21), axis=-1)
@@ -144,7 +143,7 @@ def solve(
 
 
 def _twist_rotations(bone: jax.Array, twists: jax.Array) -> jax.Array:
-    """Turns (M, 3, 3) about bones (M, 3) by cosines and sines (M, 2), normalised here; (0, 0): no turn."""
+    """Returns turns (M, 3, 3) about bones (M, 3) by cosines and sines (M, 2), any length; (0, 0): no turn."""
     zero = jnp.all(twists == 0, axis=-1, keepdims=True)
     twists = twists / (rot.norm(twists)[:, None] + 1e-8)
     twists = jnp.where(zero, jnp.array([1.0, 0.0], twists.dtype), twists)
@@ -153,12 +152,12 @@ def _twist_rotations(bone: jax.Array, twists: jax.Array) -> jax.Array:
 
 
 def _root_by_svd(bones: jax.Array, predicted: jax.Array) -> jax.Array:
-    """Root rotation, evaluation: aligns the bones to both hips and spine1 with the predicted ones."""
+    """Returns evaluation's root rotation: the bones to hips and spine1 aligned with the predicted ones."""
     return rot.kabsch(bones[1:4], predicted[1:4])
 
 
 def _root_by_swing(bones: jax.Array, predicted: jax.Array) -> jax.Array:
-    """Root rotation, training: the spine by its smallest rotation, then a spin about it for the hips."""
+    """Returns training's root rotation: the spine's smallest rotation, then a spin about it for the hips."""
     swing = rot.rotation_between(bones[3], predicted[3])
     spine = rot.direction(predicted[3], bones[3])
 
@@ -171,17 +170,16 @@ def _root_by_swing(bones: jax.Array, predicted: jax.Array) -> jax.Array:
 
 
 def forward_kinematics(rotations: jax.Array, rest_m: jax.Array) -> jax.Array:
-    """Joints (24, 3), metres, of rest joints `rest_m` (24 or more, 3) under local `rotations` (24, 3, 3)."""
+    """Returns joints (24, 3), metres, of rest joints (24 or more, 3) under local `rotations` (24, 3, 3)."""
     return smpl.pose_skeleton(rotations, rest_m)[1]
 
 
 def pose_to_twists(rotations: jax.Array, rest_m: jax.Array) -> jax.Array:
-    """Twist angles (23,) of joints 1..23 about their rest bones, radians in (-pi, pi]: labels for the twists.
+    """Returns twist angles (23,) of joints 1..23 about their rest bones, radians in (-pi, pi].
 
     Args:
-      rotations: (24, 3, 3) local rotations.
-      rest_m: (29, 3) rest joints of this shape, metres; the bones of the five last joints end in the leaf
-        joints.
+        rotations: (24, 3, 3) local rotations.
+        rest_m: (29, 3) rest joints of this shape, metres; the last five end hands, feet and head.
     """
     children = np.array(RELEVANT_CHILD_29[1:])
     bones = rest_m[children] - rest_m[1:NUM_JOINTS]
@@ -198,17 +196,17 @@ def joints_to_rotations(
     training: bool = False,
     right_hand: str = 'leaf',
 ) -> jax.Array:
-    """SMPL rotations (B, 24, 3, 3) of a batch of 3D skeletons: inverse kinematics on its own, compiled.
+    """Returns SMPL's rotations (B, 24, 3, 3) of a batch of 3D skeletons: the solver on its own, compiled.
 
     Args:
-      joints_m: (B, 24, 3) or (B, 29, 3) joints in SMPL's order, metres, any origin.
-      betas: (B, 10) shapes.
-      body: the body model (`smpl_file.load_body`).
-      twists: (B, 23, 2) cosines and sines; None: no twist.
-      leaf_quaternions: (B, 5, 4), for 24 joints; None: identity.
-      training, right_hand: as in `solve`.
+        joints_m: (B, 24, 3) or (B, 29, 3) joints in SMPL's order, metres, any origin.
+        betas: (B, 10) shapes.
+        body: the body model (`smpl_file.load_body`).
+        twists: (B, 23, 2) cosines and sines; None: no twist.
+        leaf_quaternions: (B, 5, 4), for 24 joints; None: identity.
+        training, right_hand: as in `solve`.
     Raises:
-      ValueError: if the batch sizes differ, or as `solve` does.
+        ValueError: if the batch sizes differ, or as `solve` does.
     """
     joints_m, betas = jnp.asarray(joints_m), jnp.asarray(betas)
     if joints_m.ndim != 3 or betas.shape != (joints_m.shape[0], smpl.NUM_BETAS):
@@ -223,7 +221,16 @@ def joints_to_rotations(
 
 
 @functools.partial(jax.jit, static_argnums=(6, 7))
-def _solve_batch(joints_m, betas, twists, leaf_quaternions, template, dirs, training, right_hand):
+def _solve_batch(
+    joints_m: jax.Array,
+    betas: jax.Array,
+    twists: jax.Array,
+    leaf_quaternions: jax.Array | None,
+    template: jax.Array,
+    dirs: jax.Array,
+    training: bool,
+    right_hand: str,
+) -> jax.Array:
     rest_m = template + jnp.einsum('jab,nb->nja', dirs, betas, precision='highest')
     one = functools.partial(solve, training=training, right_hand=right_hand)
     if leaf_quaternions is None:

@@ -1,10 +1,8 @@
 """Rotations of one joint: axis-angle, quaternions, swing and twist, best alignment.
 
 Every function takes one rotation or vector (callers write `jax.vmap`), and has finite values and gradients
-for every
-finite input: zero vectors, antiparallel vectors and singular matrices included. Nothing here is a matrix
-  product of the
-device's reduced precision: three-by-three products are sums of elementwise products.
+for every finite input: zero vectors, antiparallel vectors and singular matrices included. No matrix product
+is left to the device's reduced precision: products of 3 x 3 matrices are sums of elementwise products.
 """
 
 import jax
@@ -21,14 +19,14 @@ _CROSS[[0, 1, 2], [1, 2, 0], [2, 0, 1]] = -1.0
 
 
 def norm(vector: jax.Array) -> jax.Array:
-    """Length of a vector (over the last axis), with gradient zero at zero length."""
+    """Returns the length of a vector (over the last axis), with gradient zero at zero length."""
     squared = jnp.sum(vector * vector, axis=-1)
     positive = squared > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
 
 
 def direction(vector: jax.Array, fallback: jax.Array | None = None) -> jax.Array:
-    """Unit vector along `vector` (3,); for a zero vector that of `fallback`, or zero without one."""
+    """Returns the unit vector along `vector` (3,), where that is zero along `fallback`; zero without one."""
     length = norm(vector)
     some = length > _NO_LENGTH
     unit = jnp.where(some, vector, 0.0) / jnp.where(some, length, 1.0)
@@ -36,7 +34,7 @@ def direction(vector: jax.Array, fallback: jax.Array | None = None) -> jax.Array
 
 
 def pick(x: jax.Array, indices: np.ndarray) -> jax.Array:
-    """x[indices] along the first axis, for constant indices; -1 picks zeros.
+    """Returns x[indices] along the first axis, for constant indices; -1 picks zeros.
 
     A product with zeros and ones, exact in full precision. The gradient of plain indexing would be a scatter,
     which is slow, and on GPUs adds in no fixed order.
@@ -47,35 +45,32 @@ def pick(x: jax.Array, indices: np.ndarray) -> jax.Array:
 
 
 def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Product of matrices (..., n, k) and (..., k, m) as a sum of elementwise products, in full precision."""
+    """Returns the product of matrices (..., n, k) and (..., k, m), in full precision."""
     return jnp.sum(a[..., :, :, None] * b[..., None, :, :], axis=-2)
 
 
 def rotate(rotation: jax.Array, vector: jax.Array) -> jax.Array:
-    """`rotation` (..., 3, 3) applied to `vector` (..., 3), in full precision."""
+    """Returns `rotation` (..., 3, 3) applied to `vector` (..., 3), in full precision."""
     return jnp.sum(rotation * vector[..., None, :], axis=-1)
 
 
 def rotate_back(rotation: jax.Array, vector: jax.Array) -> jax.Array:
-    """The inverse of `rotation` (..., 3, 3) applied to `vector` (..., 3), in full precision."""
+    """Returns the inverse of `rotation` (..., 3, 3) applied to `vector` (..., 3), in full precision."""
     return jnp.sum(rotation * vector[..., :, None], axis=-2)
 
 
 def cross_matrix(vector: jax.Array) -> jax.Array:
-    """The (3, 3) matrix K with K @ x = vector x x."""
+    """Returns the matrix K (3, 3) with K @ x = vector x x."""
     return jnp.sum(_CROSS.astype(vector.dtype) * vector, axis=-1)
 
 
 def _axis_square(axis: jax.Array) -> jax.Array:
-    """cross_matrix(axis) @ cross_matrix(axis)."""
+    """Returns cross_matrix(axis) @ cross_matrix(axis)."""
     return axis[:, None] * axis[None, :] - jnp.sum(axis * axis) * jnp.eye(3, dtype=axis.dtype)
 
 
 def axis_angle_to_matrix(axis_angle: jax.Array) -> jax.Array:
-    """Rotation (3, 3) about `axis_angle` (3,) by its length in radians (Rodrigues).
-
-    Smooth at zero, where the gradient is the cross matrix.
-    """
+    """Returns the rotation (3, 3) about `axis_angle` (3,) by its length, radians; smooth at zero."""
     squared = jnp.sum(axis_angle * axis_angle)
     small = squared < 1e-6
     angle = jnp.sqrt(jnp.where(small, 1.0, squared))
@@ -86,12 +81,12 @@ def axis_angle_to_matrix(axis_angle: jax.Array) -> jax.Array:
 
 
 def matrix_to_quaternion(rotation: jax.Array) -> jax.Array:
-    """Unit quaternion (4,), (w, x, y, z), of a rotation (3, 3).
+    """Returns the unit quaternion (4,), (w, x, y, z), of a rotation (3, 3).
 
-    The component of the first fitting branch is positive: x where m22 < 1e-6 and m00 > m11, y where m22 <
-      1e-6
-    otherwise, z where m00 < -m11, w otherwise. Source: HybrIK's released program, whose signs the recordings
-    share.
+    Its sign: where m22 < 1e-6, x is positive if m00 > m11, else y; elsewhere z is positive if m00 < -m11,
+    else w.
+
+    Source: HybrIK's released program, whose signs the recordings share.
     """
     m = rotation
     x = 1 + m[0, 0] - m[1, 1] - m[2, 2]
@@ -113,7 +108,7 @@ def matrix_to_quaternion(rotation: jax.Array) -> jax.Array:
 
 
 def quaternion_to_matrix(quaternion: jax.Array) -> jax.Array:
-    """Rotation (3, 3) of a quaternion (4,), (w, x, y, z), divided by its norm + 1e-8; zero: the identity."""
+    """Returns the rotation (3, 3) of a quaternion (4,), (w, x, y, z), any length; zero: the identity."""
     w, x, y, z = quaternion / (norm(quaternion) + _EPSILON)
     return jnp.stack([
         1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
@@ -123,7 +118,7 @@ def quaternion_to_matrix(quaternion: jax.Array) -> jax.Array:
 
 
 def matrix_to_axis_angle(rotation: jax.Array) -> jax.Array:
-    """Axis times angle (3,), angle in [0, pi] radians, of a rotation (3, 3)."""
+    """Returns axis times angle (3,), angle in [0, pi] radians, of a rotation (3, 3)."""
     quaternion = matrix_to_quaternion(rotation)
     quaternion = jnp.where(quaternion[0] < 0, -quaternion, quaternion)
     w, vector = quaternion[0], quaternion[1:]
@@ -136,13 +131,13 @@ def matrix_to_axis_angle(rotation: jax.Array) -> jax.Array:
 
 
 def rotation_about(axis: jax.Array, cosine: jax.Array, sine: jax.Array) -> jax.Array:
-    """Rotation (3, 3) about the unit vector `axis` (3,) by a cosine and sine; zero axis: the identity."""
+    """Returns the rotation (3, 3) about the unit vector `axis` (3,), or the identity for a zero axis."""
     eye = jnp.eye(3, dtype=axis.dtype)
     return eye + sine * cross_matrix(axis) + (1 - cosine) * _axis_square(axis)
 
 
 def rotation_between(a: jax.Array, b: jax.Array) -> jax.Array:
-    """The smallest rotation (3, 3) that turns `a` (3,) to the direction of `b` (3,).
+    """Returns the smallest rotation (3, 3) that turns `a` (3,) to the direction of `b` (3,).
 
     Lengths do not matter. Antiparallel vectors and vectors of micrometres give the identity, as in the
     recorded outputs, whose epsilons these are. Gradients of nearly degenerate directions, infinite in the
@@ -159,7 +154,7 @@ def rotation_between(a: jax.Array, b: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def bound_gradient(x: jax.Array) -> jax.Array:
-    """`x`, with each entry of its gradient clipped to +-1e6.
+    """Returns `x`, with each entry of its gradient clipped to +-1e6.
 
     The direction of a vector has a slope of 1 / length. Along a chain of nine joints such slopes multiply;
     bounding them at every joint keeps the product finite, and no gradient that means anything is that large.
@@ -176,12 +171,12 @@ def twist_swing(rotation: jax.Array, bone: jax.Array) -> tuple[jax.Array, jax.Ar
     """Splits `rotation` into swing and twist about `bone`.
 
     Args:
-      rotation: (3, 3) local rotation.
-      bone: (3,) rest bone vector, metres; its length does not matter, zero length gives no twist.
+        rotation: (3, 3) local rotation.
+        bone: (3,) rest bone vector, metres; its length does not matter, zero length gives no twist.
     Returns:
-      swing (3, 3), twist angle in radians, in (-pi, pi]; rotation = swing @ turn(bone, angle), and the swing
-      is the smallest rotation from bone to rotation @ bone. Where those two are opposite any twist would do:
-      it is zero.
+        swing (3, 3), twist angle in radians, in (-pi, pi]; rotation = swing @ turn(bone, angle), and the
+        swing is the smallest rotation from bone to rotation @ bone. Where those two are opposite, any twist
+        would do: it is zero.
     Source: HybrIK (Li et al. 2021), section 3.2.
     """
     axis = direction(bone)
@@ -196,13 +191,13 @@ def twist_swing(rotation: jax.Array, bone: jax.Array) -> tuple[jax.Array, jax.Ar
 
 
 def kabsch(source: jax.Array, target: jax.Array) -> jax.Array:
-    """The rotation (3, 3) that best aligns `source` vectors with `target` vectors, in least squares.
+    """Returns the rotation (3, 3) that best aligns `source` vectors with `target` vectors, in least squares.
 
     Args:
-      source, target: (N, 3) vectors, metres; nothing is centred. All zero target: the identity.
+        source, target: (N, 3) vectors, metres; nothing is centred. All zero target: the identity.
     Returns:
-      R with target ~ source @ R.T. Its gradient is the exact one where the rotation is determined, and zero
-      along the directions in which it is not.
+        R with target ~ source @ R.T. Its gradient is the exact one where the rotation is determined, and zero
+        along the directions in which it is not.
     Source: Kabsch 1976; reflections are mended at the smallest singular value.
     """
     return _best_rotation(jnp.sum(target[:, :, None] * source[:, None, :], axis=0))
@@ -214,7 +209,7 @@ def _best_rotation(covariance: jax.Array) -> jax.Array:
 
 
 def _best_rotation_svd(covariance: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """R that maximises trace(R.T @ C), U (3, 3) and s = (s0, s1, +-s2), with C = U diag(s) U.T R."""
+    """Returns R that maximises trace(R.T @ C), U (3, 3) and s = (s0, s1, +-s2), with C = U diag(s) U.T R."""
     zero = jnp.all(covariance == 0)
     u, s, vt = jnp.linalg.svd(jnp.where(zero, jnp.eye(3, dtype=covariance.dtype), covariance))
     sign = jnp.where(_determinant(u) * _determinant(vt) < 0, -1.0, 1.0).astype(covariance.dtype)
@@ -225,8 +220,8 @@ def _best_rotation_svd(covariance: jax.Array) -> tuple[jax.Array, jax.Array, jax
 
 
 @_best_rotation.defjvp
-def _best_rotation_jvp(primals, tangents):
-    """dR = [w] R keeps S = C R.T = U diag(s) U.T symmetric: (trace(S) - S) w = vee(dC R.T - R dC.T)."""
+def _best_rotation_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """Returns R and dR = [w] R, which keeps C R.T = S symmetric: (trace(S) - S) w = vee(dC R.T - R dC.T)."""
     (covariance,), (change,) = primals, tangents
     rotation, u, s = _best_rotation_svd(covariance)
     moved = matmul(change, rotation.T)
@@ -238,7 +233,7 @@ def _best_rotation_jvp(primals, tangents):
     return rotation, matmul(cross_matrix(turn), rotation)
 
 
-def _determinant(m):
+def _determinant(m: jax.Array) -> jax.Array:
     return (
         m[0, 0] * (m[1, 1] * m[2, 2] - m[1, 2] * m[2, 1])
         - m[0, 1] * (m[1, 0] * m[2, 2] - m[1, 2] * m[2, 0])

@@ -1,8 +1,7 @@
 """The body model: its rest joints, and skinning of one person. `smpl_file` loads it.
 
 SMPL: Loper et al. 2015. The embedded body (`assets/open_body.npz`, CC0) has another shape space: parameters
-    and
-regressors of one mean nothing to the other, which `check_same_body` guards.
+and regressors of one mean nothing to the other, which `check_same_body` guards.
 """
 
 import chex
@@ -27,42 +26,52 @@ class SMPL:
     """A body model: V vertices, 24 joints, 10 shape and 207 pose directions; numpy float32 unless said.
 
     A pytree: pass it to a jitted function as an argument, or XLA takes its 20 MB as constants.
+
+    v_template: (V, 3) rest vertices of the mean shape, metres.
+    shapedirs: (V, 3, 10) metres per unit of beta.
+    posedirs: (V, 3, 207) metres per unit of (rotation - identity), joints 1..23, row by row.
+    joint_regressor: (24, V).
+    h36m_regressor: (17, V), or None where no regressor was given.
+    weights: (V, 24).
+    faces: (F, 3) int32.
+    leaf_vertices: (5,) int32: head top, left and right middle finger tip, left and right big toe.
+    rest_joints_template: (29, 3) metres: 24 regressed joints and the leaf vertices of the mean shape.
+    rest_joints_dirs: (29, 3, 10) metres per unit of beta.
+    name: 'SMPL', 'open_body (CC0)', ...; static.
     """
 
-    v_template: chex.Array  # (V, 3) rest vertices of the mean shape, metres
-    shapedirs: chex.Array  # (V, 3, 10) metres per unit of beta
-    posedirs: chex.Array  # (V, 3, 207) metres per unit of (rotation - identity), joints 1..23, row by row
-    joint_regressor: chex.Array  # (24, V)
-    h36m_regressor: chex.Array | None  # (17, V), or None where no regressor was given
-    weights: chex.Array  # (V, 24)
-    faces: chex.Array  # (F, 3) int32
-    leaf_vertices: (
-        chex.Array
-    )  # (5,) int32, head top, left and right middle finger tip, left and right big toe
-    rest_joints_template: (
-        chex.Array
-    )  # (29, 3) metres: 24 regressed joints and the leaf vertices of the mean shape
-    rest_joints_dirs: chex.Array  # (29, 3, 10) metres per unit of beta
-    name: BodyName  # 'SMPL', 'open_body (CC0)', ...; static
+    v_template: chex.Array
+    shapedirs: chex.Array
+    posedirs: chex.Array
+    joint_regressor: chex.Array
+    h36m_regressor: chex.Array | None
+    weights: chex.Array
+    faces: chex.Array
+    leaf_vertices: chex.Array
+    rest_joints_template: chex.Array
+    rest_joints_dirs: chex.Array
+    name: BodyName
 
 
 @chex.dataclass(frozen=True, mappable_dataclass=False)
 class Skinned:
-    """A posed body in the frame that its root rotation leads to, metres; nothing has been subtracted."""
+    """A posed body in the frame that its root rotation leads to, metres; nothing has been subtracted.
 
-    vertices: chex.Array  # (V, 3)
-    joints: chex.Array  # (24, 3) SMPL joints
-    h36m_joints: chex.Array | None  # (17, 3) Human3.6M joints, None without a regressor
+    vertices: (V, 3).
+    joints: (24, 3) SMPL joints.
+    h36m_joints: (17, 3) Human3.6M joints; None without a regressor.
+    """
 
-
-# ---- one person
+    vertices: chex.Array
+    joints: chex.Array
+    h36m_joints: chex.Array | None
 
 
 def rest_joints(body: SMPL, betas: jax.Array) -> jax.Array:
-    """Rest joints (29, 3) of the shape `betas` (10,), metres: 24 joints and the five leaf vertices.
+    """Returns the rest joints (29, 3) of the shape `betas` (10,), metres: 24 joints and five leaf vertices.
 
     Raises:
-      ValueError: if there are not ten betas.
+        ValueError: if there are not ten betas.
     """
     _check_betas(betas)
     dirs = jnp.asarray(body.rest_joints_dirs)
@@ -70,11 +79,11 @@ def rest_joints(body: SMPL, betas: jax.Array) -> jax.Array:
 
 
 def pose_skeleton(rotations: jax.Array, rest_m: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """World rotations (24, 3, 3) and joints (24, 3), metres, of a posed skeleton.
+    """Returns world rotations (24, 3, 3) and joints (24, 3), metres, of a posed skeleton.
 
     Args:
-      rotations: (24, 3, 3) rotations relative to the parent.
-      rest_m: (24 or more, 3) rest joints, metres; the first 24 are used. Joint 0 stays where it rests.
+        rotations: (24, 3, 3) rotations relative to the parent.
+        rest_m: (24 or more, 3) rest joints, metres; the first 24 are used. Joint 0 stays where it rests.
     """
     rest_m = rest_m[:NUM_JOINTS]
     bones = rest_m - rot.pick(rest_m, PARENTS)
@@ -89,12 +98,12 @@ def pose_skeleton(rotations: jax.Array, rest_m: jax.Array) -> tuple[jax.Array, j
 
 
 def skin(body: SMPL, betas: jax.Array, rotations: jax.Array) -> Skinned:
-    """The posed body: vertices (V, 3), joints (24, 3), Human3.6M joints (17, 3); metres, nothing subtracted.
+    """Returns the posed body of one person.
 
     Args:
-      body: the body model.
-      betas: (10,) shape.
-      rotations: (24, 3, 3) rotations relative to the parent.
+        body: the body model.
+        betas: (10,) shape.
+        rotations: (24, 3, 3) rotations relative to the parent.
     Source: Loper et al. 2015, equations 2 to 9.
     """
     rest = rest_joints(body, betas)[:NUM_JOINTS]
@@ -107,9 +116,8 @@ def skin(body: SMPL, betas: jax.Array, rotations: jax.Array) -> Skinned:
 
     world, joints = pose_skeleton(rotations, rest)
     moves = jnp.concatenate([world, (joints - rot.rotate(world, rest))[:, :, None]], axis=-1)
-    moves = jnp.einsum(
-        'vj,jk->vk', jnp.asarray(body.weights), moves.reshape(NUM_JOINTS, 12), precision='highest'
-    )
+    moves = moves.reshape(NUM_JOINTS, 12)
+    moves = jnp.einsum('vj,jk->vk', jnp.asarray(body.weights), moves, precision='highest')
     moves = moves.reshape(-1, 3, 4)
     vertices = rot.rotate(moves[:, :, :3], shaped) + moves[:, :, 3]
     h36m_joints = None
@@ -127,14 +135,14 @@ def _check_betas(betas: jax.Array) -> None:
 
 
 def check_same_body(body: SMPL, name: str, what: str) -> None:
-    """Returns nothing; refuses betas, poses or regressors that were made for another body model.
+    """Refuses betas, poses or regressors that were made for another body model.
 
     Args:
-      body: the body model in use.
-      name: name of the model that `what` was made for, such as 'SMPL' or 'open_body (CC0)'.
-      what: what the error calls it.
+        body: the body model in use.
+        name: name of the model that `what` was made for, such as 'SMPL' or 'open_body (CC0)'.
+        what: what the error calls it.
     Raises:
-      ValueError: if the names differ.
+        ValueError: if the names differ.
     """
     if str(name) != str(body.name):
         raise ValueError(

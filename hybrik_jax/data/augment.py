@@ -23,10 +23,12 @@ UPPER_BODY = (0, 3, 6, 9, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25
 class Augmentation:
     """One draw. `Augmentation()` is the evaluation crop.
 
-    scale: factor of the box's side; rotation_degrees; mirror: the photo is mirrored first; colour: (3,)
-        factors of
-    the RGB channels; occlusion: None or (x0, y0, x1, y1, noise seed), photo pixels before mirroring; box:
-    None or (4,) the half body's box in place of the annotated one, photo pixels before mirroring.
+    scale: factor of the box's side.
+    rotation_degrees: of the crop about the box's centre.
+    mirror: whether the photo is mirrored first.
+    colour: (3,) factors of the RGB channels.
+    occlusion: (x0, y0, x1, y1, noise seed), photo pixels before mirroring, or None.
+    box: (4,) the half body's box in place of the annotated one, photo pixels before mirroring, or None.
     """
 
     scale: float = 1.0
@@ -39,8 +41,9 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class AugmentationSettings:
-    """The keys of `config.augmentation`; `occlusion` maps a dataset to (largest share of the box, largest
-    aspect).
+    """The keys of `config.augmentation`; their meaning is written in configs/default.py.
+
+    occlusion: dataset -> (largest share of the box, largest aspect).
     """
 
     scale: float = 0.3
@@ -69,8 +72,7 @@ def draw(rng: np.random.Generator, record: dict[str, Any], settings: Augmentatio
 
 
 def half_body_box(rng: np.random.Generator, record: dict[str, Any]) -> tuple[float, ...] | None:
-    """Returns the box (xyxy) around the labelled joints of the upper or of the lower body, 1.5 times as
-    large.
+    """Returns a box (xyxy), 1.5 times as large as the labelled joints of the upper or of the lower body.
 
     None where 8 or fewer joints have pixels, or 2 or fewer of the half that is drawn.
     """
@@ -87,12 +89,13 @@ def half_body_box(rng: np.random.Generator, record: dict[str, Any]) -> tuple[flo
     return tuple(np.concatenate([middle - half, middle + half]).tolist())
 
 
-def draw_occlusion(rng, record, largest_area: float, largest_aspect: float) -> tuple[int, ...] | None:
-    """Returns the corners of a rectangle inside the photo and a noise seed; area and aspect are drawn
-    uniformly.
+def draw_occlusion(
+    rng: np.random.Generator, record: dict[str, Any], largest_area: float, largest_aspect: float
+) -> tuple[int, ...] | None:
+    """Returns the corners of a rectangle inside the photo and a noise seed.
 
-    The area is a share of the enlarged box; rectangles that leave the photo are drawn again (50 times at
-    most, after which there is none).
+    Area, a share of the enlarged box, and aspect are drawn uniformly; rectangles that leave the photo are drawn
+    again (50 times at most, after which there is none).
     """
     (x0, y0), side = box_centre_and_side(record['box'], float(record['box_enlargement']))
     width, height = int(record['width']), int(record['height'])
@@ -107,15 +110,13 @@ def draw_occlusion(rng, record, largest_area: float, largest_aspect: float) -> t
     return None
 
 
-def box_centre_and_side(box, enlargement: float) -> tuple[np.ndarray, float]:
-    """Returns the centre (2,) of an xyxy box and the side of the square crop around it: the longer side,
-    enlarged.
-    """
+def box_centre_and_side(box: Any, enlargement: float) -> tuple[np.ndarray, float]:
+    """Returns the centre (2,) of an xyxy box and the side of its square crop: the longer side, enlarged."""
     box = np.asarray(box, np.float64)
     return (box[:2] + box[2:]) / 2, float((box[2:] - box[:2]).max() * enlargement)
 
 
-def crop_affine(centre, side: float, rotation_degrees: float, crop_size: int) -> np.ndarray:
+def crop_affine(centre: np.ndarray, side: float, rotation_degrees: float, crop_size: int) -> np.ndarray:
     """Returns the similarity (2, 3) that takes photo pixels to crop pixels.
 
     The box's centre goes to (crop_size / 2, crop_size / 2), and the photo vector (side / 2) (sin r, -cos r),
@@ -128,9 +129,7 @@ def crop_affine(centre, side: float, rotation_degrees: float, crop_size: int) ->
 
 
 def affine_of(record: dict[str, Any], augmentation: Augmentation, crop_size: int) -> np.ndarray:
-    """Returns the map (2, 3) from photo pixels to crop pixels for the box, scale and rotation of one
-    example.
-    """
+    """Returns the map (2, 3) from photo pixels to crop pixels for one example's box, scale and rotation."""
     centre, side = box_centre_and_side(record['box'], float(record['box_enlargement']))
     return crop_affine(centre, side * augmentation.scale, augmentation.rotation_degrees, crop_size)
 
@@ -151,7 +150,8 @@ def text(value: str | bytes) -> str:
 def decode_jpeg(record: dict[str, Any]) -> np.ndarray:
     """Returns the image of a record, the region of the photo that is stored, (height, width, 3) uint8 RGB.
 
-    Raises ValueError, see `decode_window`.
+    Raises:
+        ValueError: as `decode_window` does.
     """
     return np.ascontiguousarray(decode_window(record, None)[0][..., :3])
 
@@ -159,14 +159,13 @@ def decode_jpeg(record: dict[str, Any]) -> np.ndarray:
 def decode_window(
     record: dict[str, Any], window: tuple[int, int, int, int] | None
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """Returns at least a window (x0 y0 x1 y1) of a record's image, and the image's pixel (x, y) where it
-    begins.
+    """Returns a window (x0 y0 x1 y1), or more, of a record's image, and the pixel (x, y) where it begins.
 
     The window is (height, width, 4) uint8, RGB and one channel of padding, and valid until this thread's next
     call; see `jpeg.decode`.
 
-    Raises ValueError, with the record's name, where the bytes are no readable JPEG or have another size than
-    the record says.
+    Raises:
+        ValueError: where the bytes are no readable JPEG or have another size than the record says.
     """
     data = bytes(record['image'])
     try:
@@ -174,16 +173,19 @@ def decode_window(
         decoded = jpeg.decode(data, window)
     except ValueError as error:
         raise ValueError(
-            f'record {text(record["name"])!r} of {text(record["dataset"])!r}: its JPEG cannot be decoded ({error}). '
-            'Build the dataset again.'
+            f'{_title(record)}: its JPEG cannot be decoded ({error}). Build the dataset again.'
         ) from error
     expected = tuple(int(n) for n in record['region_size'])
     if (width, height) != expected:
         raise ValueError(
-            f'record {text(record["name"])!r} of {text(record["dataset"])!r}: the image is {(width, height)} '
-            f'(width, height), its annotation says {expected}. Build the dataset again.'
+            f'{_title(record)}: the image is {(width, height)} (width, height), its annotation says {expected}. '
+            'Build the dataset again.'
         )
     return decoded
+
+
+def _title(record: dict[str, Any]) -> str:
+    return f'record {text(record["name"])!r} of {text(record["dataset"])!r}'
 
 
 def photo_to_image(record: dict[str, Any]) -> np.ndarray:
@@ -220,9 +222,7 @@ def put_noise(image: np.ndarray, corners: np.ndarray, seed: int) -> None:
 def crop_image(
     image: np.ndarray, affine: np.ndarray, augmentation: Augmentation, crop_size: int
 ) -> np.ndarray:
-    """Returns the crop (crop_size, crop_size, 3) uint8 of an image of 3 channels, or 4; zeros outside of
-    it.
-    """
+    """Returns the crop (crop_size, crop_size, 3) uint8 of an image of 3 channels, or 4; zeros outside of it."""
     crop = cv2.warpAffine(image, affine, (crop_size, crop_size), flags=cv2.INTER_LINEAR)
     crop = crop if crop.shape[2] == 3 else cv2.cvtColor(crop, cv2.COLOR_RGBA2RGB)
     if augmentation.colour != (1.0, 1.0, 1.0):
@@ -242,10 +242,8 @@ def mirror_record(record: dict[str, Any], *, mirror_camera: bool = True) -> dict
     last = float(record['width']) - 1
     box = np.array(record['box'], np.float32)
     mirrored['box'] = np.array([last - box[2], box[1], last - box[0], box[3]], np.float32)
-    extent = (float(record['region_size'][0]) - 1) / float(
-        record['region_scale']
-    )  # photo pixels, first to last
     left, top = record['region_offset']
+    extent = (float(record['region_size'][0]) - 1) / float(record['region_scale'])  # photo pixels, first to last
     mirrored['region_offset'] = np.array([last - left - extent, top], np.float32)
     joints, h36m, twists = skeleton.MIRROR_JOINTS_29, skeleton.MIRROR_H36M, skeleton.MIRROR_TWISTS
     joints, h36m, twists = np.array(joints), np.array(h36m), np.array(twists)
@@ -268,9 +266,7 @@ def mirror_record(record: dict[str, Any], *, mirror_camera: bool = True) -> dict
 
 
 def axis_angle_to_quaternion(axis_angle: np.ndarray) -> np.ndarray:
-    """Returns unit quaternions (..., 4), (w, x, y, z) with w >= 0, of axis-angle vectors (..., 3) in
-    radians.
-    """
+    """Returns unit quaternions (..., 4), (w, x, y, z) with w >= 0, of axis-angle vectors (..., 3), radians."""
     angle = np.linalg.norm(axis_angle, axis=-1, keepdims=True)
     half = angle / 2
     # sin(a / 2) / a is 1/2 - a^2 / 48 near zero
@@ -280,9 +276,7 @@ def axis_angle_to_quaternion(axis_angle: np.ndarray) -> np.ndarray:
 
 
 def inverse_intrinsics(focal: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """Returns (3, 3): homogeneous photo pixels -> ray with z = 1, from focal lengths (2,) and centre (2,),
-    pixels.
-    """
+    """Returns (3, 3), homogeneous photo pixels -> ray with z = 1, of focal lengths and centre (2,), pixels."""
     (fx, fy), (cx, cy) = focal, centre
     return np.array([[1 / fx, 0, -cx / fx], [0, 1 / fy, -cy / fy], [0, 0, 1]])
 
@@ -315,9 +309,8 @@ def make_example(
     affine = affine_of(record, augmentation, crop_size)
     from_image = compose(affine, invert_affine(photo_to_image(record)))
     if augmentation.mirror:  # the image itself stays: one pass over its pixels less
-        from_image = compose(
-            from_image, np.array([[-1.0, 0, float(record['region_size'][0]) - 1], [0, 1, 0]])
-        )
+        last = float(record['region_size'][0]) - 1
+        from_image = compose(from_image, np.array([[-1.0, 0, last], [0, 1, 0]]))
     start = (0, 0)
     if image is None:
         image, start = decode_window(record, window_of_crop(from_image, crop_size))

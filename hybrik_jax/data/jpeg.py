@@ -1,5 +1,4 @@
-"""JPEG files of which a part can be decoded: ordinary files, with restart markers between tiles of their
-blocks.
+"""JPEG files of which a part can be decoded: ordinary files, with restart markers between tiles.
 
 A restart marker (ITU-T T.81, B.2.4.4 and F.1.1.5.2) lets the decoder start afresh, so the segments between
 markers are independent. Here a segment is a tile: one row of blocks high and a whole fraction of the image
@@ -29,9 +28,7 @@ _EDGE = 1  # pixels at a cut edge that interpolated colours change
 
 
 class _Header(NamedTuple):
-    """What the header of a JPEG file says; `frame` and `scan` are offsets of the frame header and of the
-    data.
-    """
+    """What the header of a JPEG file says; `frame` and `scan` are offsets of frame header and data."""
 
     width: int
     height: int
@@ -50,9 +47,8 @@ def encode(image: np.ndarray, quality: int, sampling: str = '444') -> bytes:
     """
     units = -(-image.shape[1] // _BLOCKS[sampling][0])
     most = _LARGEST_TILE // _BLOCKS[sampling][0]
-    interval = max(
-        n for n in range(1, most + 1) if units % n == 0
-    )  # so that every row of tiles begins a new one
+    # Every row of tiles begins a new one.
+    interval = max(n for n in range(1, most + 1) if units % n == 0)
     options = {
         cv2.IMWRITE_JPEG_QUALITY: quality,
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR: _SAMPLING[sampling],
@@ -70,12 +66,10 @@ _thread = threading.local()
 def decode(
     data: bytes, window: tuple[int, int, int, int] | None = None
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """Returns an image (height, width, 4) uint8, RGB and one channel of padding, and the pixel (x, y) where
-    it begins.
+    """Returns an image (height, width, 4) uint8, RGB and padding, and the pixel (x, y) where it begins.
 
     The image holds the whole window, and more; files without tiles are decoded as a whole. It is valid until
-    this thread decodes the next one into the same memory: fresh pages for each cost as much as the crop's
-    warp.
+    this thread decodes the next one into the same memory: fresh pages for each cost as much as the crop's warp.
 
     Args:
         data: a JPEG file.
@@ -90,9 +84,8 @@ def decode(
     size = 4 * height * width  # four channels: OpenCV warps them in half the time of three
     if getattr(_thread, 'memory', None) is None or len(_thread.memory) < size:
         _thread.memory = np.empty(max(size, _MEMORY), np.uint8)
-    return simplejpeg.decode_jpeg(
-        data, 'RGBX', fastdct=False, fastupsample=False, buffer=_thread.memory
-    ), start
+    image = simplejpeg.decode_jpeg(data, 'RGBX', fastdct=False, fastupsample=False, buffer=_thread.memory)
+    return image, start
 
 
 def _cut(data: bytes, window: tuple[int, int, int, int]) -> tuple[bytes, tuple[int, int]]:

@@ -6,7 +6,7 @@ processes; resuming at step n is `stream[n * batch_size:]`. The stream is split 
 augmenting, so the union of the hosts' batches is the one-host batch, bit for bit.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -91,28 +91,45 @@ def training_batches(
         raise ValueError(f'batch_size={batch_size} cannot be split over {hosts} hosts: make it a multiple.')
     local = batch_size // hosts
     batches = examples[host::hosts].batch(local, batch_fn=stack)[start_step:]
-    # A thread makes whole batches: each needs a place in the buffer.
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(threads, prefetch // local))
-    iterable = batches.to_iter_dataset(options)
+    iterable = batches.to_iter_dataset(_read_options(threads, prefetch, local))
     if workers:
         iterable = iterable.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
     return iter(iterable)
 
 
+def evaluation_example(record: dict[str, Any], *, crop_size: int) -> dict[str, np.ndarray]:
+    """Returns the example of a record as evaluation sees it, not augmented."""
+    return augment.make_example(record, augment.Augmentation(), crop_size=crop_size)
+
+
 def evaluation_batches(
-    source: Sequence, *, batch_size: int, crop_size: int, examples: int = 0
+    keys: Sequence,
+    example_of: Callable[[Any], dict[str, np.ndarray]],
+    *,
+    batch_size: int,
+    threads: int = 4,
+    prefetch: int = 64,
 ) -> Iterator[tuple[dict[str, np.ndarray], int]]:
-    """Yields (batch, count): every example once, in order; the last batch is filled up by repeating its last
-    one.
+    """Yields (batch, count): the example of every key once, in order; the last batch is filled up with its last one.
+
+    Args:
+        example_of: called in reader threads.
+        threads, prefetch: as in `training_batches`.
     """
-    total = len(source) if examples == 0 else min(examples, len(source))
-    for start in range(0, total, batch_size):
-        rows = [
-            augment.make_example(source[i], augment.Augmentation(), crop_size=crop_size)
-            for i in range(start, min(start + batch_size, total))
-        ]
-        count = len(rows)
-        yield stack(rows + [rows[-1]] * (batch_size - count)), count
+    batches = grain.MapDataset.source(keys).map(example_of).batch(batch_size, batch_fn=stack)
+    for fields in batches.to_iter_dataset(_read_options(threads, prefetch, batch_size)):
+        count = len(fields['image'])
+        if count < batch_size:
+            fields = {
+                name: np.concatenate([value, np.repeat(value[-1:], batch_size - count, axis=0)])
+                for name, value in fields.items()
+            }
+        yield fields, count
+
+
+def _read_options(threads: int, prefetch: int, batch_size: int) -> grain.ReadOptions:
+    """Returns options for threads that make whole batches: each needs a place in the buffer."""
+    return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(threads, prefetch // batch_size))
 
 
 def stack(rows: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ u = focal * X / Z + centre, without lens distortion. A missing label is zeros wi
 missing key.
 """
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,9 +61,7 @@ WEIGHTS = tuple(name for name in FEATURES if name.endswith('weight')) + ('visibl
 
 
 def features() -> Any:
-    """The schema for a tfds builder, a `tfds.features.FeaturesDict`; builders yield the image as JPEG
-    bytes.
-    """
+    """Returns the schema for a tfds builder, a `tfds.features.FeaturesDict`; images are JPEG bytes."""
     import tensorflow_datasets as tfds  # here: processes that draw people do without
 
     out = {IMAGE: tfds.features.Image(shape=(None, None, 3), encoding_format='jpeg', doc='the photo, RGB')}
@@ -74,12 +73,12 @@ def features() -> Any:
 
 
 def blank() -> dict[str, np.ndarray]:
-    """A record's numeric fields as zeros: nothing labelled. Image and texts are the caller's to add."""
+    """Returns a record's numeric fields as zeros: nothing labelled. Image and texts are the caller's to add."""
     return {name: np.zeros(field.shape, field.dtype) for name, field in FEATURES.items()}
 
 
 def whole_photo(width: int, height: int) -> dict[str, np.ndarray]:
-    """The fields that say: the image is the whole photo, `width` x `height` pixels."""
+    """Returns the fields that say: the image is the whole photo, `width` x `height` pixels."""
     return {
         'width': np.int32(width),
         'height': np.int32(height),
@@ -90,7 +89,7 @@ def whole_photo(width: int, height: int) -> dict[str, np.ndarray]:
 
 
 def check(record: dict) -> None:
-    """Returns nothing; raises where a record does not keep to the schema.
+    """Refuses a record that does not keep to the schema.
 
     Args:
         record: image as JPEG bytes, the numeric fields as numpy arrays, texts as str or bytes.
@@ -104,7 +103,7 @@ def check(record: dict) -> None:
         raise ValueError(f'record {name}: ' + '; '.join(wrong) + '.')
 
 
-def _faults(record):
+def _faults(record: dict[str, Any]) -> Iterator[str]:
     """Yields one sentence per fault; shapes first, and only if they are right what the values say."""
     known = {IMAGE, *FEATURES, *TEXTS}
     broken = False
@@ -143,7 +142,8 @@ def _faults(record):
         yield f'image is not a JPEG file in bytes ({error})'
     else:
         if found[::-1] != tuple(record['region_size']):
-            yield f'image is {found[1]} x {found[0]} pixels, region_size says {record["region_size"].tolist()}'
+            said = record['region_size'].tolist()
+            yield f'image is {found[1]} x {found[0]} pixels, region_size says {said}'
     if record['region_scale'] <= 0:
         yield f'region_scale is {float(record["region_scale"])}, not positive'
     x0, y0, x1, y1 = (float(x) for x in record['box'])
@@ -162,7 +162,7 @@ def _faults(record):
         yield 'body is empty although smpl_weight is not zero'
 
 
-def _where(mask):
-    """The first places where a mask is true, for a message."""
+def _where(mask: np.ndarray) -> str:
+    """Returns the first places where a mask is true, for a message."""
     places = [tuple(int(i) for i in place) for place in np.argwhere(mask)[:3]]
     return ', '.join('the scalar' if place == () else str(list(place)) for place in places)

@@ -1,6 +1,4 @@
-"""Opening built datasets: finished folders of array_record files with tfds's description, by random
-access.
-"""
+"""Opening built datasets: finished folders of array_record files with tfds's description, by random access."""
 
 import pathlib
 from collections.abc import Sequence
@@ -14,16 +12,16 @@ from hybrik_jax.data import record
 
 
 def is_finished(folder: pathlib.Path) -> bool:
-    """Returns whether the folder is a whole dataset: unfinished ones are named incomplete* or
-    *.incomplete.
-    """
+    """Returns whether the folder is a whole dataset: unfinished ones are named incomplete* or *.incomplete."""
     return (folder / 'dataset_info.json').is_file() and 'incomplete' not in folder.name
 
 
 def find(folder: str | pathlib.Path) -> pathlib.Path:
     """Returns the one finished dataset at or below `folder` (at most three levels).
 
-    Raises FileNotFoundError where there is none, ValueError where there are several.
+    Raises:
+        FileNotFoundError: where there is none.
+        ValueError: where there are several.
     """
     folder = pathlib.Path(folder)
     if is_finished(folder):
@@ -73,9 +71,7 @@ def open_split(folder: str | pathlib.Path, split: str) -> Sequence[dict]:
 
 
 class _Records(Sequence):
-    """The records of a split, read by our schema: five times as fast as by tfds's general description of
-    it.
-    """
+    """The records of a split, read by our schema: five times as fast as by tfds's general description of it."""
 
     def __init__(self, raw: Sequence[bytes]):
         self._raw = raw
@@ -90,9 +86,8 @@ class _Records(Sequence):
         for name, field in record.FEATURES.items():
             one = stored[name]
             values = (one.float_list if field.dtype is np.float32 else one.int64_list).value
-            out[name] = (
-                np.fromiter(values, field.dtype, len(values)).reshape(field.shape)
-                if field.shape
-                else values[0]
-            )
+            if field.shape:
+                out[name] = np.fromiter(values, field.dtype, len(values)).reshape(field.shape)
+            else:
+                out[name] = values[0]
         return out

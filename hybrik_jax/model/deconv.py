@@ -3,6 +3,7 @@
 Source: Li et al., HybrIK (2021), section 4.1; Sun et al., Integral Human Pose Regression (2018).
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -45,10 +46,10 @@ def soft_argmax(volumes: jax.Array) -> jax.Array:
 class DeconvLifting(nn.Module):
     """Lifts a feature map (B, h, w, C) and a mean shape (10,) to a `Lifted` of 24 or 29 joints.
 
-    Three transposed convolutions (4x4, stride 2, PyTorch's padding 1) make heat-map volumes of
-    (depth_bins, 8 h, 8 w) per joint; global average pooling and two linear layers without activation make
-    twists, leaf rotations (only with 24 joints) and shape. Convolutions start as N(0, 0.001^2) with zero
-    bias.
+    Three transposed convolutions (4x4, stride 2, PyTorch's padding 1) make heat-map volumes of (depth_bins, 8
+    h, 8 w) per joint; global average pooling and two linear layers without activation make twists, leaf
+    rotations (only with 24 joints) and shape. Convolutions start as N(0, 0.001^2) with zero bias. In training
+    the random stream 'dropout' must be given.
 
     num_joints: 24, or 29 to localise the five leaves of the mesh in place of predicting leaf rotations.
     width: channels of the transposed convolutions.
@@ -56,8 +57,6 @@ class DeconvLifting(nn.Module):
     dropout: after each of the two linear layers.
     axis_name: as in `ResNet`.
     dtype: of the computation; soft-argmax, heads and parameters are float32.
-
-    In training the random stream 'dropout' must be given.
 
     Raises:
         ValueError: if num_joints is neither 24 nor 29.
@@ -79,6 +78,7 @@ class DeconvLifting(nn.Module):
             )
         small = nn.initializers.normal(0.001)
         full = jnp.promote_types(features.dtype, jnp.float32)
+        norm = functools.partial(batch_norm, training=training, axis_name=self.axis_name, dtype=self.dtype)
         x = features.astype(self.dtype)
         for i in range(NUM_LAYERS):
             # PyTorch's padding 1 leaves 4 - 1 - 1 = 2 zeros around the dilated input.
@@ -93,14 +93,10 @@ class DeconvLifting(nn.Module):
                 dtype=self.dtype,
                 name=f'deconv{i}',
             )(x)
-            x = nn.relu(
-                batch_norm(
-                    training=training, axis_name=self.axis_name, dtype=self.dtype, name=f'deconv_bn{i}'
-                )(x)
-            )
-        x = nn.Conv(
-            self.num_joints * self.depth_bins, (1, 1), kernel_init=small, dtype=self.dtype, name='volumes'
-        )(x)
+            x = norm(name=f'deconv_bn{i}')(x)
+            x = nn.relu(x)
+        channels = self.num_joints * self.depth_bins
+        x = nn.Conv(channels, (1, 1), kernel_init=small, dtype=self.dtype, name='volumes')(x)
         uvd = soft_argmax(x.astype(full).reshape(*x.shape[:3], self.num_joints, self.depth_bins))
 
         h = features.astype(full).mean(axis=(1, 2))
@@ -118,3 +114,9 @@ class DeconvLifting(nn.Module):
             leaf_quaternions=leaf_quaternions,
             betas=init_betas + linear(NUM_BETAS, dtype=full, name='head_betas')(h),
         )
+
+
+def create(config: Any, axis_name: str | None) -> DeconvLifting:
+    """Returns the lifting network of `config.deconv`, a section of `config.model`; keys are its fields."""
+    options = dict(config.deconv)
+    return DeconvLifting(**{**options, 'dtype': jnp.dtype(options['dtype'])}, axis_name=axis_name)

@@ -1,15 +1,25 @@
-"""HybrIK networks: a backbone and a lifting network, from a configuration."""
+"""HybrIK networks: a backbone and a lifting network, each of them named in a registry, from a configuration.
 
+Another backbone is one file and one entry of `BACKBONES`, another lifting network one file and one of
+`LIFTINGS`.
+"""
+
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from hybrik_jax.model.deconv import DeconvLifting
-from hybrik_jax.model.lifting import NUM_BETAS, TransformerLifting
-from hybrik_jax.model.resnet import ResNet
+from hybrik_jax.model import deconv, lifting, resnet
 from hybrik_jax.types import Lifted
+
+# Name -> (section `model` of a configuration, axis of shared batch statistics or None) -> module.
+BACKBONES: dict[str, Callable[[Any, str | None], nn.Module]] = {'resnet': resnet.create}
+LIFTINGS: dict[str, Callable[[Any, str | None], nn.Module]] = {
+    'transformer': lifting.create,
+    'deconv': deconv.create,
+}
 
 
 class HybrIK(nn.Module):
@@ -38,38 +48,28 @@ class HybrIK(nn.Module):
 def create_model(config: Any, *, axis_name: str | None = None) -> HybrIK:
     """Returns the network that `config`, the section `model` of a configuration, describes.
 
-    Keys read: `lifting` ('transformer' or 'deconv'); `backbone.{depth, width, dtype, remat,
-    sync_batch_norm}`; `transformer.{variant, num_blocks, num_heads, width, ffn_width, ffn_depth, dropout,
-    leaf_tokens, patch_sampling, remat, dtype}`; `deconv.{num_joints, width, depth_bins, dropout, dtype}`.
-    Types are names such as 'float32' or 'bfloat16'.
-
     Args:
+        config: names its backbone (`backbone.name`) and its lifting network (`lifting`); their own keys are
+            read by the functions `create` of their files. Types are names such as 'float32' or 'bfloat16'.
         axis_name: of the device axis, used where `backbone.sync_batch_norm` asks for it.
     Raises:
-        ValueError: if `lifting` names no lifting network, or batch statistics shall be shared and no axis is
+        ValueError: if a name is not in its registry, or batch statistics shall be shared and no axis is
             named.
     """
     if config.backbone.sync_batch_norm and axis_name is None:
         raise ValueError('model.backbone.sync_batch_norm=True needs the device axis: pass axis_name.')
     statistics_axis = axis_name if config.backbone.sync_batch_norm else None
-    backbone = ResNet(
-        depth=config.backbone.depth,
-        width=config.backbone.width,
-        remat=config.backbone.remat,
-        axis_name=statistics_axis,
-        dtype=jnp.dtype(config.backbone.dtype),
+    create_backbone = _look_up(BACKBONES, config.backbone.name, 'model.backbone.name')
+    create_lifting = _look_up(LIFTINGS, config.lifting, 'model.lifting')
+    return HybrIK(
+        backbone=create_backbone(config, statistics_axis), lifting=create_lifting(config, statistics_axis)
     )
-    if config.lifting == 'transformer':
-        options = dict(config.transformer)
-        lifting = TransformerLifting(**{**options, 'dtype': jnp.dtype(options['dtype'])})
-    elif config.lifting == 'deconv':
-        options = dict(config.deconv)
-        lifting = DeconvLifting(
-            **{**options, 'dtype': jnp.dtype(options['dtype'])}, axis_name=statistics_axis
-        )
-    else:
-        raise ValueError(f"model.lifting={config.lifting!r}: choose 'transformer' or 'deconv'.")
-    return HybrIK(backbone=backbone, lifting=lifting)
+
+
+def _look_up(registry: Mapping[str, Callable], name: str, key: str) -> Callable:
+    if name not in registry:
+        raise ValueError(f'{key}={name!r}: choose one of {", ".join(sorted(registry))}.')
+    return registry[name]
 
 
 def initialise(model: HybrIK, key: jax.Array, *, image_size: int) -> dict[str, Any]:
@@ -78,5 +78,5 @@ def initialise(model: HybrIK, key: jax.Array, *, image_size: int) -> dict[str, A
     The position tables of the Transformer have `image_size` / 32 rows: variables fit one image size.
     """
     images = jnp.zeros((1, image_size, image_size, 3))
-    betas = jnp.zeros(NUM_BETAS)
+    betas = jnp.zeros(lifting.NUM_BETAS)
     return jax.jit(lambda key: model.init(key, images, training=False, init_betas=betas))(key)

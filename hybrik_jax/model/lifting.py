@@ -173,16 +173,15 @@ class TransformerLifting(nn.Module):
     the joint and type tables standard normal, the position tables uniform in [0, 1); the tables of positions
     have as many rows as the feature map has rows and columns.
 
+    In training the random streams 'dropout', 'patch_count' (same on every device) and 'patches' (different on
+    every device) must be given.
+
     variant: 'custom' (LeakyReLU in the feed-forward networks; the paper's) or 'original' (ReLU throughout).
-    num_blocks, num_heads, width, ffn_width, ffn_depth, dropout: the paper's L = 6, h = 8, d = 512, 512, 3,
-        0.1.
+    num_blocks, num_heads, width, ffn_width, ffn_depth, dropout: of the blocks; the paper's are the defaults.
     leaf_tokens: False gives the paper's 48 tokens and no leaf rotations.
     patch_sampling: smallest fraction of the patches that a training batch may be shown; 1.0: always all.
     remat: keep only block boundaries for the backward pass.
     dtype: of the computation; softmax, normalisation, heads and parameters are float32.
-
-    In training the random streams 'dropout', 'patch_count' (same on every device) and 'patches' (different on
-    every device) must be given.
 
     Raises:
         ValueError: if the variant is unknown, patch_sampling is outside (0, 1], C is odd, or the width does
@@ -273,3 +272,9 @@ class TransformerLifting(nn.Module):
             leaf_quaternions=leaf_quaternions,
             betas=init_betas + linear(NUM_BETAS, dtype=dtype, name='head_betas')(tokens[:, -1]),
         )
+
+
+def create(config: Any, axis_name: str | None) -> TransformerLifting:
+    """Returns the lifting network of `config.transformer`, a section of `config.model`; keys are fields."""
+    options = dict(config.transformer)
+    return TransformerLifting(**{**options, 'dtype': jnp.dtype(options['dtype'])})

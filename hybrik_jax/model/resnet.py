@@ -139,3 +139,14 @@ class ResNet(nn.Module):
                     name=f'layer{stage}_{i}',
                 )(x)
         return x
+
+
+def create(config: Any, axis_name: str | None) -> ResNet:
+    """Returns the backbone of `config.backbone`, a section of `config.model`."""
+    return ResNet(
+        depth=config.backbone.depth,
+        width=config.backbone.width,
+        remat=config.backbone.remat,
+        axis_name=axis_name,
+        dtype=jnp.dtype(config.backbone.dtype),
+    )

@@ -57,7 +57,7 @@ def cloth_colour(rng):
 
 
 def cloth_pattern(rng):
-    """A random print: function of rest points (k, 3) -> colours (k, 3)."""
+    """Returns A random print: function of rest points (k, 3) -> colours (k, 3)."""
     a, b = cloth_colour(rng), cloth_colour(rng)
     kind = rng.choice(
         ['solid', 'stripes', 'pinstripes', 'plaid', 'blotches', 'panel', 'print'],
@@ -115,13 +115,13 @@ class Part:
 
 
 def smoothstep(x, low, high):
-    """0 below `low`, 1 above `high`, smooth between (Hermite)."""
+    """Returns 0 below `low`, 1 above `high`, smooth between (Hermite)."""
     t = np.clip((x - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
 
 
 def faces_within(faces, keep):
-    """The faces (m, 3) whose three vertices are all kept; keep (n,) bool."""
+    """Returns the faces (m, 3) whose three vertices are all kept; keep (n,) bool."""
     return faces[keep[faces[:, 0]] & keep[faces[:, 1]] & keep[faces[:, 2]]]
 
 
@@ -146,7 +146,7 @@ class Cut:
         }.get(kind, 0)
 
     def keeps(self, p, margin=0.0):
-        """(n,) bool for rest points (n, 3); a positive margin (metres) shrinks the piece."""
+        """Returns (n,) bool for rest points (n, 3); a positive margin (metres) shrinks the piece."""
         x, y = np.abs(p[:, 0]), p[:, 1]
         if self.kind == 'top':
             neck = np.sqrt(x**2 + (y - NECK_Y) ** 2 + (0.6 * (p[:, 2] - 0.06)) ** 2) > self.collar + margin
@@ -158,7 +158,7 @@ class Cut:
         return y < self.ankle - margin
 
     def offset(self, p):
-        """(n,) distance from the skin."""
+        """Returns (n,) distance from the skin."""
         x, y = np.abs(p[:, 0]), p[:, 1]
         if self.kind == 'top':
             body = self.loose * smoothstep(-y, -0.42, -0.25) + self.flare * smoothstep(
@@ -189,7 +189,7 @@ class Stylist:
         self.tights_rest.setflags(write=False)
 
     def hair_mask(self, p, line=0.0, sharp=200.0):
-        """How far inside the hair line a point of the head is, 0..1 (n,); `line` metres moves it down."""
+        """Returns how far inside the hair line a point of the head is, 0..1 (n,); `line` metres moves it down."""
         height = p[:, 1] - self.top[1]
         back = p[:, 2] - self.ears[2]
         edge = np.interp(
@@ -200,7 +200,7 @@ class Stylist:
         )
 
     def skin_colour(self, rng):
-        """Colour function of the bare body, hair colour (3,), bald or not, shift of the hair line, metres."""
+        """Returns colour function of the bare body, hair colour (3,), bald or not, shift of the hair line, metres."""
         tone = rng.uniform(0, 5)
         k = int(tone)
         skin = (SKIN[k] + (SKIN[min(k + 1, 5)] - SKIN[k]) * (tone - k)) * (1 + rng.normal(0, 0.03, 3))
@@ -249,7 +249,7 @@ class Stylist:
         return colour, hair, bald, line
 
     def dress(self, rng, betas, rotations):
-        """Parts of a random look in model space, the bare body's vertices (n, 3) and its joints (24, 3).
+        """Returns parts of a random look in model space, the bare body's vertices (n, 3) and its joints (24, 3).
 
         betas (10,), rotations (24, 3, 3) local with the world orientation in row 0.
         """
@@ -346,7 +346,7 @@ class Stylist:
         return parts, bare, joints
 
     def painted(self, rng, skin, small):
-        """Skin colour function with tight clothes painted on; small: underwear or a swimsuit."""
+        """Returns skin colour function with tight clothes painted on; small: underwear or a swimsuit."""
         top, bottom = Cut('top', rng), Cut('bottom', rng)
         one, two = cloth_pattern(rng), cloth_pattern(rng)
         if small:

@@ -16,7 +16,7 @@ ASSETS = Path(__file__).parents[1] / 'assets'
 
 
 def to_matrices(pose: np.ndarray) -> np.ndarray:
-    """Rotation matrices (..., 3, 3) of axis-angle vectors (..., 3), radians."""
+    """Returns rotation matrices (..., 3, 3) of axis-angle vectors (..., 3), radians."""
     return Rotation.from_rotvec(pose.reshape(-1, 3)).as_matrix().reshape(pose.shape[:-1] + (3, 3))
 
 
@@ -26,7 +26,7 @@ def to_axis_angle(matrices: np.ndarray) -> np.ndarray:
 
 
 def forward_kinematics(rotations: np.ndarray, rest_joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """World rotations (..., 24, 3, 3) and joints (..., 24, 3), metres.
+    """Returns world rotations (..., 24, 3, 3) and joints (..., 24, 3), metres.
 
     rotations (..., 24, 3, 3) are relative to the parent; rest_joints (24, 3) or (..., 24, 3) in metres.
     """
@@ -43,7 +43,7 @@ def forward_kinematics(rotations: np.ndarray, rest_joints: np.ndarray) -> tuple[
 
 
 def twist_angles(rotations: np.ndarray, rest_points: np.ndarray) -> np.ndarray:
-    """Twists (23,), radians in (-pi, pi], of joints 1..23 about their own rest bone.
+    """Returns twists (23,), radians in (-pi, pi], of joints 1..23 about their own rest bone.
 
     R = swing @ twist, where swing is the smallest rotation that takes the bone t to R t. The twist is then
     the part of R's quaternion along t, because the axis of that swing is perpendicular to t.
@@ -76,7 +76,7 @@ class Surface:
         self.around = corner_matrix(len(template), self.faces)
 
     def pose(self, betas, rotations, world, shift) -> np.ndarray:
-        """Posed vertices (n, 3), metres.
+        """Returns posed vertices (n, 3), metres.
 
         betas (10,), rotations (24, 3, 3) local, world (24, 3, 3), shift (24, 3) = posed joint - world @ rest.
         """
@@ -87,14 +87,14 @@ class Surface:
         return np.einsum('vab,vb->va', motion[:, :, :3], v) + motion[:, :, 3]
 
     def normals(self, vertices: np.ndarray) -> np.ndarray:
-        """Unit vertex normals (n, 3), area weighted."""
+        """Returns unit vertex normals (n, 3), area weighted."""
         a, b, c = (vertices.take(self.faces[:, k], 0) for k in range(3))
         n = self.around @ cross(b - a, c - a)
         return n / np.maximum(np.sqrt(np.einsum('vc,vc->v', n, n)), 1e-12)[:, None]
 
 
 def corner_matrix(num_vertices: int, faces: np.ndarray) -> sparse.csr_matrix:
-    """Sparse 0/1 matrix (num_vertices, m): row v sums over the faces (m, 3) around vertex v."""
+    """Returns sparse 0/1 matrix (num_vertices, m): row v sums over the faces (m, 3) around vertex v."""
     column = np.repeat(np.arange(len(faces)), 3)
     ones = np.ones(3 * len(faces), np.float32)
     return sparse.csr_matrix((ones, (faces.ravel(), column)), (num_vertices, len(faces)))
@@ -135,17 +135,17 @@ class PosedBody:
         self.point = json.loads(str(m['semantic_vertices']))
 
     def rest_points(self, betas: np.ndarray) -> np.ndarray:
-        """Rest joints and leaf points (29, 3), metres, of the shape betas (10,)."""
+        """Returns rest joints and leaf points (29, 3), metres, of the shape betas (10,)."""
         return self.rest + self.rest_dirs @ betas
 
     def skeleton(self, betas: np.ndarray, rotations: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """World rotations (24, 3, 3), joints (24, 3), skinning shifts (24, 3) of rotations (24, 3, 3)."""
+        """Returns world rotations (24, 3, 3), joints (24, 3), skinning shifts (24, 3) of rotations (24, 3, 3)."""
         rest = self.rest_points(betas)[:24]
         world, joints = forward_kinematics(rotations.astype(np.float32), rest)
         return world, joints, joints - np.einsum('jab,jb->ja', world, rest)
 
     def garments(self, path: Path = ASSETS / 'garments.npz') -> dict[str, tuple[Surface, np.ndarray]]:
-        """{name: (Surface, covered)}; covered (n,) bool marks the body vertices under the garment.
+        """Returns {name: (Surface, covered)}; covered (n,) bool marks the body vertices under the garment.
 
         A garment's vertex borrows the posedirs of the nearest body vertex.
         """

@@ -20,7 +20,7 @@ FAMILY = 5  # a name with so many entries or more is divided pose by pose
 
 
 def assign_splits(kinds: np.ndarray) -> np.ndarray:
-    """Split name (n,) of every pose, from the archetype names (n,); the second half mirrors the first.
+    """Returns split name (n,) of every pose, from the archetype names (n,); the second half mirrors the first.
 
     A fixed function of the names: about 8 % of the poses are test, 4 % validation, the rest train.
     """

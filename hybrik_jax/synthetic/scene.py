@@ -28,15 +28,15 @@ class Camera:
     size: int
 
     def to_camera(self, points: np.ndarray) -> np.ndarray:
-        """Camera-frame points (n, 3) float32 of world points (n, 3), metres."""
+        """Returns camera-frame points (n, 3) float32 of world points (n, 3), metres."""
         return ((points - self.position) @ self.rotation.T).astype(np.float32)
 
     def pixels(self, points: np.ndarray) -> np.ndarray:
-        """Pixels (n, 2) of world points (n, 3)."""
+        """Returns pixels (n, 2) of world points (n, 3)."""
         return project(self.to_camera(points), self.focal, self.centre)
 
     def rays(self) -> np.ndarray:
-        """World-space direction through each pixel (3, size * size) float32, camera z component 1."""
+        """Returns world-space direction through each pixel (3, size * size) float32, camera z component 1."""
         line = np.arange(self.size, dtype=np.float32)
         x, y = (line - self.centre[0]) / self.focal, (line - self.centre[1]) / self.focal
         r = self.rotation
@@ -46,7 +46,7 @@ class Camera:
 
 
 def make_noise_bank(seed=0, size=256):
-    """Tileable noise (size, size, 4) float32; channels: smooth, fine, slopes in x and y of the smooth one."""
+    """Returns tileable noise (size, size, 4) float32; channels: smooth, fine, slopes in x and y of the smooth one."""
     rng = np.random.default_rng(seed)
     f = np.hypot(*np.meshgrid(np.fft.fftfreq(size), np.fft.fftfreq(size))) * size
     out = []
@@ -63,7 +63,7 @@ BANKS = {'smooth': NOISE[..., 0].copy(), 'fine': NOISE[..., 1].copy(), 'slope': 
 
 
 def noise_at(u, v, scale, rng, channel='smooth'):
-    """Tileable noise of unit variance at coordinates u, v of equal shape.
+    """Returns tileable noise of unit variance at coordinates u, v of equal shape.
 
     scale: texels per unit; the shift is random.
     channel: 'smooth', 'fine' or 'slope' (two values per point: the x and y slopes of the smooth noise).
@@ -83,13 +83,13 @@ def noise_at(u, v, scale, rng, channel='smooth'):
 
 
 def hsv(h, s, v):
-    """One RGB colour (3,) float32 from hue (turns), saturation, value."""
+    """Returns one RGB colour (3,) float32 from hue (turns), saturation, value."""
     k = (np.array([5, 3, 1]) + h * 6) % 6
     return (v - v * s * np.clip(np.minimum(k, 4 - k), 0, 1)).astype(np.float32)
 
 
 def muted(rng, low=0.2, high=0.95, strength=0.5):
-    """A random, not very saturated colour (3,); hues of wood, stone, paint and foliage are the commonest."""
+    """Returns A random, not very saturated colour (3,); hues of wood, stone, paint and foliage are the commonest."""
     hue = (rng.random(), rng.normal(0.09, 0.025), rng.normal(0.59, 0.03), rng.normal(0.28, 0.05))[
         rng.choice(4, p=[0.22, 0.46, 0.18, 0.14])
     ]
@@ -98,7 +98,7 @@ def muted(rng, low=0.2, high=0.95, strength=0.5):
 
 # ---------------------------------------------------------------- surfaces of rooms and grounds
 def texture(rng, u, v, base):
-    """Colour (n, 3) of a floor or wall material at plane coordinates u, v (n,) in metres."""
+    """Returns colour (n, 3) of a floor or wall material at plane coordinates u, v (n,) in metres."""
     kind = rng.choice(
         ['plain', 'tiles', 'planks', 'bricks', 'carpet', 'mottled', 'checker', 'stripes'],
         p=[0.26, 0.13, 0.18, 0.08, 0.13, 0.10, 0.05, 0.07],
@@ -158,7 +158,7 @@ def wall_things(rng, u, v, colour):
 
 
 def room(rng, camera, rays):
-    """Indoor background: floor, three walls at random distances, ceiling, a lamp.
+    """Returns indoor background: floor, three walls at random distances, ceiling, a lamp.
 
     Like the other backgrounds: rays (3, n) -> image (n, 3), floor mask (n,) and world points (3, n).
     """
@@ -203,7 +203,7 @@ def room(rng, camera, rays):
 
 
 def outdoors(rng, camera, rays):
-    """Sky with clouds, hazy skyline or hills, and a ground of grass, asphalt, sand or paving."""
+    """Returns sky with clouds, hazy skyline or hills, and a ground of grass, asphalt, sand or paving."""
     d = rays
     up = d[1] / np.sqrt(d[0] ** 2 + d[1] ** 2 + d[2] ** 2)
     top, horizon = (
@@ -251,7 +251,7 @@ def outdoors(rng, camera, rays):
 
 
 def floor_points(camera, rays, chosen, farthest):
-    """World points (3, n) where the rays `chosen` meet y = 0 (others: 1 km away), and their ray lengths."""
+    """Returns world points (3, n) where the rays `chosen` meet y = 0 (others: 1 km away), and their ray lengths."""
     origin = camera.position.astype(np.float32)
     t = np.minimum(-origin[1] / rays[1, chosen], np.float32(farthest))
     p = np.full(rays.shape, 1e3, np.float32)
@@ -260,7 +260,7 @@ def floor_points(camera, rays, chosen, farthest):
 
 
 def studio(rng, camera, rays):
-    """A seamless backdrop: a blurred colour field like a photograph out of focus, over a plain floor."""
+    """Returns A seamless backdrop: a blurred colour field like a photograph out of focus, over a plain floor."""
     size = camera.size
     field = np.ones((size, size, 3), np.float32) * muted(rng, 0.25, 0.95, 0.6)
     strength = rng.uniform(0.2, 1)
@@ -365,7 +365,7 @@ def clutter(image, camera, rng, light, behind):
 
 
 def occluders(image, box, rng):
-    """Mask (size, size) float32, 0..1, of one or two things painted in front of the person, in place.
+    """Returns mask (size, size) float32, 0..1, of one or two things painted in front of the person, in place.
 
     Furniture from below, a post, a floating panel or blob. box: the person's x0 y0 x1 y1, pixels.
     """
@@ -442,7 +442,7 @@ def occluders(image, box, rng):
 
 
 def lens(image, rng):
-    """The image (float32, 0..1) after white balance, exposure, blur, loss of resolution and sensor noise."""
+    """Returns the image (float32, 0..1) after white balance, exposure, blur, loss of resolution and sensor noise."""
     size = image.shape[0]
     image = image * (rng.uniform(0.75, 1.2) * (1 + rng.normal(0, 0.04, 3))).astype(np.float32)
     if rng.random() < 0.35:

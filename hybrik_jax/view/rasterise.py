@@ -1,4 +1,4 @@
-"""Exact z-buffer rasteriser in numpy: expands all fragments of all triangles at once (fast for small ones).
+"""An exact z-buffer rasteriser: all fragments of all triangles at once, fast where triangles are small.
 
 Pixels are counted as OpenCV counts them: the centre of the top left pixel is (0, 0). To draw with s x s
 samples per pixel, render with focal * s, centre (c + 0.5) * s - 0.5 and s times the height and width, then
@@ -6,6 +6,7 @@ average.
 """
 
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
@@ -14,17 +15,24 @@ from hybrik_jax.body.projection import project
 
 @dataclass
 class Fragments:
-    """Visible pixels of a rendered mesh; k = number of covered pixels."""
+    """The k visible pixels of a rendered mesh.
 
-    pixel: np.ndarray  # (k,) flat index y * width + x
-    face: np.ndarray  # (k,) face id
-    weight: np.ndarray  # (k, 3) perspective-correct barycentric weights of the face's corners
-    depth: np.ndarray  # (k,) metres along the camera's z axis
+    pixel: (k,) flat index y * width + x.
+    face: (k,) face number.
+    weight: (k, 3) perspective-correct barycentric weights of the face's corners.
+    depth: (k,) metres along the camera's z axis.
+    height, width: of the picture, pixels.
+    """
+
+    pixel: np.ndarray
+    face: np.ndarray
+    weight: np.ndarray
+    depth: np.ndarray
     height: int
     width: int
 
     def interpolate(self, values: np.ndarray, faces: np.ndarray) -> np.ndarray:
-        """Values (k, c) of the visible pixels from values (n, c) of the vertices."""
+        """Returns values (k, c) of the visible pixels from values (n, c) of the vertices."""
         corner = faces.take(self.face, 0)
         out = values.take(corner[:, 0], 0) * self.weight[:, :1]
         out += values.take(corner[:, 1], 0) * self.weight[:, 1:2]
@@ -32,20 +40,10 @@ class Fragments:
         return out
 
     def image(self, values: np.ndarray, background: float = 0.0) -> np.ndarray:
-        """Picture (height, width[, c]) float32 of values (k,) or (k, c) of the visible pixels."""
+        """Returns a picture (height, width[, c]), float32, of values (k,) or (k, c) of the visible pixels."""
         out = np.full((self.height * self.width,) + values.shape[1:], background, np.float32)
         out[self.pixel] = values
         return out.reshape((self.height, self.width) + values.shape[1:])
-
-
-def lowest(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """Element-wise smallest of three arrays."""
-    return np.minimum(np.minimum(a, b), c)
-
-
-def highest(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """Element-wise largest of three arrays."""
-    return np.maximum(np.maximum(a, b), c)
 
 
 def rasterise(
@@ -58,7 +56,7 @@ def rasterise(
     two_sided: bool | np.ndarray = False,
     near: float = 0.05,
 ) -> Fragments:
-    """Visible pixels (`Fragments`) of a mesh.
+    """Returns the visible pixels of a mesh.
 
     Args:
         points: (n, 3) vertices, camera frame (x right, y down, z forward), metres.
@@ -75,35 +73,22 @@ def rasterise(
     x, y = (px.take(a), px.take(b), px.take(c)), (py.take(a), py.take(b), py.take(c))
     area = (x[1] - x[0]) * (y[2] - y[0]) - (x[2] - x[0]) * (y[1] - y[0])
     front = (area < 0) | (two_sided & (area > 0))  # y points down
-    left, right = np.ceil(lowest(*x)), np.floor(highest(*x))
-    top, bottom = np.ceil(lowest(*y)), np.floor(highest(*y))
+    left, right = np.ceil(reduce(np.minimum, x)), np.floor(reduce(np.maximum, x))
+    top, bottom = np.ceil(reduce(np.minimum, y)), np.floor(reduce(np.maximum, y))
     z = (pz.take(a), pz.take(b), pz.take(c))
-    keep = np.flatnonzero(
-        front
-        & (right >= left)
-        & (bottom >= top)
-        & (right >= 0)
-        & (bottom >= 0)
-        & (left < width)
-        & (top < height)
-        & (lowest(*z) > near)
-    )
+    covers = (right >= left) & (bottom >= top)  # the centre of a pixel
+    in_picture = (right >= 0) & (bottom >= 0) & (left < width) & (top < height)
+    keep = np.flatnonzero(front & covers & in_picture & (reduce(np.minimum, z) > near))
     x, y, z, inverse = [q[keep] for q in x], [q[keep] for q in y], [q[keep] for q in z], 1 / area[keep]
-    left, right = (
-        np.maximum(left[keep], 0).astype(np.int32),
-        np.minimum(right[keep], width - 1).astype(np.int32),
-    )
-    top, bottom = (
-        np.maximum(top[keep], 0).astype(np.int32),
-        np.minimum(bottom[keep], height - 1).astype(np.int32),
-    )
+    left, top = (np.maximum(q[keep], 0).astype(np.int32) for q in (left, top))
+    right = np.minimum(right[keep], width - 1).astype(np.int32)
+    bottom = np.minimum(bottom[keep], height - 1).astype(np.int32)
     columns, rows = right - left + 1, bottom - top + 1
 
     # one entry per row of each triangle's box, then one per pixel of each row
     row_of = np.repeat(np.arange(len(keep), dtype=np.int32), rows)
-    row_y = np.arange(len(row_of), dtype=np.int32) + np.repeat(
-        top - (np.cumsum(rows) - rows).astype(np.int32), rows
-    )
+    first_row = top - (np.cumsum(rows) - rows).astype(np.int32)
+    row_y = np.arange(len(row_of), dtype=np.int32) + np.repeat(first_row, rows)
     n = columns[row_of]
     per_pixel = np.repeat(np.arange(len(row_of), dtype=np.int32), n)
     column = np.arange(len(per_pixel), dtype=np.int32) - np.repeat((np.cumsum(n) - n).astype(np.int32), n)

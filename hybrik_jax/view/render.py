@@ -1,4 +1,4 @@
-"""Pictures of meshes and skeletons with numpy and OpenCV alone: overlays, side views, grids, data URIs.
+"""Pictures of meshes and skeletons with numpy and OpenCV alone.
 
 Images are uint8 RGB. Vertices are metres in the camera frame (x right, y down, z forward), absolute, not
 root-relative. Pixels as OpenCV counts them: u = focal * X / Z + centre, pixel centres at integers.
@@ -15,11 +15,10 @@ from hybrik_jax.view.rasterise import rasterise
 TRUTH_COLOUR = (0.45, 0.72, 0.55)  # muted green, RGB in [0, 1]
 PREDICTION_COLOUR = (0.48, 0.66, 0.90)  # light blue
 GHOST_COLOUR = (0.72, 0.72, 0.70)  # a second mesh shown for comparison
-BACKGROUND = (244, 243, 240)  # of side views and grids, uint8 RGB
+BACKGROUND = (244, 243, 240)  # of meshes without a photo, uint8 RGB
 
 SUPERSAMPLE = 2
 NEAR_M = 0.2  # faces nearer to the camera plane than this are left out
-FONT = cv2.FONT_HERSHEY_SIMPLEX
 LARGEST_COORDINATE = 16000  # pixels; OpenCV draws with fixed-point coordinates
 
 
@@ -33,7 +32,7 @@ def shade_mesh(
     width: int,
     colour: Sequence[float] = PREDICTION_COLOUR,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Colours (height, width, 3) and coverage (height, width) of the mesh under two soft lights.
+    """Returns colours (height, width, 3) and coverage (height, width) of the mesh under two soft lights.
 
     Args:
         vertices_m: (V, 3) camera frame, metres.
@@ -42,9 +41,11 @@ def shade_mesh(
         centre: (2,) principal point, pixels, pixel centres at integers.
         height, width: size of the picture, pixels.
         colour: (3,) RGB in [0, 1].
+
     Returns:
         rgb float32 in [0, 1], not multiplied by the coverage, 0 where nothing is drawn;
         coverage float32 in [0, 1].
+
     Raises:
         ValueError: shapes that do not fit, or vertices that are not finite.
     """
@@ -56,9 +57,8 @@ def shade_mesh(
     if not (focal > 0).all():
         raise ValueError(f'focal={focal.tolist()}: both focal lengths must be positive, in pixels.')
 
-    with np.errstate(
-        divide='ignore', invalid='ignore', over='ignore'
-    ):  # vertices at z = 0; their faces are dropped
+    # vertices may be at z = 0; their faces are dropped
+    with np.errstate(divide='ignore', invalid='ignore', over='ignore'):
         fragments = rasterise(
             vertices_m,
             faces,
@@ -76,7 +76,7 @@ def shade_mesh(
 
 
 def vertex_normals(vertices_m: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Outward unit normals (V, 3), area weighted; zero at vertices without a face."""
+    """Returns outward unit normals (V, 3), area weighted; zero at vertices without a face."""
     corners = vertices_m[faces]
     of_face = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     index = faces.ravel()
@@ -97,21 +97,15 @@ def overlay(
     colour: Sequence[float] = PREDICTION_COLOUR,
     opacity: float = 0.85,
 ) -> np.ndarray:
-    """The image (H, W, 3) uint8 RGB with the mesh drawn over it.
+    """Returns the image (H, W, 3) uint8 RGB with the mesh drawn over it.
 
     Arguments as in `shade_mesh`; opacity 1 hides the photo under the mesh, 0 leaves it as it is.
     """
-    image = _checked_image(image)
-    rgb, coverage = shade_mesh(
-        vertices_m,
-        faces,
-        focal=focal,
-        centre=centre,
-        height=image.shape[0],
-        width=image.shape[1],
-        colour=colour,
-    )
-    return _blend(image, rgb, coverage * opacity)
+    height, width, _ = _checked_image(image).shape
+    camera = {'focal': focal, 'centre': centre, 'height': height, 'width': width}
+    rgb, coverage = shade_mesh(vertices_m, faces, colour=colour, **camera)
+    mixed = image + (opacity * coverage)[..., None] * (255 * rgb - image)
+    return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
 
 
 def side_view(
@@ -119,25 +113,24 @@ def side_view(
     faces: np.ndarray,
     *,
     size: int = 256,
-    colour: Sequence[float] = PREDICTION_COLOUR,
     ghost_vertices_m: np.ndarray | None = None,
-    opacity: float = 1.0,
+    turn_degrees: float = 90.0,
 ) -> np.ndarray:
-    """The mesh seen from the camera's right, (size, size, 3) uint8 RGB on a neutral ground, framed to fit.
+    """Returns the mesh seen from the camera's right, (size, size, 3) uint8 RGB, framed to fit.
 
-    The mesh is turned by 90 degrees about the camera's vertical axis through its own middle: what was further
-    from the camera is now further to the right.
+    The mesh is turned about the camera's vertical axis through its own middle: what was further from the
+    camera is now further to the right.
 
     Args:
         ghost_vertices_m: (V, 3) or None, a second mesh of the same faces, drawn pale behind the first in the
             same frame (the truth, to judge a prediction by).
+        turn_degrees: 90 from the camera's right, 0 from the front.
     """
     vertices_m = _checked_vertices(vertices_m)
     meshes = [vertices_m] if ghost_vertices_m is None else [_checked_vertices(ghost_vertices_m), vertices_m]
     middle = (vertices_m.min(0) + vertices_m.max(0)) / 2
-    turn = np.array(
-        [[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]]
-    )  # right = old forward, forward = old left
+    cos, sin = np.cos(np.deg2rad(turn_degrees)), np.sin(np.deg2rad(turn_degrees))
+    turn = np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])  # at 90: right = old forward
     meshes = [(mesh - middle) @ turn.T for mesh in meshes]
     both = np.concatenate(meshes)
     half_extent = max(float(np.abs(both).max()), 1e-3)
@@ -145,21 +138,13 @@ def side_view(
     projected = both[:, :2] / (both[:, 2:] + distance)
     low, high = projected.min(0), projected.max(0)
     focal = 0.9 * size / max(float((high - low).max()), 1e-6)
-    centre = (size - 1) / 2 - focal * (low + high) / 2
+    camera = {'focal': focal, 'centre': (size - 1) / 2 - focal * (low + high) / 2}
+    meshes = [mesh + [0, 0, distance] for mesh in meshes]
 
-    picture = np.broadcast_to(np.array(BACKGROUND, np.uint8), (size, size, 3)).copy()
-    for mesh in meshes:
-        is_ghost = mesh is not meshes[-1]
-        picture = overlay(
-            picture,
-            mesh + [0, 0, distance],
-            faces,
-            focal=focal,
-            centre=centre,
-            colour=GHOST_COLOUR if is_ghost else colour,
-            opacity=0.6 if is_ghost else opacity,
-        )
-    return picture
+    picture = np.full((size, size, 3), BACKGROUND, np.uint8)
+    for ghost in meshes[:-1]:
+        picture = overlay(picture, ghost, faces, colour=GHOST_COLOUR, opacity=0.6, **camera)
+    return overlay(picture, meshes[-1], faces, opacity=1.0, **camera)
 
 
 def draw_skeleton(
@@ -167,105 +152,51 @@ def draw_skeleton(
     joints_px: np.ndarray,
     edges: Sequence[tuple[int, int]],
     *,
-    colour: Sequence[float] = PREDICTION_COLOUR,
-    thickness: int | None = None,
+    colour: Sequence[float] | np.ndarray = PREDICTION_COLOUR,
+    rings: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The image (H, W, 3) uint8 RGB with joints and bones drawn over it.
+    """Returns the image (H, W, 3) uint8 RGB with joints and bones drawn over it.
 
     Args:
         joints_px: (K, 2) pixels, pixel centres at integers; one that is not finite is left out.
-        edges: pairs of joint numbers.
-        colour: (3,) RGB in [0, 1].
-        thickness: of the bones in pixels; None: fitted to the size of the image.
+        edges: pairs of joint numbers; a bone has the colour of the second.
+        colour: (3,) or (K, 3) RGB in [0, 1].
+        rings: (K,) bool, joints that are drawn as rings without bones; None: none.
     """
     out = np.ascontiguousarray(_checked_image(image)).copy()
-    thickness = thickness or max(1, round(min(out.shape[:2]) / 160))
     joints_px = np.asarray(joints_px, np.float64)
+    size, shift = max(1, round(max(out.shape[:2]) / 200)), 4  # OpenCV counts sixteenths of pixels
     drawable = (np.abs(np.nan_to_num(joints_px, nan=np.inf)) < LARGEST_COORDINATE).all(axis=1)
-    shift = 4  # sixteenths of a pixel
+    rings = np.zeros(len(joints_px), bool) if rings is None else rings
     fixed = [
         tuple(int(round(c * 2**shift)) for c in joint) if ok else None
         for joint, ok in zip(joints_px, drawable, strict=True)
     ]
-    bone = tuple(int(255 * c) for c in colour)
-    joint_colour = tuple(int(255 * (0.35 * c)) for c in colour)
+    colours = np.rint(255 * np.broadcast_to(colour, (len(joints_px), 3))).astype(int).tolist()
     for a, b in edges:
-        if drawable[a] and drawable[b]:
-            cv2.line(out, fixed[a], fixed[b], bone, thickness, cv2.LINE_AA, shift)
-    for point in fixed:
-        if point is not None:
-            cv2.circle(out, point, (thickness + 1) * 2 ** (shift - 1), joint_colour, -1, cv2.LINE_AA, shift)
+        if drawable[a] and drawable[b] and not rings[a] and not rings[b]:
+            cv2.line(out, fixed[a], fixed[b], colours[b], size, cv2.LINE_AA, shift)
+    for place, own, ring in zip(fixed, colours, rings, strict=True):
+        radius = (size + 2) * 2**shift
+        if place is not None and ring:
+            cv2.circle(out, place, radius, own, 1, cv2.LINE_AA, shift)
+        elif place is not None:
+            cv2.circle(out, place, radius, (0, 0, 0), -1, cv2.LINE_AA, shift)
+            cv2.circle(out, place, radius - 2**shift, own, -1, cv2.LINE_AA, shift)
     return out
 
 
-def caption(image: np.ndarray, text: str, *, height: int = 22) -> np.ndarray:
-    """The image with a strip of `height` pixels above it that holds the text, shrunk to fit the width."""
-    image = _checked_image(image)
-    strip = np.broadcast_to(np.array(BACKGROUND, np.uint8), (height, image.shape[1], 3)).copy()
-    scale = height / 44
-    (text_width, text_height), _ = cv2.getTextSize(text, FONT, scale, 1)
-    if text_width > image.shape[1] - 8:
-        scale *= max(image.shape[1] - 8, 1) / text_width
-        (text_width, text_height), _ = cv2.getTextSize(text, FONT, scale, 1)
-    cv2.putText(strip, text, (4, (height + text_height) // 2), FONT, scale, (40, 40, 40), 1, cv2.LINE_AA)
-    return np.concatenate([strip, image])
-
-
-def grid(
-    images: Sequence[np.ndarray], columns: int, labels: Sequence[str] | None = None, *, gap: int = 4
-) -> np.ndarray:
-    """All images in one picture, row by row, uint8 RGB; smaller ones are centred in their cell.
-
-    Args:
-        columns: images in a row.
-        labels: None, one text for each image, or one for each column (then above the first row only).
-        gap: pixels between and around cells.
-    Raises:
-        ValueError: no image, or a number of labels that is neither.
-    """
-    images = [_checked_image(image) for image in images]
-    if not images or columns < 1:
-        raise ValueError(f'{len(images)} images in {columns} columns: a grid needs at least one of each.')
-    if labels is not None:
-        if len(labels) not in (len(images), columns):
-            raise ValueError(
-                f'{len(labels)} labels for {len(images)} images in {columns} columns: '
-                'pass one for each image or for each column.'
-            )
-        images[: len(labels)] = [caption(image, text) for image, text in zip(images, labels, strict=False)]
-    width = max(image.shape[1] for image in images)
-    rows = []
-    for start in range(0, len(images), columns):
-        members = images[start : start + columns]
-        height = max(image.shape[0] for image in members)
-        row = np.full((height + gap, gap + columns * (width + gap), 3), BACKGROUND, np.uint8)
-        for number, image in enumerate(members):
-            top = (height - image.shape[0]) // 2
-            left = gap + number * (width + gap) + (width - image.shape[1]) // 2
-            row[top : top + image.shape[0], left : left + image.shape[1]] = image
-        rows.append(row)
-    return np.concatenate([np.full((gap, rows[0].shape[1], 3), BACKGROUND, np.uint8), *rows])
-
-
 def encode_jpeg(image: np.ndarray, quality: int = 88) -> str:
-    """The image as a `data:image/jpeg;base64,` URI."""
-    return _data_uri(image, '.jpg', 'image/jpeg', [cv2.IMWRITE_JPEG_QUALITY, quality])
-
-
-def encode_png(image: np.ndarray) -> str:
-    """The image as a `data:image/png;base64,` URI, lossless."""
-    return _data_uri(image, '.png', 'image/png', [])
-
-
-def _data_uri(image: np.ndarray, suffix: str, kind: str, options: list[int]) -> str:
-    done, data = cv2.imencode(suffix, cv2.cvtColor(_checked_image(image), cv2.COLOR_RGB2BGR), options)
+    """Returns the image as a `data:image/jpeg;base64,` URI."""
+    bgr = cv2.cvtColor(_checked_image(image), cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
-        raise ValueError(f'OpenCV could not write an image of shape {image.shape} as {kind}.')
-    return f'data:{kind};base64,' + base64.b64encode(data.tobytes()).decode('ascii')
+        raise ValueError(f'OpenCV could not write an image of shape {image.shape} as JPEG.')
+    return 'data:image/jpeg;base64,' + base64.b64encode(data.tobytes()).decode('ascii')
 
 
 def _light(normals: np.ndarray, view: np.ndarray, colour: Sequence[float]) -> np.ndarray:
-    """(k, 3) RGB of surface points with unit normals (k, 3) and unit directions to the camera (k, 3)."""
+    """Returns RGB (k, 3) of surface points with unit `normals` and directions `view` to the camera (k, 3)."""
     key = _unit(np.array([[-0.5, -0.8, -0.9]]))[0]  # towards the light: left, above, in front
     fill = _unit(np.array([[0.9, -0.1, -0.4]]))[0]
     wrapped = np.clip((normals @ key + 0.35) / 1.35, 0, 1)  # light that reaches a little round the edge
@@ -273,14 +204,8 @@ def _light(normals: np.ndarray, view: np.ndarray, colour: Sequence[float]) -> np
     facing = np.clip((normals * view).sum(1), 0, 1)
     diffuse *= 0.72 + 0.28 * facing  # darker towards the outline, which sets limbs apart
     gloss = 0.10 * np.clip((normals * _unit(key + view)).sum(1), 0, 1) ** 24
-    return np.clip(diffuse[:, None] * np.asarray(colour, np.float32) + gloss[:, None], 0, 1).astype(
-        np.float32
-    )
-
-
-def _blend(image: np.ndarray, rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    mixed = image + alpha[..., None] * (255 * rgb - image)
-    return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+    rgb = diffuse[:, None] * np.asarray(colour, np.float32) + gloss[:, None]
+    return np.clip(rgb, 0, 1).astype(np.float32)
 
 
 def _shrink(picture: np.ndarray) -> np.ndarray:

@@ -24,12 +24,12 @@ RIGID_ANCHOR = {'hair': 411}  # borrows the (zero) posedirs of the head top
 
 
 def triangles(polygons):
-    """Fan-triangulate faces given as vertex-index tuples -> (m, 3)."""
+    """Returns fan-triangulate faces given as vertex-index tuples -> (m, 3)."""
     return np.array([(p[0], p[k], p[k + 1]) for p in polygons for k in range(1, len(p) - 1)])
 
 
 def covered_vertices(body, template, faces, reach):
-    """Which body vertices (n_body,) meet the garment within `reach` m along their normal, off its border."""
+    """Returns which body vertices (n_body,) meet the garment within `reach` m along their normal, off its border."""
     import trimesh
     from trimesh.ray.ray_pyembree import RayMeshIntersector
 

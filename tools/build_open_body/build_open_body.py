@@ -52,7 +52,7 @@ FLIP = np.array([-1.0, 1.0, 1.0])
 
 
 def sample_bodies(base, groups, rig, mirror, count, seed):
-    """T-posed, symmetrised random adults: vertices (count, 19158, 3) float32 and joints (count, 24, 3)."""
+    """Returns T-posed, symmetrised random adults: vertices (count, 19158, 3) float32 and joints (count, 24, 3)."""
     rng, people = np.random.default_rng(seed), Phenotypes(base)
     bodies, joints = np.zeros((count, N_BASE, 3), np.float32), np.zeros((count, 24, 3))
     for i in range(count):
@@ -62,7 +62,7 @@ def sample_bodies(base, groups, rig, mirror, count, seed):
 
 
 def semantic_vertices(mean, used, mirror, rig, groups):
-    """{name: base vertex id} of the named surface points; the right side mirrors the left."""
+    """Returns {name: base vertex id} of the named surface points; the right side mirrors the left."""
     weights, bone = rig.weights[used], rig.bones.index
 
     def farthest(bones, direction):
@@ -94,7 +94,7 @@ def semantic_vertices(mean, used, mirror, rig, groups):
 
 
 def vertex_order(kept, semantic):
-    """Base ids (n,) in output order: semantic vertices at their SMPL ids, the others in base-mesh order."""
+    """Returns base ids (n,) in output order: semantic vertices at their SMPL ids, the others in base-mesh order."""
     order = np.full(len(kept), -1)
     for i, name in SEMANTIC_IDS.items():
         if i < len(kept):
@@ -104,14 +104,14 @@ def vertex_order(kept, semantic):
 
 
 def vertex_areas(vertices, faces):
-    """One third of the area of the faces around each vertex (n,)."""
+    """Returns one third of the area of the faces around each vertex (n,)."""
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 6
     return np.bincount(faces.ravel(), np.repeat(area, 3), len(vertices))
 
 
 def shape_space(bodies, mean, faces, mirror, count=10):
-    """Area-weighted PCA of bodies (s, n, 3): shapedirs (n, 3, count), betas (s, count), explained variance.
+    """Returns area-weighted PCA of bodies (s, n, 3): shapedirs (n, 3, count), betas (s, count), explained variance.
 
     The betas have unit variance; the variance is the ratio of every component.
     """
@@ -144,7 +144,7 @@ class JointFitter:
         )
 
     def fit(self, points, nearest=250, slab=None, ridge=2e-3):
-        """points (s, 3) -> (n,) non-negative weights summing to 1.
+        """Returns points (s, 3) -> (n,) non-negative weights summing to 1.
 
         Candidates: the `nearest` vertices, or with `slab` (metres) the torso vertices within that height of
         the point.
@@ -173,7 +173,7 @@ class JointFitter:
 
 
 def joint_regressor(fitter, joints, mirror):
-    """(24, n) regressor; right rows mirror the left, midline rows are symmetrised."""
+    """Returns (24, n) regressor; right rows mirror the left, midline rows are symmetrised."""
     torso = {'pelvis', 'spine1', 'spine2', 'spine3', 'neck', 'head', 'L_collar', 'L_hip'}
     limb = {'L_hand', 'L_foot', 'L_wrist', 'L_ankle', 'L_elbow', 'L_knee'}
     out = np.zeros((24, len(fitter.mean)))
@@ -191,7 +191,7 @@ def joint_regressor(fitter, joints, mirror):
 
 
 def h36m_regressor(fitter, joints, bodies, mirror):
-    """Regressor (17, n) of the Human3.6M joints, in the order of `hybrik_jax.body.skeleton.H36M_NAMES`."""
+    """Returns regressor (17, n) of the Human3.6M joints, in the order of `hybrik_jax.body.skeleton.H36M_NAMES`."""
     ids = {name: i for i, name in SEMANTIC_IDS.items()}
     j = {name: joints[:, JOINT[name]] for name in JOINT_NAMES}
     nose, top = bodies[:, ids['nose']], bodies[:, ids['headtop']]

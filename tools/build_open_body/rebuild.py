@@ -30,7 +30,7 @@ def rebuild(out: Path) -> None:
 
 
 def differences(made: Path, expected: Path) -> dict[str, float]:
-    """Largest absolute difference of every array of two .npz files; inf where shapes or texts differ."""
+    """Returns largest absolute difference of every array of two .npz files; inf where shapes or texts differ."""
     with np.load(made) as a, np.load(expected) as b:
         out = {name: np.inf for name in set(a.files) ^ set(b.files)}
         for name in sorted(set(a.files) & set(b.files)):

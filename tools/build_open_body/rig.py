@@ -59,7 +59,7 @@ THIGH_TWIST = {'upperleg01': 0.35}
 
 
 def bone_joint(bone):
-    """Index of the SMPL joint that drives a default-rig bone."""
+    """Returns index of the SMPL joint that drives a default-rig bone."""
     side = bone[-1] if bone[-2:] in ('.L', '.R') else ''
     left = bone[:-1] + 'L' if side else bone
     name = BONE_TO_JOINT.get(left)
@@ -91,7 +91,7 @@ class Rig:
         return np.mean([vertices[self.cubes[n]].mean(0) for n in names], 0)
 
     def joints(self, vertices):
-        """(24, 3) joint centres of base-mesh vertices (19158, 3)."""
+        """Returns (24, 3) joint centres of base-mesh vertices (19158, 3)."""
         out = np.zeros((24, 3))
         for j, name in enumerate(JOINT_NAMES):
             right = name.startswith('R_')
@@ -100,7 +100,7 @@ class Rig:
         return out
 
     def hand_points(self, vertices, side):
-        """{"index" | "middle" | "pinky": knuckle centre (3,)}."""
+        """Returns {"index" | "middle" | "pinky": knuckle centre (3,)}."""
         return {
             k: self.cube_centre(vertices, [c.replace('-l-', f'-{side.lower()}-')])
             for k, c in HAND_CUBES.items()
@@ -108,19 +108,19 @@ class Rig:
 
 
 def unit(v):
-    """Vector of length 1 in the direction of v."""
+    """Returns vector of length 1 in the direction of v."""
     return v / np.linalg.norm(v)
 
 
 def frame(first, second):
-    """Orthonormal columns: `first`, `second` made orthogonal to it, and their cross product."""
+    """Returns orthonormal columns: `first`, `second` made orthogonal to it, and their cross product."""
     first = unit(first)
     second = unit(second - first * (first @ second))
     return np.stack([first, second, np.cross(first, second)], 1)
 
 
 def rotation_between(a, b):
-    """Shortest rotation (3, 3) taking direction a to direction b."""
+    """Returns shortest rotation (3, 3) taking direction a to direction b."""
     a, b = unit(a), unit(b)
     v, c = np.cross(a, b), a @ b
     k = np.array([[0, -v[2], v[1]], [v[2], 0, -v[0]], [-v[1], v[0], 0]])
@@ -128,19 +128,19 @@ def rotation_between(a, b):
 
 
 def quaternions(matrices):
-    """(n, 3, 3) -> (n, 4) in w, x, y, z order."""
+    """Returns (n, 3, 3) -> (n, 4) in w, x, y, z order."""
     return np.roll(Rotation.from_matrix(matrices).as_quat(), 1, axis=-1)
 
 
 def twist_about(matrix, axis):
-    """Angle of the twist about the unit `axis` in matrix = swing * twist."""
+    """Returns angle of the twist about the unit `axis` in matrix = swing * twist."""
     q = quaternions(matrix[None])[0]
     angle = 2 * np.arctan2(q[1:] @ axis, q[0])
     return (angle + np.pi) % (2 * np.pi) - np.pi
 
 
 def quaternion_product(a, b):
-    """Products (..., 4) of quaternions (w, x, y, z)."""
+    """Returns products (..., 4) of quaternions (w, x, y, z)."""
     w1, x1, y1, z1 = np.moveaxis(a, -1, 0)
     w2, x2, y2, z2 = np.moveaxis(b, -1, 0)
     return np.stack(
@@ -155,7 +155,7 @@ def quaternion_product(a, b):
 
 
 def dual_quaternion_skin(vertices, weights, rotations, translations):
-    """Skinned vertices (n, 3): weights (n, b), rigid motions x -> R x + t with R (b, 3, 3), t (b, 3)."""
+    """Returns skinned vertices (n, 3): weights (n, b), rigid motions x -> R x + t with R (b, 3, 3), t (b, 3)."""
     q = quaternions(rotations)
     dual = 0.5 * quaternion_product(np.concatenate([np.zeros((len(q), 1)), translations], 1), q)
     sign = np.where(q[weights.argmax(1)] @ q.T < 0, -1.0, 1.0)  # shortest way round, per vertex
@@ -169,12 +169,12 @@ def dual_quaternion_skin(vertices, weights, rotations, translations):
 
 
 def rotation_z(degrees):
-    """Rotation matrix (3, 3) about the z axis."""
+    """Returns rotation matrix (3, 3) about the z axis."""
     return Rotation.from_euler('z', degrees, degrees=True).as_matrix()
 
 
 def tpose_rotations(joints, hands, clavicle_degrees=9.0):
-    """Global rotation (24, 3, 3) per joint that takes MakeHuman's rest (arms at ~45 deg) to the T-pose."""
+    """Returns global rotation (24, 3, 3) per joint that takes MakeHuman's rest (arms at ~45 deg) to the T-pose."""
     out = np.tile(np.eye(3), (24, 1, 1))
     for side, s in (('L', 1.0), ('R', -1.0)):
         at = {k: joints[JOINT[f'{side}_{k}']] for k in ('hip', 'knee', 'ankle', 'shoulder', 'elbow', 'wrist')}
@@ -201,7 +201,7 @@ def tpose_rotations(joints, hands, clavicle_degrees=9.0):
 
 
 def place_joints(rotations, joints):
-    """Joint positions (24, 3) after global rotations (24, 3, 3), pelvis at the origin."""
+    """Returns joint positions (24, 3) after global rotations (24, 3, 3), pelvis at the origin."""
     out = np.zeros((24, 3))
     for j in range(1, 24):
         out[j] = out[PARENTS[j]] + rotations[PARENTS[j]] @ (joints[j] - joints[PARENTS[j]])
@@ -209,7 +209,7 @@ def place_joints(rotations, joints):
 
 
 def to_tpose(vertices, rig):
-    """T-posed vertices (19158, 3) and joints (24, 3) of base vertices (19158, 3) in MakeHuman's rest pose.
+    """Returns T-posed vertices (19158, 3) and joints (24, 3) of base vertices (19158, 3) in MakeHuman's rest pose.
 
     Mirror-symmetric up to rounding; the roll of wrist and shoulder is spread over the split limb bones.
     """
@@ -238,6 +238,6 @@ def to_tpose(vertices, rig):
 
 
 def symmetrise(vertices, joints, mirror):
-    """T-posed vertices (n, 3) and joints (24, 3), averaged with their mirror images."""
+    """Returns T-posed vertices (n, 3) and joints (24, 3), averaged with their mirror images."""
     flip = np.array([-1.0, 1.0, 1.0])
     return 0.5 * (vertices + vertices[mirror] * flip), 0.5 * (joints + joints[MIRROR_JOINTS] * flip)

@@ -7,7 +7,7 @@ import numpy as np
 
 
 def outside_visibility(vertices, quads, rays=200, seed=0):
-    """Fraction (n_quads,) of random outward rays from each quad's centre that leave the body unhindered."""
+    """Returns fraction (n_quads,) of random outward rays from each quad's centre that leave the body unhindered."""
     import trimesh
     from trimesh.ray.ray_pyembree import RayMeshIntersector
 
@@ -26,7 +26,7 @@ def outside_visibility(vertices, quads, rays=200, seed=0):
 
 
 def connected_pieces(quads, chosen):
-    """Edge-connected pieces (lists of quad ids), largest first, of the quads with ids `chosen`."""
+    """Returns edge-connected pieces (lists of quad ids), largest first, of the quads with ids `chosen`."""
     by_edge = defaultdict(list)
     for i in chosen:
         for a, b in zip(quads[i], np.roll(quads[i], -1), strict=True):
@@ -52,7 +52,7 @@ def connected_pieces(quads, chosen):
 
 
 def outer_quads(vertices, quads, mirror, eye_centres):
-    """Quads (m, 4) of the outer skin: without the mouth cavity and the eye sockets.
+    """Returns quads (m, 4) of the outer skin: without the mouth cavity and the eye sockets.
 
     vertices (19158, 3) of the neutral body, eye_centres two points (3,).
     """
@@ -79,7 +79,7 @@ def outer_quads(vertices, quads, mirror, eye_centres):
 
 
 def boundary_loops(faces):
-    """Closed loops of vertex ids along the open border, oriented so that filling faces match the winding."""
+    """Returns closed loops of vertex ids along the open border, oriented so that filling faces match the winding."""
     edges = {(int(a), int(b)) for f in faces for a, b in zip(f, np.roll(f, -1), strict=True)}
     after = defaultdict(list)
     for a, b in edges:
@@ -102,7 +102,7 @@ def boundary_loops(faces):
 
 
 def fill_loop(vertices, loop, existing):
-    """Minimum-area triangulation of one loop without the `existing` edges (frozensets)."""
+    """Returns minimum-area triangulation of one loop without the `existing` edges (frozensets)."""
     n, p = len(loop), vertices[loop]
     cost, split = np.zeros((n, n)), np.zeros((n, n), int)
     for length in range(2, n):
@@ -126,7 +126,7 @@ def fill_loop(vertices, loop, existing):
 
 
 def closed_triangles(vertices, split_by, quads):
-    """Closed triangle mesh (t, 3) of quads (m, 4).
+    """Returns closed triangle mesh (t, 3) of quads (m, 4).
 
     Quads are split along the shorter diagonal of `split_by`, holes filled using the shape `vertices`.
     """
@@ -170,19 +170,19 @@ class _Collapser:
         return {x for i in self.of_vertex[v] for x in self.faces[i]} - {v}
 
     def cost(self, u, v):
-        """Quadric error of moving u to v, plus a term against long edges (the spacing stays even)."""
+        """Returns quadric error of moving u to v, plus a term against long edges (the spacing stays even)."""
         h = np.append(self.v[v], 1.0)
         error = max(0.0, h @ (self.quadric[u] + self.quadric[v]) @ h)
         length2 = ((self.v[u] - self.v[v]) ** 2).sum()
         return (error + self.spread * length2 * length2) * 0.5 * (self.w[u] + self.w[v])
 
     def may(self, u, v):
-        """Semantic vertices stay; midline vertices slide along the midline; twins never merge."""
+        """Returns semantic vertices stay; midline vertices slide along the midline; twins never merge."""
         m = self.mirror
         return u not in self.locked and not (m[u] == u and m[v] != v) and m[u] != v
 
     def valid(self, u, v):
-        """The collapse u -> v keeps a closed manifold without folded or sliver faces."""
+        """Returns the collapse u -> v keeps a closed manifold without folded or sliver faces."""
         if not (self.alive[u] and self.alive[v]):
             return False
         ring_u, ring_v = self.ring(u), self.ring(v)
@@ -207,7 +207,7 @@ class _Collapser:
         return True
 
     def collapse(self, u, v):
-        """Merge u into v; returns a record for `undo`."""
+        """Returns merge u into v; returns a record for `undo`."""
         log = [(i, self.faces[i], self.face_alive[i]) for i in self.of_vertex[u]]
         for i, f, _ in log:
             if v in f:
@@ -238,11 +238,11 @@ class _Collapser:
 
 
 def decimate(vertices, faces, mirror, target, locked=(), weight=None, spread=0.02):
-    """Mirror-symmetric half-edge-collapse decimation of a closed mesh down to exactly `target` vertices.
+    """Returns mirror-symmetric half-edge-collapse decimation of a closed mesh down to exactly `target` vertices.
 
-    vertices (n, 3), faces (m, 3), mirror (n,) twin of each vertex, locked = vertex ids that must stay,
-    weight (n,) scales the cost. Returns kept vertex ids (target,) and faces in the old ids: kept vertices
-    are a subset of the input, so every per-vertex quantity of the input can simply be indexed.
+    vertices (n, 3), faces (m, 3), mirror (n,) twin of each vertex, locked = vertex ids that must stay, weight
+    (n,) scales the cost. Returns kept vertex ids (target,) and faces in the old ids: kept vertices are a
+    subset of the input, so every per-vertex quantity of the input can simply be indexed.
     """
     locked = {int(x) for x in locked} | {int(mirror[x]) for x in locked}
     state = _Collapser(

@@ -1,0 +1,204 @@
+"""What is known of the people in a photo before a network is asked: their crops and cameras, given or
+assumed.
+
+A photo says neither its focal length nor how far away people are. Without intrinsics, the focal length is
+taken to be the photo's diagonal (a view of 53 degrees from corner to corner). Without a root depth, the
+square around a person is taken to be 2 m wide where the person is.
+"""
+
+import dataclasses
+import math
+import pathlib
+from typing import Any
+
+import cv2
+import numpy as np
+
+from hybrik_jax.data import augment
+from hybrik_jax.types import Crop, View
+
+ENLARGEMENT = 1.25  # of the square around a person, as in training
+ASSUMED_SIDE_M = 2.0  # width of the enlarged square, at the person's depth
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+    """People of one photo to predict.
+
+    photo: a file, or (height, width, 3) uint8 RGB.
+    boxes: (N, 4) x y w h, pixels, not enlarged; None: the whole photo is one person's.
+    intrinsics: (fx, fy, cx, cy) or a (3, 3) matrix, pixels; one number is a focal length with the photo's
+        middle as the principal point; None: assumed.
+    root_depth_m: the pelvis' distance from the camera plane, one number or (N,); None: assumed.
+    enlargement: of the square around a box.
+    """
+
+    photo: str | pathlib.Path | np.ndarray
+    boxes: Any = None
+    intrinsics: Any = None
+    root_depth_m: Any = None
+    enlargement: float = ENLARGEMENT
+
+
+@dataclasses.dataclass(frozen=True)
+class Framed:
+    """One person's crop (S, S, 3) uint8 RGB, how it was made, and what is to be said about that."""
+
+    image: np.ndarray
+    view: View
+    warnings: tuple[str, ...]
+
+
+def frame(request: Request, image_size: int) -> list[Framed]:
+    """Returns the people of a request, in the order of its boxes.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no image; a box, camera or depth that cannot be.
+    """
+    photo = request.photo if isinstance(request.photo, np.ndarray) else read_photo(request.photo)
+    if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:
+        raise ValueError(
+            f'The photo is {photo.dtype} of shape {photo.shape}: give (height, width, 3) uint8 RGB.'
+        )
+    height, width = photo.shape[:2]
+    boxes, warnings = request.boxes, []
+    if boxes is None:
+        warnings.append('No box was given: the whole photo is taken as the box of the person.')
+        boxes = [[0, 0, width, height]]
+    boxes = _boxes(boxes)
+    focal, centre = _camera(request.intrinsics, width, height)
+    people = []
+    for box, depth_m in zip(boxes, _depths(request.root_depth_m, len(boxes)), strict=True):
+        corners = clip_box(box, width, height)
+        used = np.concatenate([corners[:2], corners[2:] - corners[:2] + 1])
+        said = list(warnings)
+        if np.abs(used - box).max() > 1:
+            said.append(f'The box leaves the photo and was clipped to {",".join(f"{x:g}" for x in used)}.')
+        crop_centre, side = augment.box_centre_and_side(corners, request.enlargement)
+        affine = augment.crop_affine(crop_centre, side, 0.0, image_size)
+        assumed_m = ASSUMED_SIDE_M * math.sqrt(focal[0] * focal[1]) / side
+        view = View(
+            photo_size=(width, height),
+            box=used,
+            crop_to_photo=augment.invert_affine(affine),
+            focal=focal,
+            focal_assumed=request.intrinsics is None,
+            centre=centre,
+            centre_assumed=np.ndim(request.intrinsics) == 0,
+            root_depth_m=assumed_m if depth_m is None else depth_m,
+            root_depth_assumed=depth_m is None,
+        )
+        image = augment.crop_image(photo, affine, augment.Augmentation(), image_size)
+        people.append(Framed(image, view, tuple(said)))
+    return people
+
+
+def crop_of(view: View) -> Crop:
+    """Returns the geometry of a person's crop, float32."""
+    inverse = augment.inverse_intrinsics(view.focal, view.centre)
+    return Crop(
+        crop_to_photo=view.crop_to_photo.astype(np.float32),
+        inverse_intrinsics=inverse.astype(np.float32),
+        root_m=np.array([0, 0, view.root_depth_m], np.float32),
+    )
+
+
+def read_photo(path: str | pathlib.Path) -> np.ndarray:
+    """Returns the photo, (height, width, 3) uint8 RGB, turned upright as its EXIF data say.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not an image that OpenCV can read.
+    """
+    path = pathlib.Path(path)
+    shown = str(path) if len(str(path)) < 200 else f'{str(path)[:200]}...'
+    try:
+        is_file = path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or has zeros in it
+        is_file = False
+    if not is_file:
+        raise FileNotFoundError(f'The photo {shown} is no file: give the path of a JPEG or PNG file.')
+    try:
+        photo = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) if path.stat().st_size else None
+    except cv2.error:  # more pixels than OpenCV takes
+        photo = None
+    if photo is None:
+        raise ValueError(f'The photo {shown} cannot be read: it is damaged, or no JPEG or PNG file.')
+    return cv2.cvtColor(photo, cv2.COLOR_BGR2RGB)
+
+
+def clip_box(box: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Returns the corners (4,) x0 y0 x1 y1, the last pixels included, of the part of an x y w h box in the
+    photo.
+
+    Raises:
+        ValueError: the numbers are not finite, the box has no size, or no part of it is in the photo.
+    """
+    box = np.asarray(box, np.float64)
+    named = ','.join(f'{value:g}' for value in box)
+    if not np.isfinite(box).all():
+        raise ValueError(f'The box {named} has numbers that are not finite: give x,y,w,h in pixels.')
+    if (box[2:] <= 0).any():
+        raise ValueError(
+            f'The box {named} has no size: its width and height, the last two numbers, must be positive.'
+        )
+    last = np.array([width, height]) - 1.0
+    low, high = np.maximum(box[:2], 0), np.minimum(box[:2] + box[2:] - 1, last)
+    if (high - low < 1).any():
+        raise ValueError(f'The box {named} has no part in the photo of {width} x {height} pixels.')
+    return np.concatenate([low, high])
+
+
+def _boxes(boxes: Any) -> np.ndarray:
+    """Returns boxes as (N, 4) float64."""
+    try:
+        array = np.asarray(boxes, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        array = np.zeros(0)
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise ValueError(
+            f'boxes={boxes!r:.100} must be a list of x, y, w, h, four numbers of pixels a person.'
+        )
+    return array
+
+
+def _camera(intrinsics: Any, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns focal lengths (2,) and principal point (2,), pixels, assumed where they are not given."""
+    focal, centre = np.full(2, math.hypot(width, height)), (np.array([width, height]) - 1) / 2
+    if intrinsics is not None:
+        given = np.asarray(intrinsics, np.float64)
+        if given.shape == (3, 3):
+            focal, centre = np.diag(given)[:2].copy(), given[:2, 2].copy()
+        elif given.shape == (4,):
+            focal, centre = given[:2], given[2:]
+        elif given.shape == ():
+            focal = np.full(2, float(given))
+        else:
+            raise ValueError(
+                f'intrinsics have the shape {given.shape}: give fx, fy, cx, cy, or a 3 x 3 matrix, or one '
+                'focal '
+                'length.'
+            )
+    if not (np.isfinite(focal).all() and (focal > 0).all()):
+        raise ValueError(f'The focal length {focal[0]:g} cannot be: it must be a positive number of pixels.')
+    if not np.isfinite(centre).all():
+        raise ValueError(
+            f'The principal point {centre.tolist()} cannot be: it must be two numbers of pixels.'
+        )
+    return focal, centre
+
+
+def _depths(root_depth_m: Any, count: int) -> list[float | None]:
+    """Returns the root depth of each of `count` people, None where it is not known."""
+    if root_depth_m is None:
+        return [None] * count
+    depths = np.asarray(root_depth_m, np.float64)
+    if depths.shape not in ((), (count,)):
+        raise ValueError(
+            f'root_depth_m has the shape {depths.shape}: give one number, or one for each of {count} boxes.'
+        )
+    for depth in depths.ravel():
+        if not (math.isfinite(depth) and depth > 0):
+            raise ValueError(f'The root depth {depth:g} cannot be: it must be a positive number of metres.')
+    return np.broadcast_to(depths, (count,)).tolist()

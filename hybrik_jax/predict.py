@@ -1,0 +1,283 @@
+"""The package's front door: photos in, people out.
+
+    from hybrik_jax.predict import Predictor
+
+    predictor = Predictor.load('runs/synthetic')
+    people = predictor('photo.jpg', boxes=[[281, 45, 219, 347]])
+    print(people[0].posed_joints_m + people[0].translation_m)
+
+What a photo does not say is assumed (`photo`), and every `Person` says what was. With that camera and depth
+the joints are lifted; the body that follows from them, whose size is its own, is then moved to where its
+joints project closest to the network's 2D joints: `translation_m`.
+"""
+
+import pathlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from hybrik_jax import checkpoint, inference, setup
+from hybrik_jax.body import rotations as rot
+from hybrik_jax.body import skeleton, smpl, smpl_file
+from hybrik_jax.body.projection import project
+from hybrik_jax.photo import Framed, Request, crop_of, frame
+from hybrik_jax.types import Crop, Lifted, Person, Posed
+
+BATCH_SIZES = (1, 4, 32)  # batches are filled up to one of these: so many compilations at the most
+PLAUSIBLE = 4.0  # a fitted depth that differs by more than this factor from the one lifted with is a failure
+FIT_ROUNDS = 4  # of reweighting; the last one moves the mesh by less than a millimetre
+SYNTHETIC_WARNING = (
+    'The network was trained on synthetic people only: on real photos expect large errors, and do not '
+    'compare '
+    'them with published figures.'
+)
+
+
+class Predictor:
+    """A trained network and its body, ready for photos: `predictor(photo, boxes) -> list[Person]`.
+
+    network, body: see `inference`, `body.smpl`.
+    run: the checkpoint: folder, step, configuration.
+    parameters: 'tail', 'ema' or 'raw', what was chosen.
+    flip: average over the image and its mirror image.
+    """
+
+    def __init__(
+        self, run: checkpoint.Run, network: inference.Network, body: smpl.SMPL, *, parameters: str, flip: bool
+    ):
+        self.run, self.network, self.body = run, network, body
+        self.parameters, self.flip = parameters, flip
+        self._on_device = jax.device_put((run.state.parameters(parameters), body))
+        self._forward = jax.jit(partial(_forward, network=network, flip=flip))
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | pathlib.Path,
+        *,
+        parameters: str | None = None,
+        best: bool = False,
+        flip: bool = True,
+        body: str | pathlib.Path | None = None,
+        h36m_regressor: str | pathlib.Path | None = None,
+    ) -> 'Predictor':
+        """Returns the predictor of a run's last (or best) checkpoint.
+
+        Args:
+            folder: the run's workdir.
+            parameters: 'tail', 'ema', 'raw'; None: 'tail' where that average has begun, else 'ema'.
+            flip: average over the image and its mirror image.
+            body, h36m_regressor: body model files in place of those that the run's configuration names.
+        Raises:
+            FileNotFoundError: no run, no checkpoint, no body file.
+            ValueError: parameters that are not there, or another body model than the network's.
+        """
+        run = checkpoint.load(folder, best=best)
+        config = run_config(run)
+        model = _load_body(config, run.folder, body, h36m_regressor)
+        network = inference.create_network(config, setup.init_betas(config, model))
+        return cls(run, network, model, parameters=parameters or run.state.averaged(), flip=flip)
+
+    @property
+    def synthetic_only(self) -> bool:
+        """Whether no real photo was seen in training."""
+        return synthetic_only(self.run.config)
+
+    @property
+    def compilations(self) -> int:
+        """How many sizes of batch were compiled so far."""
+        return self._forward._cache_size()
+
+    def __call__(
+        self,
+        photo: str | pathlib.Path | np.ndarray,
+        boxes: Any = None,
+        intrinsics: Any = None,
+        root_depth_m: Any = None,
+    ) -> list[Person]:
+        """Returns the people in the boxes of a photo, in their order; arguments as in `Request`.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is no image; a box, camera or depth that cannot be; a prediction that is not
+                finite.
+        """
+        request = Request(photo=photo, boxes=boxes, intrinsics=intrinsics, root_depth_m=root_depth_m)
+        return next(self.predict([request]))
+
+    def predict(
+        self,
+        requests: Iterable[Request],
+        *,
+        on_error: Callable[[Request, Exception], None] | None = None,
+    ) -> Iterator[list[Person]]:
+        """Yields the people of each request, in order; the network sees people of several photos together.
+
+        Args:
+            on_error: called for a request whose photo, box, camera or depth cannot be used; it gives [].
+                None: the error is raised, before any result of the batch that it would be in.
+        Raises:
+            FileNotFoundError, ValueError: see `__call__`.
+        """
+        waiting: list[list[Framed]] = []  # of photos that are not predicted yet
+        for request in requests:
+            try:
+                waiting.append(frame(request, self.network.image_size))
+            except (OSError, ValueError) as error:
+                if on_error is None:
+                    raise
+                on_error(request, error)
+                waiting.append([])
+            if sum(map(len, waiting)) >= BATCH_SIZES[-1]:
+                yield from self._finish(waiting)
+                waiting = []
+        yield from self._finish(waiting)
+
+    def forward(self, images: np.ndarray, crop: Crop) -> tuple[Lifted, Posed, np.ndarray]:
+        """Returns what the network says of crops (B, S, S, 3) uint8, the posed bodies, and their axis-angles.
+
+        Batches are filled up to one of `BATCH_SIZES`, larger ones are split. All arrays are NumPy's.
+        """
+        parts, start = [], 0
+        while start < len(images):
+            left = len(images) - start
+            # The least size that holds everybody who is left, where that is not mostly filling, or a smaller
+            # one.
+            fitting = [size for size in BATCH_SIZES if left <= size <= 2 * left]
+            size = fitting[0] if fitting else max(size for size in BATCH_SIZES if size <= left)
+            count = min(size, left)
+            rows = start + np.minimum(np.arange(size), count - 1)
+            some = jax.tree.map(lambda x, rows=rows: np.asarray(x)[rows], (images, crop))
+            outputs = self._forward(*self._on_device, *some)
+            parts.append(jax.tree.map(lambda x, count=count: np.asarray(x)[:count], outputs))
+            start += count
+        return jax.tree.map(lambda *x: np.concatenate(x), *parts)
+
+    def _finish(self, waiting: Sequence[Sequence[Framed]]) -> Iterator[list[Person]]:
+        """Yields the people of each photo, having run the network once over all of them."""
+        everybody = [one for people in waiting for one in people]
+        finished: Iterator[Person] = iter(())
+        if everybody:
+            images = np.stack([one.image for one in everybody])
+            crop = jax.tree.map(lambda *x: np.stack(x), *(crop_of(one.view) for one in everybody))
+            outputs = self.forward(images, crop)
+            if not all(np.isfinite(x).all() for x in jax.tree.leaves(outputs)):
+                raise ValueError(
+                    f'The prediction is not finite: the {self.parameters} parameters of step '
+                    f'{self.run.step} in {self.run.folder} are not usable.'
+                )
+            rows = (jax.tree.map(lambda x, k=k: x[k], outputs) for k in range(len(everybody)))
+            finished = (self._person(one, *row) for one, row in zip(everybody, rows, strict=True))
+        for people in waiting:
+            yield [next(finished) for _ in people]
+
+    def _person(self, framed: Framed, lifted: Lifted, posed: Posed, axis_angles: np.ndarray) -> Person:
+        """Returns the person, moved to where the posed body projects closest to the network's 2D joints."""
+        view, said = framed.view, list(framed.warnings)
+        if self.synthetic_only:
+            said.insert(0, SYNTHETIC_WARNING)
+        crop_px = (np.asarray(lifted.uvd[:, :2], np.float64) + 0.5) * self.network.image_size
+        joints_px = crop_px @ view.crop_to_photo[:, :2].T + view.crop_to_photo[:, 2]
+        camera = {'focal': view.focal, 'centre': view.centre}
+        depth_m = view.root_depth_m
+        fit = partial(fit_translation, posed.posed_joints_m, joints_px[: skeleton.NUM_JOINTS], **camera)
+        translation_m = fit()
+        if not depth_m / PLAUSIBLE < translation_m[2] < depth_m * PLAUSIBLE:
+            said.append(
+                f'The body cannot be fitted to the 2D joints; it is placed at a depth of {depth_m:.2f} m.'
+            )
+            translation_m = fit(depth_m=depth_m)
+        in_front = np.maximum(posed.posed_joints_m + translation_m, [-np.inf, -np.inf, 1e-6])
+        return Person(
+            view=view,
+            translation_m=translation_m,
+            joints_px=joints_px,
+            projected_px=project(in_front, **camera),
+            posed_joints_m=posed.posed_joints_m,
+            lifted_joints_m=posed.lifted_joints_m,
+            vertices_m=posed.vertices_m,
+            rotations=posed.rotations,
+            axis_angles=axis_angles,
+            betas=posed.betas,
+            warnings=tuple(said),
+        )
+
+
+def _forward(
+    variables: Any, body: smpl.SMPL, images: jax.Array, crop: Crop, *, network: inference.Network, flip: bool
+) -> tuple[Lifted, Posed, jax.Array]:
+    lifted, posed = inference.forward(network, variables, body, images, crop, flip=flip)
+    return lifted, posed, jax.vmap(jax.vmap(rot.matrix_to_axis_angle))(posed.rotations)
+
+
+def run_config(run: checkpoint.Run) -> ConfigDict:
+    """Returns the configuration of a run."""
+    return ConfigDict(run.config)
+
+
+def synthetic_only(config: dict[str, Any]) -> bool:
+    """Returns whether a run with this configuration sees no real photo in training."""
+    return all(name == 'synthetic' for name, share in config['data']['mixture'].items() if share > 0)
+
+
+def _load_body(
+    config: ConfigDict,
+    folder: pathlib.Path,
+    body_file: str | pathlib.Path | None,
+    h36m_regressor: str | pathlib.Path | None,
+) -> smpl.SMPL:
+    path, regressor = body_file or config.body, h36m_regressor or config.h36m_regressor
+    for file, option in ((path, 'body'), (regressor, 'h36m_regressor')):
+        if file and not pathlib.Path(file).is_file():
+            raise FileNotFoundError(
+                f'{file} does not exist: the network needs its body model, give {option}.'
+            )
+    trained_with_embedded = not config.body
+    with config.unlocked():
+        config.body, config.h36m_regressor = str(path), str(regressor)
+    body = setup.load_body(config)
+    if trained_with_embedded and body_file:
+        smpl.check_same_body(body, smpl_file.load_body().name, f'the checkpoint in {folder}')
+    return body
+
+
+def fit_translation(
+    joints_m: np.ndarray,
+    joints_px: np.ndarray,
+    *,
+    focal: np.ndarray,
+    centre: np.ndarray,
+    depth_m: float | None = None,
+) -> np.ndarray:
+    """Returns the translation (3,), metres, that takes joints to where they project closest to given pixels.
+
+    Least squares over X + tx = x (Z + tz), Y + ty = y (Z + tz) with the ray (x, y, 1) of each pixel, weighted
+    anew by 1 / (Z + tz) until the error is one in pixels.
+
+    Args:
+        joints_m: (J, 3) in any place, axes of the camera.
+        joints_px: (J, 2) pixels.
+        focal, centre: (2,), pixels.
+        depth_m: tz, where it is known.
+    """
+    joints_m = np.asarray(joints_m, np.float64)
+    rays = (np.asarray(joints_px, np.float64) - centre) / focal
+    known = rays * joints_m[:, 2:] - joints_m[:, :2]  # tx - x tz = x Z - X
+    weights = np.ones((len(joints_m), 1))
+    for _ in range(FIT_ROUNDS):
+        if depth_m is None:
+            rows = np.zeros((len(joints_m), 2, 3))
+            rows[:, 0, 0] = rows[:, 1, 1] = 1
+            rows[:, :, 2] = -rays
+            rows *= (weights * focal)[..., None]
+            right = (weights * focal * known).ravel()
+            translation = np.linalg.lstsq(rows.reshape(-1, 3), right, rcond=None)[0]
+        else:
+            across = (weights**2 * (known + rays * depth_m)).sum(0) / (weights**2).sum()
+            translation = np.append(across, depth_m)
+        weights = 1 / np.maximum(joints_m[:, 2:] + translation[2], 0.1)
+    return translation
