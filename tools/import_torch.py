@@ -4,9 +4,9 @@ usage: python -m tools.import_torch hybrik.pth --out runs/hybrik --body SMPL_NEU
            --h36m-regressor J_regressor_h36m.npy
        python -m tools.import_torch resnet34.pth --out runs/mine --config configs/hybrik_transformer.py
 
-The file is a .pth of PyTorch 1.6 or later, or .safetensors; PyTorch is not needed, nothing in it is executed. The
-run can be evaluated, predicted with, exported and trained further like one of our own; its configuration is
-OUT/config.py. See docs/checkpoints.md.
+The file is a .pth of PyTorch 1.6 or later, or .safetensors; PyTorch is not needed, nothing in it is executed.
+The run can be evaluated, predicted with, exported and trained further like one of our own; its configuration
+is OUT/config.py. See docs/checkpoints.md.
 """
 
 import argparse
