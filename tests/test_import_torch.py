@@ -174,22 +174,24 @@ def test_without_pytorch_installed(small, tmp_path):
     program = (
         'import sys\n'
         'sys.modules["torch"] = None  # importing it raises ImportError\n'
-        'import runpy\n'
-        'module, *sys.argv = sys.argv[1:]\n'
-        'sys.argv.insert(0, module)\n'
-        'runpy.run_module(module, run_name="__main__")\n'
+        'from tools import export_torch, import_torch\n'
+        'for command in sys.argv[1:]:\n'
+        '    name, *sys.argv[1:] = command.split()\n'
+        '    status = (import_torch if name == "import" else export_torch).main()\n'
+        'raise SystemExit(status)\n'
     )
-    run = functools.partial(subprocess.run, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    start = [sys.executable, '-c', program]
     one, two, st = tmp_path / 'one', tmp_path / 'two', tmp_path / 'weights.safetensors'
-    for command in (
-        ['tools.import_torch', small[0], '--out', one, '--right-hand', 'leaf'],
-        ['tools.export_torch', '--checkpoint', one, '--out', st, '--parameters', 'raw'],
-        ['tools.import_torch', st, '--out', two],
-        ['tools.export_torch', '--checkpoint', two, '--out', tmp_path / 'weights.pth'],
-    ):
-        result = run([*start, *map(str, command)])
-        assert result.returncode == 0, result.stderr
+    commands = (
+        f'import {small[0]} --out {one} --right-hand leaf',
+        f'export --checkpoint {one} --out {st} --parameters raw',
+        f'import {st} --out {two}',
+        f'export --checkpoint {two} --out {tmp_path}/weights.pth',
+        f'import {st} --out {two}',
+    )
+    command = [sys.executable, '-c', program, *commands]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 1 and 'exists already: give another folder' in result.stderr, result.stderr
+    assert result.stdout.count('read back and compared') == 2
     back = torch.load(tmp_path / 'weights.pth', weights_only=True)
     assert back.keys() == safetensors.torch.load_file(st).keys()
     for name, array in small[1].items():
@@ -197,8 +199,6 @@ def test_without_pytorch_installed(small, tmp_path):
     config = json.loads((one / 'config.json').read_text())
     assert config['model']['right_hand'] == 'leaf' and config['model']['transformer']['variant'] == 'custom'
     assert json.loads((two / 'config.json').read_text())['model']['right_hand'] == 'released'
-    result = run([*start, 'tools.import_torch', str(st), '--out', str(two)])
-    assert result.returncode == 1 and 'exists already: give another folder' in result.stderr
     shutil.rmtree(one)
     shutil.rmtree(two)
 
