@@ -225,7 +225,8 @@ def test_a_file_that_does_not_fit_the_configuration_and_the_state(small, tmp_pat
         '    return config\n'
     )
     asked = options(small[0], config=str(base))
-    import_torch.import_file(asked.file, str(tmp_path / 'run'), asked)
+    said = import_torch.import_file(asked.file, str(tmp_path / 'run'), asked)
+    assert any('the file holds smpl.*' in line for line in said)
     _, config, tree = checkpoint.load(tmp_path / 'run')
     assert config['num_epochs'] == 7 and config['model']['transformer']['variant'] == 'original'
     # What is saved is the state before the first update.
