@@ -2,17 +2,18 @@
 
     python -m hybrik_jax.main --config configs/NAME.py [--config.batch_size=64 ...]
 
-An override that names no key here fails: the configuration is locked before training reads it.
+What values a key may have, and what it means for going on with a run, is in `hybrik_jax/config.py`. A name
+that is no key and a value that cannot be are refused before anything starts.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """Returns the paper's setting (HybrIK-Transformer, section Results) with every key that the package reads."""
+    """Returns the paper's setting (HybrIK-Transformer, section Results) with every key of the package."""
     config = ConfigDict()
     config.workdir = 'runs/default'  # checkpoints, logs and evaluation go here
-    config.seed = 0
+    config.seed = 0  # of all randomness but that of the synthetic people
     config.image_size = 256  # side of the crop in pixels; a multiple of 32
     config.body = ''  # SMPL file (.pkl or .npz); '' is the embedded CC0 body
     config.h36m_regressor = ''  # .npy (17, V), needed with an SMPL file
@@ -24,18 +25,15 @@ def get_config() -> ConfigDict:
 
     config.model = ConfigDict()
     config.model.lifting = 'transformer'  # or 'deconv', HybrIK's own
-    config.model.image_mean = (
-        0.406,
-        0.457,
-        0.480,
-    )  # RGB; ImageNet's, reversed as in the released checkpoints
+    # RGB; the mean is ImageNet's, reversed as in the released checkpoints.
+    config.model.image_mean = (0.406, 0.457, 0.480)
     config.model.image_std = (0.225, 0.224, 0.229)
     config.model.right_hand = 'leaf'  # or 'released', the index slip that released checkpoints carry
     config.model.backbone = ConfigDict()
+    config.model.backbone.name = 'resnet'
     config.model.backbone.depth = 34  # 18, 34, 50, 101, 152
-    config.model.backbone.width = (
-        64  # planes of the first stage; 64: the published network, 32: half of all widths
-    )
+    # Planes of the first stage; 64: the published network, 32: half of all widths.
+    config.model.backbone.width = 64
     config.model.backbone.dtype = 'float32'  # or 'bfloat16': arithmetic, the parameters stay float32
     config.model.backbone.remat = False  # recompute activations in the backward pass: less memory, more time
     config.model.backbone.sync_batch_norm = False  # True: batch statistics over all devices
@@ -43,21 +41,20 @@ def get_config() -> ConfigDict:
     config.model.transformer.variant = 'custom'  # or 'original': ReLU, free FFN
     config.model.transformer.num_blocks = 6
     config.model.transformer.num_heads = 8
-    config.model.transformer.width = 512
-    config.model.transformer.ffn_width = 512
-    config.model.transformer.ffn_depth = 3
+    config.model.transformer.width = 512  # of the tokens; a multiple of num_heads
+    config.model.transformer.ffn_width = 512  # of the hidden layers of the feed-forward networks
+    config.model.transformer.ffn_depth = 3  # layers of a feed-forward network
     config.model.transformer.dropout = 0.1
     config.model.transformer.leaf_tokens = True  # 53 tokens; False: the paper's 48, identity at the leaves
-    config.model.transformer.patch_sampling = (
-        0.2  # least share of the patches kept in training; 1.0 keeps all
-    )
-    config.model.transformer.remat = False
-    config.model.transformer.dtype = 'float32'
+    # Least share of the patches that is kept in training; 1.0 keeps all.
+    config.model.transformer.patch_sampling = 0.2
+    config.model.transformer.remat = False  # as in the backbone
+    config.model.transformer.dtype = 'float32'  # as in the backbone
     config.model.deconv = ConfigDict()
     config.model.deconv.num_joints = 24  # or 29: leaf joints instead of leaf rotations
-    config.model.deconv.width = 256
-    config.model.deconv.depth_bins = 64
-    config.model.deconv.dtype = 'float32'
+    config.model.deconv.width = 256  # channels of the transposed convolutions
+    config.model.deconv.depth_bins = 64  # cells of a heat-map volume along the depth
+    config.model.deconv.dtype = 'float32'  # as in the backbone
     config.model.deconv.dropout = 0.5
 
     config.pretrained = ConfigDict()
@@ -66,14 +63,15 @@ def get_config() -> ConfigDict:
     config.data = ConfigDict()
     config.data.root = 'data'  # every dataset is a folder in here
     config.data.mixture = ConfigDict({'synthetic': 1.0})  # dataset -> share of the training examples
-    config.data.validation = 'synthetic'  # dataset whose 'validation' split is watched while training
+    config.data.validation = 'synthetic'  # dataset that is watched while training
     config.data.test = 'synthetic'  # dataset whose 'test' split is evaluated at the end
-    config.data.validation_split = 'validation'
+    config.data.validation_split = 'validation'  # split of the watched dataset
     config.data.validation_examples = 0  # the first n of the split; 0: all
-    config.data.read_threads = 4
+    config.data.read_threads = 4  # of each process
     config.data.prefetch = 64  # examples read ahead by the threads
     config.data.workers = 0  # processes that make batches; 0: threads of this process only
-    config.data.synthetic = ConfigDict()  # built when the folder is missing
+    # How many synthetic people are drawn where they are wanted and missing, and with what seed.
+    config.data.synthetic = ConfigDict()
     config.data.synthetic.train = 20000
     config.data.synthetic.validation = 500
     config.data.synthetic.test = 1000
@@ -84,17 +82,15 @@ def get_config() -> ConfigDict:
     config.augmentation.rotation_degrees = 30.0  # std, clipped to twice this
     config.augmentation.rotation_probability = 0.6
     config.augmentation.mirror_probability = 0.5
-    config.augmentation.mirror_camera = (
-        True  # False: the original's, exact for a centred principal point only
-    )
+    # Mirror the camera with the photo. False: the original's, exact for a centred principal point only.
+    config.augmentation.mirror_camera = True
     config.augmentation.colour = 0.2  # each channel times uniform(1 - this, 1 + this)
-    config.augmentation.half_body_probability = -1.0  # off, as in the paper's setting
-    config.augmentation.occlusion = (
-        ConfigDict()
-    )  # dataset -> (largest area of the box, largest aspect); area 0: off
-    config.augmentation.occlusion.synthetic = (0.0, 2.0)  # the images have occluders of their own
+    config.augmentation.half_body_probability = -1.0  # 0 or less: off, as in the paper's setting
+    # Dataset -> (largest share of the box that an occluder covers, its largest aspect); a share of 0: off.
+    # The synthetic photos have occluders of their own.
+    config.augmentation.occlusion = ConfigDict({'synthetic': (0.0, 2.0)})
 
-    config.loss = ConfigDict()  # weights of the terms
+    config.loss = ConfigDict()  # weights of the terms, by the names of `hybrik_jax/losses.py`
     config.loss.uvd = 1.0
     config.loss.betas = 1.0
     config.loss.rotations = 0.01
@@ -105,44 +101,39 @@ def get_config() -> ConfigDict:
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 5e-4  # reached after the warm-up, then falls as 1 / sqrt(update)
     config.optimizer.warmup_steps = 4000
-    config.optimizer.b1 = 0.9
+    config.optimizer.b1 = 0.9  # Adam's
     config.optimizer.b2 = 0.999
     config.optimizer.eps = 1e-8
     config.optimizer.clip_norm = 0.0  # global gradient norm; 0: off
 
     config.average = ConfigDict()
     config.average.tail_epochs = 10.0  # the mean of the parameters over the last so many epochs
-    config.average.ema_decay = 0.999
+    config.average.ema_decay = 0.999  # of the moving average of the parameters, per update
 
     config.log_every = 50  # steps
     config.validate_every = 0  # steps; 0: every epoch
     config.validate_parameters = 'ema'  # 'raw', 'ema': which parameters are watched and chosen as the best
     config.checkpoint_every = 0  # steps; 0: every epoch
-    config.keep_checkpoints = 3
-    config.tensorboard = True
+    config.keep_checkpoints = 3  # the last so many, and the best one
+    config.tensorboard = True  # write event files, too
 
     config.evaluation = ConfigDict()
     config.evaluation.batch_size = 0  # 0: as in training
-    config.evaluation.datasets = ()  # whose 'test' splits are evaluated, such as ('pw3d', 'human36m'); (): data.test
-    config.evaluation.parameters = (
-        'raw',
-        'tail',
-        'ema',
-    )  # as trained, mean of the last epochs, moving average
+    # Whose 'test' splits are evaluated, such as ('pw3d', 'human36m'); (): that of data.test.
+    config.evaluation.datasets = ()
+    # As trained, mean of the last epochs, moving average.
+    config.evaluation.parameters = ('raw', 'tail', 'ema')
     config.evaluation.flips = (False, True)  # without and with the mirrored image
-    # Whose root joint places the person in the camera frame: 'annotation', or 'predicted', by a program like RootNet,
-    # in a JSON file: {record name: [x, y, z] in MILLIMETRES}, or RootNet's own (hybrik_jax/scoring/roots_and_boxes.py).
-    # '{dataset}' in a file's name stands for the dataset.
+    # Whose root joint places the person in the camera frame: 'annotation', or 'predicted', by a program like
+    # RootNet, in a JSON file: {record name: [x, y, z] in MILLIMETRES}, or RootNet's own
+    # (hybrik_jax/scoring/roots_and_boxes.py). '{dataset}' in a file's name stands for the dataset.
     config.evaluation.root = 'annotation'
     config.evaluation.root_file = ''
-    config.evaluation.box_file = (
-        ''  # detected boxes, JSON: {record name: [x, y, w, h] pixels}; '': the annotated ones
-    )
+    # Detected boxes, JSON: {record name: [x, y, w, h] pixels}; '': the annotated ones.
+    config.evaluation.box_file = ''
     config.evaluation.box_enlargement = 1.25  # of detected boxes
-    config.evaluation.allow_other_body = (
-        False  # True: score published datasets without SMPL, as 'NAME-like (BODY)'
-    )
-    config.evaluation.constant_examples = (
-        25000  # training people that the constant prediction is made of; 0: all
-    )
+    # True: score published datasets without SMPL, as 'NAME-like (BODY)'.
+    config.evaluation.allow_other_body = False
+    # Training people that the constant prediction is made of; 0: all.
+    config.evaluation.constant_examples = 25000
     return config

@@ -4,7 +4,8 @@
         --config.body=SMPL_NEUTRAL.pkl --config.h36m_regressor=J_regressor_h36m.npy \
         --config.init_betas=h36m_mean_beta.npy --config.pretrained.backbone=resnet34.pth
 
-To expect (HybrIK, CVPR 2021, ResNet-34): PA-MPJPE 45.0 mm on 3DPW. Training at this scale has not been run by us yet.
+To expect (HybrIK, CVPR 2021, ResNet-34): PA-MPJPE 45.0 mm on 3DPW. Training at this scale has not been run by
+us yet.
 """
 
 from ml_collections import ConfigDict

@@ -1,13 +1,13 @@
-"""HybrIK-Transformer, ResNet-34, as in the paper, on Human3.6M, MSCOCO and MPI-INF-3DHP: 200 epochs of batch 256.
+"""HybrIK-Transformer, ResNet-34, on Human3.6M, MSCOCO and MPI-INF-3DHP: 200 epochs of batch 256.
 
     python -m hybrik_jax.main --config configs/hybrik_transformer.py --config.data.root=data \
         --config.body=SMPL_NEUTRAL.pkl --config.h36m_regressor=J_regressor_h36m.npy \
         --config.init_betas=h36m_mean_beta.npy --config.pretrained.backbone=resnet34.pth
 
-The datasets are built as docs/datasets.md says. Scores are published for the larger HRNet-W48 backbone only (paper):
-Human3.6M PA-MPJPE 29.83 mm, MPJPE 48.82; 3DPW 43.43 / 73.57, PVE 87.29; 3DHP PCK 89.33, AUC 49.06, MPJPE 85.23. With
-ResNet-34 HybrIK's own head has 34.5 mm PA-MPJPE on Human3.6M and 48.8 on 3DPW (CVPR 2021). Training at this scale has
-not been run by us yet.
+The datasets are built as docs/datasets.md says. Scores are published for the larger HRNet-W48 backbone only
+(paper): Human3.6M PA-MPJPE 29.83 mm, MPJPE 48.82; 3DPW 43.43 / 73.57, PVE 87.29; 3DHP PCK 89.33, AUC 49.06,
+MPJPE 85.23. With ResNet-34 HybrIK's own head has 34.5 mm PA-MPJPE on Human3.6M and 48.8 on 3DPW (CVPR 2021).
+Training at this scale has not been run by us yet.
 """
 
 from ml_collections import ConfigDict

@@ -2,9 +2,9 @@
 
     python -m hybrik_jax.main --config configs/synthetic.py
 
-About two hours of training (17,500 updates of 32) after 25 minutes of drawing people. Reaches an MPJPE of 201 mm on the
-synthetic test split, 59 % of the constant prediction's, with tail-averaged parameters and flip test; the run of that
-figure had the first 24,000 of the 60,000 people only until update 12,404.
+About two hours of training (17,500 updates of 32) after 25 minutes of drawing people. Reaches an MPJPE of 201
+mm on the synthetic test split, 59 % of the constant prediction's, with tail-averaged parameters and flip
+test; the run of that figure had the first 24,000 of the 60,000 people only until update 12,404.
 """
 
 from ml_collections import ConfigDict

@@ -1,16 +1,17 @@
 """Trains and evaluates: `python -m hybrik_jax.main --config configs/NAME.py [--config.KEY=VALUE ...]`."""
 
+import contextlib
 import logging
 import os
 import pathlib
+import re
 import sys
 
 from absl import app, flags
 from absl import logging as absl_logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
-# XLA's CPU back end runs matrix products in YNNPACK only if asked to; it must be asked before JAX starts.
-_CPU_FLAG = '--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_DOT'
+from hybrik_jax import compiler
 
 LOG = logging.getLogger('hybrik_jax')
 FLAGS = flags.FLAGS
@@ -21,6 +22,59 @@ flags.DEFINE_enum(
 flags.DEFINE_bool('distributed', False, 'Several hosts: call jax.distributed.initialize() first.')
 flags.DEFINE_bool('debug', False, 'Show the whole traceback of an error instead of its message.')
 flags.mark_flag_as_required('config')
+
+# What a command line may raise, and a configuration file, which is a program.
+_UNUSABLE = (
+    flags.Error,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Parses the flags and returns the arguments; ends with one line where they cannot be used."""
+    try:
+        arguments = FLAGS(argv)
+        if len(arguments) > 1:
+            raise flags.Error(
+                f'Unknown arguments: {arguments[1:]}. Overrides look like --config.batch_size=64.'
+            )
+        if not isinstance(FLAGS.config, ConfigDict):
+            getattr(FLAGS.config, 'workdir', None)  # raises what kept the file from being read
+            raise TypeError(f'get_config() gives {type(FLAGS.config).__name__}, not ConfigDict')
+    except _UNUSABLE as error:
+        if '--debug' in argv:
+            raise
+        sys.stderr.write(f'{_reason(error, argv)}\n')
+        raise SystemExit(2) from None
+    return arguments
+
+
+def _reason(error: Exception, argv: list[str]) -> str:
+    """Returns the line that says what is wrong with a command line."""
+    from hybrik_jax import config as configuration  # not before: it imports JAX
+
+    last = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
+    illegal = re.match(r'flag --config\.([^=]+)=(.*?): ', last)
+    if illegal and illegal[1] in configuration.KEYS:
+        return configuration.problem(illegal[1], illegal[2]) or last
+    if isinstance(error, flags.Error) and 'config file' not in str(error):
+        return last
+    for override in filter(None, (re.match(r'--?(?:no)?config\.([^=]+)', argument) for argument in argv)):
+        if not any(f'{key}.'.startswith(f'{override[1]}.') for key in configuration.KEYS):
+            return configuration.misspelt(override[1])
+    found = re.search(r'--?config[ =](\S+)', ' '.join(argv))
+    file = found[1] if found else 'The configuration file'
+    if isinstance(error, OSError):
+        return f'{file} cannot be read: ' + re.sub(r'.*\[Errno \d+\] ', '', last)
+    kind = '' if isinstance(error, flags.Error) else f'{type(error).__name__}: '
+    return f'{file} cannot be used: {kind}{last} (--debug shows where)'
 
 
 def show_log() -> None:
@@ -33,22 +87,54 @@ def show_log() -> None:
     absl_logging.set_verbosity(absl_logging.WARNING)
 
 
+def draw_missing_people(config: ConfigDict, *, hosts: int) -> None:
+    """Draws the synthetic people of `config.data.synthetic` where a run wants them and they are missing.
+
+    Raises:
+        FileNotFoundError: there are several hosts, of which one would draw what another reads.
+    """
+    from hybrik_jax.data import store
+
+    mixed = [name for name, share in config.data.mixture.items() if share > 0]
+    if 'synthetic' not in (
+        *mixed,
+        config.data.validation,
+        *(config.evaluation.datasets or (config.data.test,)),
+    ):
+        return
+    folder = pathlib.Path(config.data.root) / 'synthetic'
+    try:
+        store.find(folder)
+    except FileNotFoundError as error:
+        if hosts > 1:
+            raise FileNotFoundError(f'Draw the people before several hosts start. {error}') from error
+        from hybrik_jax.synthetic import reader
+
+        sizes = config.data.synthetic
+        LOG.info('There are no synthetic people in %s: drawing %d of them to train on.', folder, sizes.train)
+        reader.build(folder, **sizes.to_dict(), workers=os.cpu_count() or 1)
+
+
 def main(argv: list[str]) -> None:
     """Runs what the flags say."""
-    if len(argv) > 1:
-        raise app.UsageError(f'Unknown arguments: {argv[1:]}. Overrides look like --config.batch_size=64.')
-    if os.environ.get('JAX_PLATFORMS', '') == 'cpu' or not pathlib.Path('/proc/driver/nvidia').exists():
-        os.environ.setdefault('XLA_FLAGS', _CPU_FLAG)
     show_log()
+    compiler.set_flags()
     import jax
 
-    from hybrik_jax import train
+    from hybrik_jax import config as configuration
+    from hybrik_jax import evaluate, train, workdir
 
     if FLAGS.distributed:
         jax.distributed.initialize()
+    config, state, hosts = FLAGS.config, None, jax.process_count()
     try:
-        state = train.train(FLAGS.config) if FLAGS.mode == 'train' else None
-        train.test(FLAGS.config, state)
+        configuration.check(config, devices=jax.device_count(), hosts=hosts)
+        if FLAGS.mode == 'train':
+            path = workdir.create(config.workdir)
+            with workdir.lock(path) if jax.process_index() == 0 else contextlib.nullcontext():
+                draw_missing_people(config, hosts=hosts)
+            state = train.train(config)
+        evaluate.evaluate(config, state)
     except (ValueError, OSError, FloatingPointError) as error:
         if FLAGS.debug:
             raise
@@ -57,4 +143,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-    app.run(main)
+    app.run(main, flags_parser=parse)

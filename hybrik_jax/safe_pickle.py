@@ -1,54 +1,267 @@
-"""Unpickling without running code: numpy arrays and plain values, everything else is refused."""
+"""Unpickling without running code: containers, plain values, arrays of numpy; everything else is refused.
 
+Nothing that a file names is looked up, and nothing of a file reaches numpy's constructors: what it would call
+becomes a `StandIn`, a record of the call, and arrays are made here from a shape, a plain type and exactly
+their bytes.
+"""
+
+import dataclasses
+import math
+import os
 import pathlib
 import pickle
+import re
+import struct
 from typing import Any
 
 import numpy as np
+
+PLAIN_TYPE = re.compile(r'[<>=|]?(b1|\?|[iu][1248]|f[248]|[SU][0-9]{1,6})')
+LARGEST_SIDE = 2**40
+DEEPEST = 100
+MOST_ITEMS = 10_000_000  # in all containers, one that occurs twice counted twice
+# What reading a damaged pickle can raise.
+DAMAGED = (
+    pickle.UnpicklingError, struct.error, EOFError, MemoryError, AssertionError,
+    AttributeError, LookupError, OverflowError, TypeError, ValueError,
+)  # fmt: skip
 
 
 class Refused(Exception):
     """The pickle asked for something that is not on the list."""
 
 
-def _numpy_scalar(dtype: np.dtype, data: bytes | str) -> Any:
-    """A numpy scalar of a plain type, from its bytes."""
-    if dtype.kind not in 'biufSU':
-        raise Refused(f'a numpy scalar of type {dtype}')
-    return np.frombuffer(data.encode('latin1') if isinstance(data, str) else data, dtype)[0]
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Name:
+    """What a pickle calls an importable thing; it is not imported."""
+
+    module: str
+    name: str
+
+    def __str__(self) -> str:
+        return f'{self.module}.{self.name}'
 
 
-def _latin1(text: str, encoding: str) -> bytes:
-    """How Python 3 writes bytes into protocol 2."""
-    if encoding != 'latin1':
-        raise Refused(f'_codecs.encode to {encoding}')
-    return text.encode('latin1')
+@dataclasses.dataclass(slots=True, eq=False)
+class StandIn:
+    """Takes the place of an object: what the pickle would call, with what, and the state it would set."""
+
+    stands_for: Name
+    args: tuple
+    state: Any = None
 
 
-ARRAYS = {('numpy', 'ndarray'): np.ndarray, ('numpy', 'dtype'): np.dtype, ('_codecs', 'encode'): _latin1}
-for _module in ('numpy.core', 'numpy._core'):
-    # numpy's own makers of arrays, fetched the way that numpy names them in its pickles.
-    ARRAYS |= {(f'{_module}.multiarray', '_reconstruct'): np.zeros(1).__reduce__()[0]}
-    ARRAYS |= {(f'{_module}.multiarray', 'scalar'): _numpy_scalar}
-    ARRAYS |= {(f'{_module}.numeric', '_frombuffer'): np.zeros(1).__reduce_ex__(5)[0]}
+_ARRAY_MODULES = ('numpy.core', 'numpy._core')
+NAMES = (
+    {('numpy', 'ndarray'), ('numpy', 'dtype'), ('_codecs', 'encode'), ('collections', 'OrderedDict')}
+    | {(f'{module}.multiarray', name) for module in _ARRAY_MODULES for name in ('_reconstruct', 'scalar')}
+    | {(f'{module}.numeric', '_frombuffer') for module in _ARRAY_MODULES}
+    | {(module, '_reconstructor') for module in ('copy_reg', 'copyreg')}
+    | {(module, name) for module in ('__builtin__', 'builtins') for name in ('object', 'set', 'frozenset')}
+)
 
 
-class Unpickler(pickle.Unpickler):
-    """Makes what `allowed` names, (module, name) -> object, and nothing else; raises `Refused`.
+def _checked_key(key: Any) -> Any:
+    """Returns a dict's key; to hash others than texts and small numbers could take for ever."""
+    if not isinstance(key, str | bytes) and not (isinstance(key, int) and key.bit_length() < 64):
+        raise Refused(f'a dict whose key is a {type(key).__name__}')
+    return key
 
-    `holds` says in words what that is.
+
+class Unpickler(pickle._Unpickler):
+    """Python's own unpickler, of which nothing is left that looks up, calls or hashes what the file says.
+
+    Sets come as lists, objects as `StandIn`. (It is the one written in Python: in C, a memo index of 2^31
+    fills 32 GB.)
+
+    names: (module, name) of what may occur. holds: in words, what that is.
     """
 
-    allowed = ARRAYS
+    names = NAMES
     holds = 'arrays of numpy'
 
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in self.allowed:
-            return self.allowed[module, name]
-        raise Refused(f'{module}.{name}')
+    def allows(self, module: str, name: str) -> bool:
+        """Returns whether a pickle may name this."""
+        return (module, name) in self.names
+
+    def find_class(self, module: str, name: str) -> Name:
+        """Returns the name itself; raises `Refused` where it is not on the list."""
+        if not self.allows(module, name):
+            raise Refused(f'{module}.{name}')
+        return Name(module, name)
 
     def persistent_load(self, pid: Any) -> Any:
-        raise Refused(f'the persistent object {pid!r}')
+        """Raises `Refused`."""
+        raise Refused('a persistent object')
+
+    def _make(self, name: Any, args: Any) -> Any:
+        if not isinstance(name, Name) or not isinstance(args, tuple):
+            raise Refused(f'a call of a {type(name).__name__}')
+        if name.name == '_reconstructor':  # how protocols 0 and 1 make an object
+            if not args or not isinstance(args[0], Name):
+                raise Refused(f'{name} of no class')
+            return StandIn(args[0], ())
+        filled_later = name.name == 'defaultdict' or (name.name == 'OrderedDict' and not args)
+        return {} if filled_later else StandIn(name, args)
+
+    def _instantiate(self, klass: Any, args: Any) -> None:
+        self.append(self._make(klass, tuple(args)))
+
+    def _reduce(self) -> None:
+        args = self.stack.pop()
+        self.stack[-1] = self._make(self.stack[-1], args)
+
+    def _build(self) -> None:
+        state, made = self.stack.pop(), self.stack[-1]
+        if isinstance(made, dict):  # attributes of an OrderedDict, such as PyTorch's versions
+            return
+        if not isinstance(made, StandIn) or made.state is not None:
+            raise Refused(f'a second state for a {getattr(made, "stands_for", type(made).__name__)}')
+        made.state = state
+
+    def _set_items(self, items: list) -> None:
+        made = self.stack[-1]
+        if not isinstance(made, dict):
+            raise Refused(f'entries in a {type(made).__name__}')
+        made.update((_checked_key(key), value) for key, value in zip(items[::2], items[1::2], strict=True))
+
+    def _set_item(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self._set_items([key, value])
+
+    def _dict(self) -> None:
+        items = self.pop_mark()
+        self.append({})
+        self._set_items(items)
+
+    def _append(self, items: list) -> None:
+        if not isinstance(self.stack[-1], list):
+            raise Refused(f'items in a {type(self.stack[-1]).__name__}')
+        self.stack[-1].extend(items)
+
+    dispatch = pickle._Unpickler.dispatch | {
+        code[0]: method
+        for codes, method in (
+            ((pickle.REDUCE, pickle.NEWOBJ), _reduce),
+            ((pickle.BUILD,), _build),
+            ((pickle.SETITEM,), _set_item),
+            ((pickle.SETITEMS,), lambda self: self._set_items(self.pop_mark())),
+            ((pickle.DICT,), _dict),
+            ((pickle.APPEND,), lambda self: self._append([self.stack.pop()])),
+            ((pickle.APPENDS, pickle.ADDITEMS), lambda self: self._append(self.pop_mark())),
+            ((pickle.EMPTY_SET,), lambda self: self.append([])),
+            ((pickle.FROZENSET,), lambda self: self.append(self.pop_mark())),
+        )
+        for code in codes
+    }
+    for _code in (pickle.NEWOBJ_EX, pickle.EXT1, pickle.EXT2, pickle.EXT4):
+        del dispatch[_code[0]]
+
+
+class _Builder:
+    """Puts arrays of ours in the place of the stand-ins for numpy's.
+
+    Args:
+        allowance: how many bytes may be copied; bytes that occur often could fill the memory.
+    """
+
+    def __init__(self, allowance: int):
+        self.allowance = allowance
+        # By identity; only what the pickle made is looked up here, and all of that lives until the end.
+        self.done: dict[int, tuple[Any, int] | None] = {}
+
+    def build(self, value: Any, depth: int = 0) -> tuple[Any, int]:
+        """Returns `value` with arrays, and how many items it has; what occurs twice counts twice."""
+        if not isinstance(value, dict | list | tuple | StandIn):
+            return value, 1
+        if depth > DEEPEST:
+            raise Refused(f'containers nested more than {DEEPEST} deep')
+        if id(value) not in self.done:
+            self.done[id(value)] = (value, 1) if isinstance(value, StandIn) else None
+            self.done[id(value)] = self._build(value, depth + 1)
+        built = self.done[id(value)]
+        if built is None:
+            raise Refused(f'a {type(value).__name__} that holds itself')
+        if built[1] > MOST_ITEMS:
+            raise Refused(f'containers of more than {MOST_ITEMS:,} items')
+        return built
+
+    def _build(self, value: Any, depth: int) -> tuple[Any, int]:
+        if isinstance(value, StandIn):
+            value.args, _ = self.build(value.args, depth)
+            value.state, _ = self.build(value.state, depth)
+            return self._object(value), 1
+        parts = value.values() if isinstance(value, dict) else value
+        built = [self.build(part, depth) for part in parts]
+        items = [item for item, _ in built]
+        if isinstance(value, dict):
+            value.update(zip(value, items, strict=True))
+        elif isinstance(value, list):
+            value[:] = items
+        else:
+            value = tuple(items)
+        return value, 1 + sum(count for _, count in built)
+
+    def _object(self, made: StandIn) -> Any:
+        """Returns the array, number or bytes that a stand-in is; others as they are, for who knows them."""
+        name, args = made.stands_for.name, made.args
+        if made.stands_for.module == '_codecs':  # how Python 3 writes bytes into protocol 2
+            if len(args) != 2 or args[1] != 'latin1':
+                raise Refused('_codecs.encode to something else than latin1')
+            return self._bytes(args[0])
+        if not made.stands_for.module.startswith(_ARRAY_MODULES):
+            return made
+        if name == 'scalar':
+            kind, data = _exactly(args, 2, made)
+            return self._array((), kind, data, 'C')[()]
+        if name == '_frombuffer':
+            data, kind, shape, order = _exactly(args, 4, made)
+        else:
+            _, shape, kind, fortran, data = _exactly(made.state, 5, made)
+            order = 'F' if fortran else 'C'
+        return self._array(shape, kind, data, order)
+
+    def _bytes(self, data: Any) -> bytes:
+        if not isinstance(data, str | bytes | bytearray):
+            raise Refused(f'bytes made of a {type(data).__name__}')
+        self.allowance -= len(data)
+        if self.allowance < 0:
+            raise Refused('arrays that are larger than the file')
+        return data.encode('latin1') if isinstance(data, str) else data
+
+    def _array(self, shape: Any, kind: Any, data: Any, order: Any) -> np.ndarray:
+        """Returns the array of a shape, a plain type and exactly its bytes, all of them checked."""
+        dtype = _plain_type(kind)
+        sides = shape if isinstance(shape, tuple) else (-1,)
+        if len(sides) > 32 or not all(type(side) is int and 0 <= side < LARGEST_SIDE for side in sides):
+            raise Refused('an array of a shape that cannot be')
+        data = self._bytes(data)
+        if math.prod(sides) * dtype.itemsize != len(data) or order not in ('C', 'F'):
+            raise Refused(f'an array of shape {sides} and type {dtype} made of {len(data)} bytes')
+        if dtype.kind == 'b':  # a byte that is neither 0 nor 1 is no truth value
+            return np.ndarray(sides, np.uint8, buffer=data, order=order).astype(bool)
+        return np.ndarray(sides, dtype, buffer=data, order=order).copy()
+
+
+def _exactly(parts: Any, count: int, made: StandIn) -> tuple:
+    if not isinstance(parts, tuple) or len(parts) != count:
+        raise Refused(f'{made.stands_for} with other arguments than numpy writes')
+    return parts
+
+
+def _plain_type(kind: Any) -> np.dtype:
+    """Returns numpy's type for the stand-in of one: truth values, numbers or text, without fields."""
+    if not isinstance(kind, StandIn) or str(kind.stands_for) != 'numpy.dtype' or not kind.args:
+        raise Refused('an array without a type')
+    code, order = kind.args[0], '='
+    if kind.state is not None:
+        if not isinstance(kind.state, tuple) or any(part is not None for part in kind.state[2:5]):
+            raise Refused('an array of records')
+        order = kind.state[1] if len(kind.state) > 4 else None
+    if not isinstance(code, str) or not PLAIN_TYPE.fullmatch(code) or order not in ('<', '>', '=', '|'):
+        raise Refused('an array of something else than numbers or text')
+    dtype = np.dtype(code)
+    return dtype if order in '=|' else dtype.newbyteorder(order)
 
 
 def load_dict(path: str | pathlib.Path, kind: str, unpickler: type[Unpickler] = Unpickler) -> dict[str, Any]:
@@ -57,22 +270,25 @@ def load_dict(path: str | pathlib.Path, kind: str, unpickler: type[Unpickler] = 
     Args:
         kind: what the file is, for messages, such as 'a body model'.
     Raises:
-        FileNotFoundError; ValueError, naming the file and the class, where the pickle refers to anything that
-        the unpickler does not allow, or naming the file where it is no pickle, or one of something else than
-        a dict.
+        FileNotFoundError: if there is no such file.
+        ValueError: naming the file and the class, if the pickle refers to anything that the unpickler does
+            not allow; naming the file, if it is no pickle, or one of something else than a dict.
     """
+    if not pathlib.Path(path).is_file() and pathlib.Path(path).exists():
+        raise ValueError(f'{path} is no file, {kind} is one.')
     with open(path, 'rb') as file:
         try:
             content = unpickler(file, encoding='latin1').load()
+            content, _ = _Builder(8 * os.fstat(file.fileno()).st_size).build(content)
         except Refused as error:
             raise ValueError(
-                f'{path}: refused to load {error}: {kind} may hold {unpickler.holds} only, and nothing in its file is '
-                'executed. Do not trust this file.'
+                f'{path}: refused to load {error}: {kind} may hold {unpickler.holds} only, and nothing in '
+                'its file is executed. Do not trust this file.'
             ) from None
-        except Exception as error:  # a damaged pickle can fail in any way
+        except DAMAGED as error:
             raise ValueError(
-                f'{path} is no readable pickle of {kind} ({type(error).__name__}: {error}): it may be another file, or '
-                'cut off: download it again.'
+                f'{path} is no readable pickle of {kind} ({type(error).__name__}: {error}): it may be '
+                'another file, or cut off: download it again.'
             ) from error
     if not isinstance(content, dict):
         raise ValueError(f'{path}: {kind} is a pickled dict, this is a {type(content).__name__}.')

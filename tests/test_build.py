@@ -1,6 +1,4 @@
-"""Building: what readers yield becomes records; stopped builds go on, broken ones leave nothing, memory is
-bounded.
-"""
+"""Building: what readers yield becomes records; stopped builds go on, broken ones leave nothing."""
 
 import dataclasses
 import json
@@ -12,10 +10,14 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from hybrik_jax import catalogue, datasets
 from hybrik_jax.data import augment, record, store
 from hybrik_jax.datasets import build
 from hybrik_jax.datasets.annotation import AnnotatedPerson, AnnotationError, Skipped
+from hybrik_jax.datasets.readers import custom, reading
+from hybrik_jax.scoring import roots_and_boxes
 from tests.helpers import ROOT, person
+from tools import build_dataset
 from tools.recorded import training as recorded
 
 SETTINGS = build.Settings(dataset='test', body='SMPL')
@@ -102,6 +104,86 @@ def test_what_is_there_is_not_built_again(tmp_path, photos, capsys):
     before = folder.stat().st_mtime_ns
     assert built(tmp_path, photos[:3]) == folder and folder.stat().st_mtime_ns == before
     assert 'is there already' in capsys.readouterr().out
+    other = dataclasses.replace(SETTINGS, quality=80)
+    with pytest.raises(FileExistsError, match='is there already, built with quality 95, not 80: move it'):
+        build.build({'train': lambda: iter(photos)}, folder, other, workers=0)
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        ({'quality': 1000}, 'quality=1000'),
+        ({'quality': 0}, 'quality=0'),
+        ({'largest_side': 0}, 'largest_side=0'),
+        ({'largest_side': -5}, 'largest_side=-5'),
+    ],
+)
+def test_impossible_settings_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(SETTINGS, **options)
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['--quality', '1000'], 'argument --quality: 1000 is not possible: give 1 to 100'),
+        (['--largest-side', '0'], 'argument --largest-side: 0 is not possible: give at least 32'),
+        (['--largest-side', '-5'], 'argument --largest-side: -5 is not possible'),
+        (['--workers', '-1'], 'argument --workers: -1 is not possible: give at least 0'),
+        (['--official'], 'unrecognized arguments: --official'),
+    ],
+)
+def test_impossible_arguments_are_refused_before_anything_starts(tmp_path, capsys, arguments, message):
+    with pytest.raises(SystemExit) as end:
+        build_dataset.main(['coco', '--data-root', 'nowhere', '--out', str(tmp_path / 'coco'), *arguments])
+    assert end.value.code == 2 and message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_dataset_of_the_catalogue_can_be_named(capsys):
+    with pytest.raises(SystemExit):
+        build_dataset.main(['--help'])
+    shown = capsys.readouterr().out
+    for name, dataset in catalogue.DATASETS.items():
+        assert name in shown and dataset.title in shown
+        reader = datasets.reader_of(name)
+        assert hasattr(reader, 'build' if dataset.drawn else 'read')
+
+
+def test_photos_outside_are_allowed_by_an_option(tmp_path, monkeypatch):
+    """Own data is asked for with the option, and only for the splits that its file has."""
+    asked = []
+
+    def read(path, split, **options):
+        asked.append((path, split, options))
+        return iter(())
+
+    monkeypatch.setattr(custom, 'read', read)
+    monkeypatch.setattr(custom, 'splits', lambda path: ('test',))
+    file = tmp_path / 'people.json'
+    for options in ([], ['--allow-outside']):
+        with pytest.raises(SystemExit, match='nobody to build from in test'):
+            build_dataset.main(['custom', '--data-root', str(file), '--out', str(tmp_path / 'out'), *options])
+    assert asked == [(file, 'test', {}), (file, 'test', {'allow_outside': True})]
+
+
+def test_a_device_is_no_photo(tmp_path, photos):
+    endless = [dataclasses.replace(photos[0], photo=pathlib.Path('/dev/zero'))]
+    with pytest.raises(AnnotationError, match='/dev/zero: not a file'):
+        built(tmp_path, endless)
+    long = [dataclasses.replace(photos[0], photo=pathlib.Path('x' * 10_000))]
+    with pytest.raises(AnnotationError, match='File name too long'):
+        build.build({'train': lambda: iter(long)}, tmp_path / 'long', SETTINGS, workers=0)
+
+
+def test_numbers_of_the_annotation_file_are_kept_beside_the_records(tmp_path, photos):
+    def numbered(person, image_id):
+        return reading.NumberedPerson(**vars(person), image_id=image_id, annotation_id=50 + image_id)
+
+    folder = built(tmp_path, [*(numbered(person, 7 + k) for k, person in enumerate(photos[:5])), *photos[5:]])
+    numbers = roots_and_boxes.read_numbers(folder, 'train')
+    assert numbers == {f'test/{k:03d}': (7 + k, 57 + k) for k in range(5)}
+    assert roots_and_boxes.read_numbers(folder, 'test') == {}
 
 
 def test_an_unreadable_photo_is_named_and_what_is_cut_stays(tmp_path, photos):
@@ -186,7 +268,7 @@ def test_made_labels_are_stored(tmp_path, photos):
             dataclasses.replace(p, labels=p.labels | {'betas': np.full(10, 0.5, np.float32)}) for p in some
         ]
 
-    folder = built(tmp_path, photos, make_labels=make)
+    folder = built(tmp_path, photos, making=build.Making(labels=make))
     assert all((r['betas'] == 0.5).all() for r in store.open_split(folder, 'train'))
 
 
@@ -204,16 +286,17 @@ def test_recorded_crops_match_through_built_records(tmp_path, golden, name, monk
     folder = tmp_path / 'data'
     settings = dataclasses.replace(SETTINGS, quality=100)
     # The recorded joints are random points, some of the recorded boxes leave the photo.
-    monkeypatch.setattr(build.sanity, 'check_person', lambda person: [])
     monkeypatch.setattr(build.record, 'check', lambda record: None)
-    build.build({'test': lambda: iter([AnnotatedPerson(name, photo, labels)])}, folder, settings, workers=0)
+    person = AnnotatedPerson(name, photo, labels)
+    making = build.Making(problems=lambda person: [])
+    build.build({'test': lambda: iter([person])}, folder, settings, making=making, workers=0)
     rows = recorded.crop_rows(path, store.open_split(folder, 'test')[0])
     assert [row for row in rows if not row[1] <= row[2]] == []
 
 
 KILLED = """
 import os, pathlib, signal, sys
-from hybrik_jax.data import build, region
+from hybrik_jax.datasets import build, region
 from tests.test_build import SETTINGS, people
 
 folder = pathlib.Path(sys.argv[1])
@@ -233,9 +316,7 @@ print(count[0], 'photos were cut')
 
 
 def test_a_killed_build_goes_on(tmp_path):
-    """Killed -9 in the second shard, then in the third; at last three photos are left, and the result is
-    whole.
-    """
+    """Killed -9 in the second shard, then in the third; at last three photos are left; all is there."""
     outputs = []
     for at in ('4', '3', '100'):
         command = [sys.executable, '-c', KILLED, str(tmp_path), at]

@@ -12,8 +12,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from hybrik_jax.body import smpl, smpl_file
+from hybrik_jax.body.projection import project
 from hybrik_jax.body.skeleton import RELEVANT_CHILD_29
-from hybrik_jax.datasets import annotation
 from hybrik_jax.synthetic.posed_body import to_matrices
 from tests import miniature
 from tests.miniature.lab import H36M_FILES, MISSING, MPI_17_OF_28, MPI_FILES, MPI_FOLDERS, mpi_17, mpi_28
@@ -37,7 +37,7 @@ def pairs(path):
 
 
 def pixels_of(person, points_m):
-    return annotation.project(points_m, person.focal, person.centre)
+    return project(points_m, person.focal, person.centre)
 
 
 def test_photos_decode_and_have_their_size(written):
@@ -99,7 +99,7 @@ def test_human36m(written):
             joints = np.array(label['smpl_joints']) * MM
             assert joints.shape in ((24, 3), (29, 3))
             expected = pixels_of(person, person.joints_m[: len(joints)])
-            np.testing.assert_allclose(annotation.project(joints, focal, centre), expected, atol=1e-3)
+            np.testing.assert_allclose(project(joints, focal, centre), expected, atol=1e-3)
             np.testing.assert_allclose(np.array(label['h36m_joints']) * MM, person.h36m_joints_m, atol=1e-9)
             np.testing.assert_allclose(np.reshape(label['thetas'], (24, 3)), person.pose)
             np.testing.assert_allclose(np.array(label['root_coord']) * MM, person.root_m)
@@ -126,7 +126,7 @@ def test_mpi_inf_3dhp(written):
             matrix = np.array(image['cam_param']['intrinsic_param'])
             assert matrix.shape == ((3, 3) if split == 'train' else (3, 4))
             joints = np.array(label['keypoints_cam']) * MM
-            expected = annotation.project(joints, [matrix[0, 0], matrix[1, 1]], matrix[:2, 2])
+            expected = project(joints, [matrix[0, 0], matrix[1, 1]], matrix[:2, 2])
             np.testing.assert_allclose(label['keypoints_img'], expected, atol=1e-6)
             if split == 'train':
                 assert joints.shape == (28, 3)
@@ -171,7 +171,7 @@ def test_pw3d(written):
             assert root / 'pw3d' / 'imageFiles' / image['sequence'] / image['file_name'] == person.photo
             joints, pixels = np.array(label['smpl_joint_cam']), np.array(label['smpl_joint_img'])
             sizes.add(joints.shape)
-            expected = annotation.project(
+            expected = project(
                 joints[:24], image['cam_param']['focal'], image['cam_param']['princpt']
             )
             np.testing.assert_allclose(pixels[:, :2], expected, atol=1e-6)

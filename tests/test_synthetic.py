@@ -17,7 +17,8 @@ from hybrik_jax.body import ik, smpl, smpl_file
 from hybrik_jax.body.projection import project
 from hybrik_jax.body.skeleton import MIRROR_JOINTS, RELEVANT_CHILD_29
 from hybrik_jax.data import record, store
-from hybrik_jax.synthetic import builder
+from hybrik_jax.datasets.annotation import AnnotationError
+from hybrik_jax.synthetic import reader
 from hybrik_jax.synthetic.generator import BODY, Generator, render_person
 from hybrik_jax.synthetic.people import Part
 from hybrik_jax.synthetic.posed_body import ASSETS, PosedBody, to_matrices, twist_angles
@@ -33,7 +34,7 @@ COUNTS = {'train': 18, 'validation': 1, 'test': 2}  # 18: more than one task of 
 @pytest.fixture(scope='module')
 def dataset(tmp_path_factory):
     """Path of a small dataset built by two workers."""
-    return builder.build(tmp_path_factory.mktemp('synthetic'), **COUNTS, workers=2)
+    return reader.build(tmp_path_factory.mktemp('data') / 'synthetic', **COUNTS, workers=2)
 
 
 @pytest.fixture(scope='module')
@@ -198,7 +199,7 @@ def test_example_depends_on_seed_split_and_index_alone(dataset, examples):
 def test_built_splits_hold_valid_records(dataset):
     names = set()
     for split, count in COUNTS.items():
-        source = store.open_split(dataset.parents[2], split)  # the folder given to build
+        source = store.open_split(dataset, split)
         assert len(source) == count
         for i in range(count):
             record.check(source[i])
@@ -207,12 +208,20 @@ def test_built_splits_hold_valid_records(dataset):
 
 
 def test_building_again_does_not_draw_again(dataset, capsys):
-    assert builder.build(dataset.parents[2], **COUNTS) == dataset
+    assert reader.build(dataset, **COUNTS) == dataset
     assert 'is there already' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize('other', [{'train': 19}, {'seed': 5}, {'size': 128}])
+def test_other_numbers_than_those_that_are_there_are_an_error(dataset, other):
+    name, number = next(iter(other.items()))
+    numbers = rf'train=18, validation=1, test=2, seed=0, size=256.*not .*{name}={number}'
+    with pytest.raises(FileExistsError, match=numbers):
+        reader.build(dataset, **COUNTS | other)
+
+
 def test_missing_dataset_error_says_how_to_build(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r'python -m tools.build_synthetic --out .*nowhere'):
+    with pytest.raises(FileNotFoundError, match=r'Build it: python -m tools.build_dataset'):
         store.open_split(tmp_path / 'nowhere', 'train')
 
 
@@ -220,7 +229,7 @@ def test_missing_split_and_ambiguous_folder_are_named(dataset, tmp_path):
     with pytest.raises(ValueError, match="no split 'val', only"):
         store.open_split(dataset, 'val')
     for name in ('one', 'two'):
-        shutil.copytree(dataset, tmp_path / builder.NAME / name / dataset.name)
+        shutil.copytree(dataset, tmp_path / name)
     with pytest.raises(ValueError, match='several datasets'):
         store.open_split(tmp_path, 'train')
 
@@ -228,34 +237,47 @@ def test_missing_split_and_ambiguous_folder_are_named(dataset, tmp_path):
 @pytest.mark.parametrize('wrong', [{'train': -1}, dict.fromkeys(SPLITS, 0), {'size': 8}, {'workers': -1}])
 def test_impossible_builds_are_refused(tmp_path, wrong):
     with pytest.raises(ValueError, match='|'.join(wrong)):
-        builder.build(tmp_path, **{**dict.fromkeys(SPLITS, 1), **wrong})
+        reader.build(tmp_path, **{**dict.fromkeys(SPLITS, 1), **wrong})
 
 
-def test_killed_build_is_not_taken_for_a_dataset(tmp_path):
-    """A build killed half way leaves no dataset and no worker; building again succeeds."""
-    counts = {'train': 64, 'validation': 0, 'test': 0}
-    command = [sys.executable, '-m', 'tools.build_synthetic', '--out', str(tmp_path), '--workers', '2']
-    command += [f'--{split}={count}' for split, count in counts.items()]
+def test_a_killed_build_leaves_no_dataset_and_no_worker_and_goes_on(tmp_path):
+    """Killed when the first shard is written: the same command draws only the rest."""
+    counts = {'train': 300, 'validation': 0, 'test': 0, 'size': 32}
+    folder = tmp_path / 'synthetic'
+    command = [
+        sys.executable,
+        '-m',
+        'tools.build_dataset',
+        'synthetic',
+        '--out',
+        str(folder),
+        '--workers',
+        '2',
+    ]
+    command += [f'--{name}={number}' for name, number in counts.items()]
     quiet = {'stdout': subprocess.DEVNULL, 'stderr': subprocess.DEVNULL}
     process = subprocess.Popen(command, cwd=ROOT, **quiet)
-    workers = []
-    while len(workers) < 2:
+    unfinished, workers = tmp_path / 'synthetic.incomplete', []
+    while not list(unfinished.glob('train-*.json')):
         assert process.poll() is None, 'the build ended before it was killed'
-        workers = [pid for pid in children(process.pid) if b'spawn_main' in command_line(pid)]
+        workers = [pid for pid in children(process.pid) if b'spawn_main' in command_line(pid)] or workers
         time.sleep(0.02)
-    assert list(tmp_path.glob('*/*/incomplete*'))
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+    assert len(workers) == 2
     with pytest.raises(FileNotFoundError, match='no finished dataset'):
         store.open_split(tmp_path, 'train')
     deadline = time.monotonic() + 20
     while any(b'spawn_main' in command_line(pid) for pid in workers):
         assert time.monotonic() < deadline, 'workers outlived the killed build'
         time.sleep(0.05)
-    assert not list(tmp_path.glob('*/*/*/dataset_info.json'))
-    counts['train'] = 3
-    builder.build(tmp_path, **counts, workers=0)
-    assert len(store.open_split(tmp_path, 'train')) == 3
+    done = {path.name: path.stat().st_mtime_ns for path in unfinished.glob('train-*.array_record')}
+    with pytest.raises(AnnotationError, match='unfinished build with other settings'):
+        reader.build(folder, **counts | {'seed': 1}, workers=0)
+    reader.build(folder, **counts, workers=0)
+    assert len(store.open_split(folder, 'train')) == 300
+    kept = [path.stat().st_mtime_ns for path in folder.glob('*.array_record*')]
+    assert len(kept) == 2 and set(done.values()) <= set(kept)
 
 
 def children(parent):
@@ -279,9 +301,10 @@ def command_line(pid):
         return b''
 
 
-def test_workers_need_neither_jax_nor_tfds():
-    code = 'import sys, hybrik_jax.synthetic.workers; '
-    code += "print(sorted({'jax', 'tensorflow_datasets', 'flax'} & set(sys.modules)))"
+def test_workers_start_without_jax():
+    """What a worker process imports: the program's file, the drawing, the writing of shards."""
+    code = 'import sys, tools.build_dataset, hybrik_jax.synthetic.reader; '
+    code += "print(sorted({'jax', 'flax', 'tensorflow', 'optax'} & set(sys.modules)))"
     out = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert out.stdout.strip() == '[]'
 

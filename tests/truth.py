@@ -24,8 +24,7 @@ DATASETS = ('synthetic', 'human36m', 'pw3d', 'mpi_inf_3dhp')
 
 
 def pose_people(body: smpl.SMPL) -> dict[str, np.ndarray]:
-    """Returns people upright before the camera: pose, betas, and in metres joints and vertices.
- vertices."""
+    """Returns people upright before the camera: pose, betas, and in metres joints and vertices."""
     rng = np.random.default_rng(0)
     betas = rng.normal(size=(PEOPLE, 10)).astype(np.float32)
     pose = rng.normal(0, 0.3, (PEOPLE, 24, 3))

@@ -1,8 +1,7 @@
 """Measures building and reading of datasets, one core.
 
-usage: python -m tools.benchmark_data read        training examples a second from records, against full photos
-       python -m tools.benchmark_data build [N]   building N (100000) small records: time, memory, random
-       access, resume
+usage: python -m tools.benchmark_data read        training examples a second: records against full photos
+       python -m tools.benchmark_data build [N]   N (100000) small records: time, memory, access, resume
 
 Full photos are read as the original does: OpenCV decodes the file, colours are swapped, half of the photos
 are mirrored as numpy views, an affine warp makes the crop, its colours are scaled; targets are ours on both
@@ -84,9 +83,7 @@ def seconds_of(functions: Sequence[Callable[[int], Any]], count: int, repeats: i
 
 
 def from_full_photo(person: AnnotatedPerson, one: dict, drawn: augment.Augmentation) -> dict[str, np.ndarray]:
-    """Returns the example of a person, with record and draw, made from the whole photo as the original
-    does.
-    """
+    """Returns the example of a person, made from the whole photo as the original does."""
     photo = cv2.cvtColor(cv2.imread(str(person.photo)), cv2.COLOR_BGR2RGB)
     if drawn.mirror:
         photo, one = photo[:, ::-1, :], augment.mirror_record(one)
@@ -114,7 +111,7 @@ def read(count: int, largest_side: int) -> None:
     """Prints the table of images a second, one core, and how the time of ours splits."""
     cv2.setNumThreads(1)
     print(
-        '| photos | full photo, images/s | records, images/s | ratio | read | decode | crop | the rest | kB each |'
+        '| photos | full photo, images/s | records, images/s | ratio | read | decode | crop | the rest | kB |'
     )
     print('|---|---|---|---|---|---|---|---|---|')
     settings = augment.AugmentationSettings()
@@ -200,7 +197,8 @@ def build_many(count: int, workers: int) -> None:
         seconds = time.perf_counter() - started
         same = len(again) == count and all(again[int(i)]['image'] == source[int(i)]['image'] for i in order)
         print(
-            f'killed -9 after {done} of {shards} shards, resumed and finished in {seconds:.0f} s, all there: {same}'
+            f'killed -9 after {done} of {shards} shards, resumed and finished in {seconds:.0f} s, all there: '
+            f'{same}'
         )
 
 

@@ -1,30 +1,57 @@
-"""Writes a run's network as a PyTorch state dict under the released checkpoints' names.
+"""Writes a run's network as a PyTorch state dict under the released checkpoints' names, without PyTorch.
 
 usage: python -m tools.export_torch --checkpoint runs/synthetic --out model.pth [--parameters tail] [--best]
+           [--buffers-from RELEASED.pth]
+
+A .safetensors OUT is written in that format. The file is read back and compared before it gets its name. What
+the original programs ask for beside the network, the body model's `smpl.*`, is licensed and is taken from a file
+of theirs: see docs/checkpoints.md.
 """
 
 import argparse
+import re
 import sys
 
+import numpy as np
+
 from hybrik_jax import checkpoint
+from hybrik_jax.body import smpl_file
 from hybrik_jax.export import torch as torch_export
+from hybrik_jax.export import torch_file
+from hybrik_jax.step import PARAMETERS, TrainState
+
+BUFFERS = re.compile(r'smpl\..*|init_cam')
 
 
-def export(workdir: str, out: str, *, parameters: str = 'tail', best: bool = False) -> int:
-    """Writes the variables named `parameters` ('raw', 'tail' or 'ema') of a run's last or best checkpoint.
+def export(
+    workdir: str,
+    out: str,
+    *,
+    parameters: str | None = None,
+    best: bool = False,
+    buffers_from: str | None = None,
+) -> str:
+    """Writes a run's last or best checkpoint; returns in words what was written.
 
-    Returns how many arrays were written. Raises FileNotFoundError where there is no checkpoint, ValueError
-    where the tail average has not begun.
+    Args:
+        parameters: 'raw', 'tail' or 'ema'; None: the tail average, or ema where that has not begun.
+        buffers_from: a file of the original program, whose `smpl.*` and `init_cam` are taken over.
+    Raises:
+        FileNotFoundError: if there is no checkpoint.
+        ValueError: if the tail average is asked for and has not begun, or a file cannot be read or written.
     """
-    step, _, tree = checkpoint.load(workdir, best=best)
-    if parameters == 'tail' and int(tree['tail_count']) == 0:
-        raise ValueError(
-            f'{workdir}: the tail average has not begun at step {step}; choose --parameters ema or raw.'
-        )
-    variables = tree['variables' if parameters == 'raw' else parameters]
-    state_dict = torch_export.to_state_dict(variables)
-    torch_export.save_torch_file(out, state_dict)
-    return len(state_dict)
+    step, config, tree = checkpoint.load(workdir, best=best)
+    state = TrainState(**tree)
+    which = parameters or state.averaged()
+    state_dict = torch_export.to_state_dict(state.parameters(which))
+    path = config['init_betas']
+    betas = smpl_file.load_mean_betas(path, None) if path else np.zeros(10)
+    state_dict |= torch_export.buffers(state_dict, init_betas=betas, updates=step)
+    if buffers_from:
+        theirs = torch_export.bare_names(torch_file.read(buffers_from))
+        state_dict |= {name: array for name, array in theirs.items() if BUFFERS.fullmatch(name)}
+    torch_file.write(out, state_dict)
+    return f'{out}: {len(state_dict)} arrays, the {which} parameters of step {step}, read back and compared'
 
 
 def main() -> int:
@@ -33,16 +60,23 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--checkpoint', required=True, help="a run's workdir")
-    parser.add_argument('--out', required=True, help='.pth file')
-    parser.add_argument('--parameters', choices=['raw', 'tail', 'ema'], default='tail')
+    parser.add_argument('--out', required=True, help='.pth or .safetensors file')
+    parser.add_argument('--parameters', choices=PARAMETERS, help='default: tail, or ema before that begins')
     parser.add_argument('--best', action='store_true', help='the best checkpoint instead of the last')
+    parser.add_argument('--buffers-from', help='a released file, for strict loading in the original programs')
     args = parser.parse_args()
     try:
-        count = export(args.checkpoint, args.out, parameters=args.parameters, best=args.best)
+        said = export(
+            args.checkpoint,
+            args.out,
+            parameters=args.parameters,
+            best=args.best,
+            buffers_from=args.buffers_from,
+        )
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(f'{count} arrays in {args.out}')
+    print(said)
     return 0
 
 

@@ -1,13 +1,14 @@
-"""Says what is wrong with a file of people of your own (the schema is in docs/datasets.md).
+"""Checks people's own data (docs/datasets.md, "Your own data") and says what is in it.
 
-usage: python -m tools.validate_people people.json
-
-Prints the first 20 problems with file, record and field; the exit status is 1 where there are any.
+usage: python -m tools.validate_people FILE.json or FOLDER
+Prints what is wrong, one line each with file, record and field; the exit status is 1 where there is anything.
 """
 
 import argparse
+import collections
 import sys
 
+from hybrik_jax.datasets.annotation import AnnotatedPerson, Skipped
 from hybrik_jax.datasets.readers import custom
 
 
@@ -18,15 +19,42 @@ def main() -> int:
     )
     parser.add_argument('file', help='the JSON file, or a folder with train.json, validation.json, test.json')
     parser.add_argument('--limit', type=int, default=20, help='stop after so many problems')
+    parser.add_argument('--allow-outside', action='store_true', help='photos need not lie below photos_root')
     args = parser.parse_args()
-    problems = custom.validate(args.file, limit=args.limit)
-    for problem in problems:
-        print(problem)
-    if len(problems) >= args.limit:
-        print(f'There may be more: these are the first {args.limit}.')
+    sys.stdout.reconfigure(errors='backslashreplace')
+    problems, counts, left_out = 0, collections.Counter(), collections.Counter()
+    for item in custom.examine(args.file, allow_outside=args.allow_outside):
+        if isinstance(item, AnnotatedPerson):
+            split = item.name.split('/')[1]
+            counts.update((split, label) for label in ('people', *labels_of(item)))
+        elif isinstance(item, Skipped):
+            left_out[item.reason] += 1
+        else:
+            print(item)
+            problems += 1
+            if problems >= args.limit:
+                print(f'There may be more: these are the first {args.limit}.')
+                break
     if not problems:
         print(f'{args.file}: nothing is wrong.')
+        for split in custom.SPLITS:
+            has = [f'{count} {label}' for (of, label), count in counts.items() if of == split]
+            print(f'{split}: {", ".join(has)}') if has else None
+        for reason, count in left_out.items():
+            print(f'left out: {count} {reason}')
     return 1 if problems else 0
+
+
+def labels_of(person: AnnotatedPerson) -> list[str]:
+    """Returns what is labelled of a person, in words."""
+    labels = person.labels
+    there = {
+        'with joints on the photo': labels['joints_px_weight'].any(),
+        'with 3D joints': labels['joints_weight'].any() or labels['h36m_weight'].any(),
+        'with pose and shape': labels['smpl_weight'] > 0,
+        'with camera and root': labels['camera_weight'] > 0,
+    }
+    return [name for name, is_there in there.items() if is_there]
 
 
 if __name__ == '__main__':

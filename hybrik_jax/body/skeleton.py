@@ -1,7 +1,6 @@
-"""Names, parents, mirror pairs and levels of SMPL's 24 joints, its five leaf joints and the 17 Human3.6M
-joints.
+"""Every table of joints: SMPL's 24, its five leaf joints, the 17 of Human3.6M, and those of other datasets.
 
-Tuples only: everybody may import this file, it needs nothing.
+Tuples and dicts only: everybody may import this file, it needs nothing.
 """
 
 from collections.abc import Sequence
@@ -33,13 +32,27 @@ H36M_NAMES = (
 # The 14 of the 17 Human3.6M joints that protocol 2 and 3DPW are scored on.
 EVALUATION_JOINTS_14 = (6, 5, 4, 1, 2, 3, 16, 15, 14, 11, 12, 13, 8, 10)
 
+# Points of other datasets. X_OF_Y[k] is the point of X that stands for joint k of Y.
+COCO_OF_SMPL = {4: 13, 5: 14, 7: 15, 8: 16, 16: 5, 17: 6, 18: 7, 19: 8, 20: 9, 21: 10}  # of 17 keypoints
+MPI_NAMES = (
+    'spine3', 'spine4', 'spine2', 'spine', 'pelvis', 'neck', 'head', 'head_top', 'left_clavicle',
+    'left_shoulder', 'left_elbow', 'left_wrist', 'left_hand', 'right_clavicle', 'right_shoulder',
+    'right_elbow', 'right_wrist', 'right_hand', 'left_hip', 'left_knee', 'left_ankle', 'left_foot',
+    'left_toe', 'right_hip', 'right_knee', 'right_ankle', 'right_foot', 'right_toe',
+)  # fmt: skip
+MPI_OF_SMPL = {0: 4, 4: 19, 5: 24, 7: 20, 8: 25, 12: 5, 16: 9, 17: 14, 18: 10, 19: 15, 20: 11, 21: 16}
+# The 17 joints of MPI-INF-3DHP's test file, which hold all of MPI_OF_SMPL.
+MPI_OF_MPI_TEST = (7, 5, 14, 15, 16, 9, 10, 11, 23, 24, 25, 18, 19, 20, 4, 3, 6)
+MPI_TEST_OF_H36M = (14, 11, 12, 13, 8, 9, 10, 15, 1, 16, 0, 5, 6, 7, 2, 3, 4)
+H36M_OF_MPI_TEST = tuple(MPI_TEST_OF_H36M.index(joint) for joint in range(17))
+
 MIRROR_PAIRS = ((1, 2), (4, 5), (7, 8), (10, 11), (13, 14), (16, 17), (18, 19), (20, 21), (22, 23))
 MIRROR_PAIRS_29 = MIRROR_PAIRS + ((25, 26), (27, 28))
 MIRROR_PAIRS_H36M = ((1, 4), (2, 5), (3, 6), (11, 14), (12, 15), (13, 16))
 
 
 def mirror_permutation(count: int, pairs: Sequence[tuple[int, int]]) -> tuple[int, ...]:
-    """The permutation of `count` entries that swaps `pairs`; `x[permutation]` exchanges left and right."""
+    """Returns the permutation of `count` entries that swaps `pairs`; x[it] exchanges left and right."""
     permutation = list(range(count))
     for left, right in pairs:
         permutation[left], permutation[right] = right, left
@@ -47,9 +60,10 @@ def mirror_permutation(count: int, pairs: Sequence[tuple[int, int]]) -> tuple[in
 
 
 def relevant_children(parents: Sequence[int]) -> tuple[int, ...]:
-    """For joints 0..23 the child that defines the bone of the joint, -1 where there is none.
+    """Returns for joints 0..23 the child that defines the bone of the joint, -1 where there is none.
 
     The first child in index order, except pelvis -> spine1 and spine3 -> neck.
+
     Source: HybrIK (Li et al. 2021), section 3.2, and its released program.
     """
     special = {0: 3, 9: 12}
@@ -58,7 +72,7 @@ def relevant_children(parents: Sequence[int]) -> tuple[int, ...]:
 
 
 def tree_levels(parents: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-    """Joints by their distance from the root: every joint's parent is in the level before its own."""
+    """Returns joints by their distance from the root: a joint's parent is in the level before its own."""
     depths = []
     for parent in parents:
         depths.append(0 if parent < 0 else depths[parent] + 1)

@@ -1,31 +1,36 @@
 """Loading body models: `.npz` files, and SMPL's own pickles without running anything in them."""
 
+import math
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.lib import format as npy
 
 from hybrik_jax import safe_pickle
 from hybrik_jax.body.skeleton import NUM_JOINTS, PARENTS, SMPL_LEAF_VERTICES
 from hybrik_jax.body.smpl import NUM_BETAS, SMPL, SMPL_NAME, BodyName, check_same_body
 
 OPEN_BODY_FILE = Path(__file__).parent.parent / 'assets' / 'open_body.npz'
+_LARGEST_ARRAY = 2**31  # bytes
+_DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error)
 _KEYS = ('v_template', 'shapedirs', 'posedirs', 'J_regressor', 'weights', 'kintree_table', 'f')
 
 
 def load_body(path: str | Path | None = None, h36m_regressor: str | Path | None = None) -> SMPL:
-    """The body model of a file.
+    """Returns the body model of a file.
 
     Args:
-      path: an `.npz` file or one of SMPL's own pickles (chumpy is not needed, nothing in it is executed);
-        None for the embedded open body.
-      h36m_regressor: `.npy` file with the (17, V) regressor of the Human3.6M joints, for files without one.
+        path: an `.npz` file or one of SMPL's own pickles (chumpy is not needed, nothing in it is executed);
+            None for the embedded open body.
+        h36m_regressor: `.npy` file with the (17, V) regressor of the Human3.6M joints, for files without one.
     Raises:
-      ValueError: naming the file and key, if an array is missing, has the wrong shape or is not finite; if a
-        pickle holds anything but numpy, scipy.sparse and chumpy arrays; if a regressor is given for a body
-        that has its own.
+        ValueError: naming the file and key, if an array is missing, has the wrong shape or is not finite; if
+            a pickle holds anything but numpy, scipy.sparse and chumpy arrays; if a regressor is given for a
+            body that has its own.
     """
     path = OPEN_BODY_FILE if path is None else Path(path)
     with open(path, 'rb') as file:
@@ -48,16 +53,16 @@ def load_body(path: str | Path | None = None, h36m_regressor: str | Path | None 
 def body_from_arrays(
     arrays: Mapping[str, Any], h36m_regressor: np.ndarray | None = None, source: str = 'arrays'
 ) -> SMPL:
-    """The body model of arrays that have the names and shapes of an SMPL file.
+    """Returns the body model of arrays that have the names and shapes of an SMPL file.
 
     Args:
-      arrays: v_template (V, 3), shapedirs (V, 3, 10 or more), posedirs (V, 3, 207), J_regressor (24, V),
-        weights (V, 24), kintree_table (2, 24), f (F, 3); and, where they exist, J_regressor_h36m (17, V),
-        leaf_vertices (5,) and model_name.
-      h36m_regressor: (17, V), for arrays without J_regressor_h36m.
-      source: what errors call the arrays, their file.
+        arrays: v_template (V, 3), shapedirs (V, 3, 10 or more), posedirs (V, 3, 207), J_regressor (24, V),
+            weights (V, 24), kintree_table (2, 24), f (F, 3); and, where they exist, J_regressor_h36m (17, V),
+            leaf_vertices (5,) and model_name.
+        h36m_regressor: (17, V), for arrays without J_regressor_h36m.
+        source: what errors call the arrays, their file.
     Raises:
-      ValueError: naming source and key, if an array is missing, has the wrong shape or is not finite.
+        ValueError: naming source and key, if an array is missing, has the wrong shape or is not finite.
     """
     missing = [key for key in _KEYS if key not in arrays]
     if missing:
@@ -115,13 +120,15 @@ def body_from_arrays(
     )
 
 
-def load_mean_betas(path: str | Path, body: SMPL) -> np.ndarray:
-    """The mean shape (10,), float32, in a `.npy` file or in `betas` of an `.npz` file.
+def load_mean_betas(path: str | Path, body: SMPL | None) -> np.ndarray:
+    """Returns the mean shape (10,), float32, in a `.npy` file or in `betas` of an `.npz` file.
 
     An `.npz` file names its body in `model_name`; without that, the mean shape is taken to be SMPL's.
 
+    Args:
+        body: that the mean shape must belong to; None: whichever.
     Raises:
-      ValueError: naming the file, if the betas are another body model's or not ten finite numbers.
+        ValueError: naming the file, if the betas are another body model's or not ten finite numbers.
     """
     path = Path(path)
     name = SMPL_NAME
@@ -131,22 +138,32 @@ def load_mean_betas(path: str | Path, body: SMPL) -> np.ndarray:
             raise ValueError(
                 f'{path}: a mean shape needs the key betas; there are: {", ".join(sorted(arrays))}.'
             )
-        betas, name = arrays['betas'], str(arrays.get('model_name', SMPL_NAME))
+        betas, name = arrays['betas'], _text(arrays.get('model_name', SMPL_NAME), path, 'model_name')
     else:
         betas = _read_npy(path)
-    check_same_body(body, name, f'the mean shape {path}')
+    if body is not None:
+        check_same_body(body, name, f'the mean shape {path}')
     return _checked(np.squeeze(betas), (NUM_BETAS,), str(path), 'betas').astype(np.float32)
 
 
 def _model_name(arrays: Mapping[str, Any], source: str | Path) -> str:
-    """The name in the arrays; without one (SMPL's own files) 'SMPL' for 6890 vertices, else the stem."""
+    """Returns the name in the arrays; without one 'SMPL' for its 6890 vertices, else the file's stem."""
     if 'model_name' in arrays:
-        return str(arrays['model_name'])
+        return _text(arrays['model_name'], source, 'model_name')
     return SMPL_NAME if np.shape(arrays.get('v_template'))[:1] == (6890,) else Path(source).stem
 
 
+def _text(value: Any, source: str | Path, key: str) -> str:
+    """Returns a text, or the one text in an array."""
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.item()
+    if not isinstance(value, str):
+        raise ValueError(f'{source}: {key} is a {type(value).__name__}, expected is a text.')
+    return value
+
+
 def _checked(array: np.ndarray, shape: tuple, source: str, key: str) -> np.ndarray:
-    """`array` in float64, if numeric, finite and of that `shape`: ints are fixed, '10 or more' a minimum."""
+    """Returns `array` in float64, if numeric, finite and of `shape`: ints, or '10 or more' for a minimum."""
     expected = '(' + ', '.join(map(str, shape)) + ')'
 
     def fits(size: int, wanted: int | str) -> bool:
@@ -170,15 +187,17 @@ def _checked(array: np.ndarray, shape: tuple, source: str, key: str) -> np.ndarr
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an `.npz` file; objects are refused."""
+    """Returns all arrays of an `.npz` file; objects are refused."""
     arrays = {}
+    key = ''
     try:
-        with np.load(path, allow_pickle=False) as file:
-            for key in file.files:
-                arrays[key] = None
-                arrays[key] = file[key]
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        where = f' at key {list(arrays)[-1]}' if arrays else ''
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                key = entry.filename.removesuffix('.npy')
+                with archive.open(entry) as file:
+                    arrays[key] = _read_array(file, entry.file_size)
+    except (ValueError, OSError, EOFError, RuntimeError, NotImplementedError, *_DAMAGED_ZIP) as error:
+        where = f' at key {key}' if key else ''
         raise ValueError(
             f'{path}: not a readable .npz file of plain arrays{where} ({error}): save dense numeric arrays.'
         ) from error
@@ -186,104 +205,95 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_npy(path: str | Path) -> np.ndarray:
-    """The array of a `.npy` file; objects are refused."""
+    """Returns the array of a `.npy` file; objects are refused."""
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise ValueError(f'{path} is no file, expected is an .npy file.')
     try:
-        array = np.load(path, allow_pickle=False)
+        with open(path, 'rb') as file:
+            if file.read(4) == b'PK\x03\x04':
+                raise ValueError('this is an .npz file, expected is one array')
+            file.seek(0)
+            return _read_array(file, path.stat().st_size)
     except (ValueError, EOFError) as error:
         raise ValueError(f'{path}: not a readable .npy file of numbers ({error}).') from error
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f'{path}: this is an .npz file, expected is one array in an .npy file.')
-    return array
+
+
+def _read_array(file: BinaryIO, size: int) -> np.ndarray:
+    """Returns the array of a stream of `size` bytes in numpy's format, if it has what its header promises."""
+    version = npy.read_magic(file)
+    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, fortran, dtype = read_header(file)
+    count = math.prod(shape)
+    if dtype.hasobject or dtype.names or dtype.subdtype:
+        raise ValueError(f'it holds {dtype}, no plain numbers')
+    if min(shape, default=0) < 0 or count * dtype.itemsize > min(size, _LARGEST_ARRAY):
+        raise ValueError(f'its header promises the shape {shape}, the file has {size} bytes')
+    data = file.read(count * dtype.itemsize)
+    if len(data) < count * dtype.itemsize:
+        raise ValueError(f'it is cut off: the shape {shape} needs more than its {len(data)} bytes')
+    return np.frombuffer(data, dtype, count).reshape(shape, order='F' if fortran else 'C')
 
 
 # ---- SMPL's own pickles, unexecuted
 
 
-class _StandIn:
-    """Takes the place of a class of chumpy or scipy.sparse in a pickle: keeps the state, runs nothing."""
-
-    stands_for = ''
-
-    def __new__(cls, *args):
-        made = super().__new__(cls)
-        made.state = {}
-        return made
-
-    def __init__(self, *args):
-        pass
-
-    def __setstate__(self, state):
-        if isinstance(state, tuple):  # (dict, slots)
-            state = {key: value for part in state if part for key, value in part.items()}
-        self.state = dict(state)
-
-
 def read_smpl_pickle(path: str | Path) -> dict[str, Any]:
-    """The dict in one of SMPL's pickles (Python 2, latin1), without chumpy and without running its code.
+    """Returns the dict in one of SMPL's pickles (Python 2, latin1), without chumpy, running none of its code.
 
     numpy arrays come as they are; scipy.sparse and chumpy arrays as stand-ins that `body_from_arrays` reads.
 
     Raises:
-      ValueError: naming the file and the class, if the pickle refers to anything else; or if it is no pickle.
+        ValueError: naming the file and the class, if the pickle refers to anything else, or it is no pickle.
     """
     return safe_pickle.load_dict(path, 'a body model', _Unpickler)
-
-
-def _new_stand_in(cls: type, base: type, state: Any) -> _StandIn:
-    """How protocols 0 and 1 make an object."""
-    if not (isinstance(cls, type) and issubclass(cls, _StandIn)):
-        raise safe_pickle.Refused(f'copy_reg._reconstructor of {cls!r}')
-    return cls()
-
-
-_ALLOWED = safe_pickle.ARRAYS | {
-    ('copy_reg', '_reconstructor'): _new_stand_in,
-    ('copyreg', '_reconstructor'): _new_stand_in,
-    ('collections', 'OrderedDict'): dict,
-}
-for _module in ('__builtin__', 'builtins'):
-    _ALLOWED |= {(_module, 'object'): object, (_module, 'set'): set, (_module, 'frozenset'): frozenset}
-    _ALLOWED |= {(_module, 'bytearray'): bytearray}
-_SPARSE = ('csc_matrix', 'csr_matrix', 'csc_array', 'csr_array')
 
 
 class _Unpickler(safe_pickle.Unpickler):
     """Makes numpy arrays and stand-ins, and nothing else."""
 
-    allowed = _ALLOWED
     holds = 'arrays of numpy, scipy.sparse and chumpy'
 
-    def find_class(self, module: str, name: str) -> Any:
-        package = module.split('.')[0]
-        sparse = module.startswith('scipy.sparse') and name in _SPARSE
-        if (package == 'chumpy' or sparse) and '.' not in name:
-            return type(name, (_StandIn,), {'stands_for': f'{module}.{name}'})
-        return super().find_class(module, name)
+    def allows(self, module: str, name: str) -> bool:
+        sparse = module.startswith('scipy.sparse') and name.startswith(('csc_', 'csr_'))
+        chumpy = module.split('.')[0] == 'chumpy' and '.' not in name
+        return chumpy or sparse or super().allows(module, name)
 
 
 def _dense(value: Any, source: str, key: str) -> np.ndarray:
-    """The dense numpy array of an array, a scipy.sparse matrix, or the stand-in for one or for chumpy."""
-    if isinstance(value, _StandIn):
+    """Returns the dense array of an array, a scipy.sparse matrix, or the stand-in for one or for chumpy."""
+    if isinstance(value, safe_pickle.StandIn):
         try:
             return _dense_stand_in(value, source, key)
-        except (KeyError, IndexError, TypeError, AttributeError) as error:
+        except (KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
                 f'{source}: {key} is a {value.stands_for} whose content cannot be read '
                 f'({type(error).__name__}: {error}).'
             ) from error
     if hasattr(value, 'toarray'):
         value = value.toarray()
+    if not hasattr(value, '__array__'):
+        raise ValueError(f'{source}: {key} is a {type(value).__name__}, expected is an array.')
     return np.asarray(value)
 
 
-def _dense_stand_in(value: _StandIn, source: str, key: str) -> np.ndarray:
-    kind = value.stands_for.split('.')[-1]
-    state = value.state
+def _dense_stand_in(value: safe_pickle.StandIn, source: str, key: str) -> np.ndarray:
+    kind, state = value.stands_for.name, value.state
+    if isinstance(state, tuple):  # (attributes, slots)
+        state = {name: content for part in state if part for name, content in part.items()}
     if kind.startswith(('csc', 'csr')):
-        rows, columns = state.get('_shape', state.get('shape'))
-        dense = np.zeros((rows, columns) if kind.startswith('csr') else (columns, rows))
-        major = np.repeat(np.arange(len(dense)), np.diff(state['indptr']))
-        np.add.at(dense, (major, state['indices']), state['data'])
+        shape = tuple(int(side) for side in state.get('_shape', state.get('shape')))
+        indptr, indices, data = (np.asarray(state[part]) for part in ('indptr', 'indices', 'data'))
+        sides = shape if kind.startswith('csr') else shape[::-1]
+        if len(sides) != 2 or min(sides) < 0 or math.prod(sides) * data.itemsize > _LARGEST_ARRAY:
+            raise TypeError(f'the shape {shape}')
+        counts = np.diff(indptr.astype(np.int64))
+        if len(counts) != sides[0] or counts.min(initial=0) < 0 or counts.sum() != len(indices):
+            raise TypeError('indptr fits neither shape nor indices')
+        if indices.min(initial=0) < 0 or len(data) != len(indices):
+            raise TypeError('indices fit no column or no data')
+        dense = np.zeros(sides)
+        np.add.at(dense, (np.repeat(np.arange(sides[0]), counts), indices), data)
         return dense if kind.startswith('csr') else dense.T
     if kind == 'Ch' and 'x' in state:
         return _dense(state['x'], source, key)

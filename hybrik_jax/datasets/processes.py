@@ -14,14 +14,12 @@ _ONE_THREAD = {name: '1' for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS',
 
 
 @contextlib.contextmanager
-def pool(workers: int, start: Callable | None = None, *arguments: Any) -> Iterator[Callable[..., Future]]:
+def pool(workers: int) -> Iterator[Callable[..., Future]]:
     """Context: submit(function, *arguments) -> Future, in `workers` processes of one thread each.
 
-    workers=0 calls the function at once in this process. A worker ends when the parent process ends in any
-    way.
+    workers=0 calls the function at once in this process. A worker starts when there is work for it, and ends
+    when the parent process ends in any way.
 
-    Args:
-        start: called with `arguments` in each worker before anything else; not for workers=0.
     Raises:
         ValueError: a negative number of workers.
     """
@@ -32,9 +30,7 @@ def pool(workers: int, start: Callable | None = None, *arguments: Any) -> Iterat
         return
     before = {name: os.environ.get(name) for name in _ONE_THREAD}
     os.environ.update(_ONE_THREAD)  # inherited by the workers, which start one by one while this runs
-    executor = ProcessPoolExecutor(
-        workers, multiprocessing.get_context('spawn'), initializer=_start_worker, initargs=(start, *arguments)
-    )
+    executor = ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), initializer=_start_worker)
     try:
         yield executor.submit
     finally:
@@ -52,11 +48,9 @@ def _now(function: Callable, *arguments: Any) -> Future:
     return future
 
 
-def _start_worker(start: Callable | None, *arguments: Any) -> None:
+def _start_worker() -> None:
     cv2.setNumThreads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if start:
-        start(*arguments)
 
 
 def _end_with_parent() -> None:

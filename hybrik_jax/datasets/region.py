@@ -14,25 +14,28 @@ import cv2
 import numpy as np
 import simplejpeg
 
+from hybrik_jax.boxes import centre_and_side
 from hybrik_jax.data import jpeg, record
-from hybrik_jax.data.augment import box_centre_and_side
 
 LARGEST_SCALE = 1.3
 LARGEST_SIDE = 512  # of the crop square in stored pixels
+SMALLEST_SIDE = 32  # that LARGEST_SIDE may be set to
 QUALITY = 95
-_STEPS = (
-    16  # regions are made smaller by n / 16, and their sides are multiples of 16: the result has whole pixels
-)
+_STEPS = 16  # regions are made smaller by n / 16, their sides are multiples of 16: whole pixels come out
 _MARGIN = 2  # pixels around, for the interpolation
 
 
 def read_photo(path: pathlib.Path) -> tuple[np.ndarray, bytes]:
-    """Returns the photo (height, width, 3) uint8 RGB, as stored (no rotation by its EXIF tag), and the file's
-    bytes.
+    """Returns the photo (height, width, 3) uint8 RGB, not turned by its EXIF tag, and the file's bytes.
 
-    Raises FileNotFoundError; ValueError where the file is no image or is damaged.
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no image or is damaged.
     """
-    data = pathlib.Path(path).read_bytes()
+    path = pathlib.Path(path)
+    if path.exists() and not path.is_file():
+        raise ValueError(f'{path}: not a file')  # a device may have no end
+    data = path.read_bytes()
     if not data:
         raise ValueError(f'{path}: not an image, the file is empty')
     if simplejpeg.is_jpeg(data):
@@ -41,7 +44,10 @@ def read_photo(path: pathlib.Path) -> tuple[np.ndarray, bytes]:
         except ValueError as error:
             if 'premature' in str(error).lower() or 'corrupt' in str(error).lower():
                 raise ValueError(f'{path}: damaged JPEG ({error})') from error
-    photo = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    try:
+        photo = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:  # of more pixels than OpenCV takes
+        photo = None
     if photo is None:
         raise ValueError(f'{path}: not an image that can be decoded ({len(data)} bytes)')
     return np.ascontiguousarray(photo[..., ::-1]), data
@@ -66,7 +72,7 @@ def cut(
     """
     encoded = encoded if encoded and simplejpeg.is_jpeg(encoded) else None
     height, width = photo.shape[:2]
-    centre, side = box_centre_and_side(box, enlargement)
+    centre, side = centre_and_side(box, enlargement)
     reach = side * LARGEST_SCALE * np.sqrt(2) / 2 + _MARGIN
     # On the grid of the photo's own JPEG blocks, so that coding again changes least.
     low = np.maximum(np.floor(centre - reach), 0).astype(int) // _STEPS * _STEPS

@@ -9,16 +9,18 @@ from hybrik_jax.body.projection import project
 from hybrik_jax.datasets.annotation import AnnotatedPerson
 
 # Limbs and their usual lengths in metres: thighs, lower legs, upper arms, forearms.
-LIMBS = {(1, 4): 0.38, (2, 5): 0.38, (4, 7): 0.40, (5, 8): 0.40, (16, 18): 0.26, (17, 19): 0.26, (18, 20): 0.25,
-         (19, 21): 0.25}  # fmt: skip
-LIMBS_H36M = {(1, 2): 0.42, (4, 5): 0.42, (2, 3): 0.42, (5, 6): 0.42, (11, 12): 0.28, (14, 15): 0.28, (12, 13): 0.25,
-              (15, 16): 0.25}  # fmt: skip
+LIMBS = {
+    (1, 4): 0.38, (2, 5): 0.38, (4, 7): 0.40, (5, 8): 0.40,
+    (16, 18): 0.26, (17, 19): 0.26, (18, 20): 0.25, (19, 21): 0.25,
+}  # fmt: skip
+LIMBS_H36M = {
+    (1, 2): 0.42, (4, 5): 0.42, (2, 3): 0.42, (5, 6): 0.42,
+    (11, 12): 0.28, (14, 15): 0.28, (12, 13): 0.25, (15, 16): 0.25,
+}  # fmt: skip
 _LIMB_RATIOS = (0.4, 2.0)  # of the middle one to the usual length: children to giants
 _LONGEST_BONE_M = 1.5
-_MOST_PIXELS_OFF, _MOST_BOX_OFF = (
-    5.0,
-    0.05,
-)  # projection against pixels: at least this, or this share of the box
+_MOST_PIXELS_OFF = 5.0  # projection against pixels: at least this, or
+_MOST_BOX_OFF = 0.05  # this share of the box
 _MOST_ROOT_OFF_M = 0.5
 _MOST_DEPTH_OFF_M = 0.05
 _MOST_FITS = 20
@@ -30,8 +32,7 @@ _SHOWN = 5
 
 
 def check_person(person: AnnotatedPerson) -> list[str]:
-    """Returns what is wrong with an annotated person, one sentence each without its name; empty where nothing
-    is.
+    """Returns what is wrong with an annotated person, one sentence each; empty where nothing is.
 
     Values that are not finite, the box, the camera, limbs of no human length (with a guess at the unit),
     joints behind the camera, joints whose projection is not where their pixels are, joints that are not near
@@ -49,7 +50,7 @@ def check_person(person: AnnotatedPerson) -> list[str]:
     problems += _limb_problems('joints_m', labels['joints_m'], labels['joints_weight'], LIMBS)
     problems += _limb_problems('h36m_joints_m', labels['h36m_joints_m'], labels['h36m_weight'], LIMBS_H36M)
     if labels['camera_weight'] > 0:
-        problems += _camera_problems(labels) or _projection_problems(labels)
+        problems += list(_camera_problems(labels)) or _projection_problems(labels)
     if not problems or labels['camera_weight'] == 0:
         problems += _placement_problems(labels)
     problems += _pose_problems(labels)
@@ -76,10 +77,8 @@ def _limb_problems(name, points, weight, limbs):
     lengths = np.array([np.linalg.norm(points[a] - points[b]) for a, b in known])
     ratio = float(np.median(lengths / [limbs[pair] for pair in known]))
     if not _LIMB_RATIOS[0] <= ratio <= _LIMB_RATIOS[1]:
-        yield (
-            f'{name}: limbs are {ratio:.3g} times as long as usual (median of {len(known)}; the first is '
-            f'{lengths[0]:.3g} m){_unit_guess(ratio)}'
-        )
+        first = f'median of {len(known)}; the first is {lengths[0]:.3g} m'
+        yield f'{name}: limbs are {ratio:.3g} times as long as usual ({first}){_unit_guess(ratio)}'
     elif lengths.max() > _LONGEST_BONE_M:
         a, b = known[int(lengths.argmax())]
         yield f'{name}: joints {a} and {b} are {lengths.max():.3g} m apart'
@@ -98,17 +97,13 @@ def _unit_guess(ratio: float) -> str:
 
 
 def _camera_problems(labels):
-    problems = []
     if not (labels['focal'] > 0).all():
-        problems.append(f'focal is {labels["focal"].tolist()}, not positive')
+        yield f'focal is {labels["focal"].tolist()}, not positive'
     root = labels['root_m']
     if not root[2] > 0:
-        problems.append(f'root_m {_short(root)} lies behind the camera: z must point forward')
+        yield f'root_m {_short(root)} lies behind the camera: z must point forward'
     elif np.linalg.norm(root) > _FARTHEST_M:
-        problems.append(
-            f'root_m is {np.linalg.norm(root):.4g} m away: as if millimetres were taken for metres'
-        )
-    return problems
+        yield f'root_m is {np.linalg.norm(root):.4g} m away: as if millimetres were taken for metres'
 
 
 def _projection_problems(labels):
@@ -124,8 +119,8 @@ def _projection_problems(labels):
         apart = float(np.linalg.norm(origin - labels['root_m']))
         if apart > max(_MOST_ROOT_OFF_M, 0.1 * abs(float(labels['root_m'][2]))):
             yield (
-                f'root_m {_short(labels["root_m"])} and the place {_short(origin)} that joints_m and joints_px give '
-                f'joint 0 are {apart:.3g} m apart: check units, focal, centre and axes'
+                f'root_m {_short(labels["root_m"])} and the place {_short(origin)} that joints_m and '
+                f'joints_px give joint 0 are {apart:.3g} m apart: check units, focal, centre and axes'
             )
             return
     behind = placed & (points[:, 2] + origin[2] <= 0)
@@ -136,20 +131,20 @@ def _projection_problems(labels):
         off = np.linalg.norm(project(points + origin, focal, centre) - pixels[:, :2], axis=1) * on_photo
         if off.max() > tolerance:
             yield (
-                f'joints_px{_places(off == off.max())} is {off.max():.1f} px from where joints_m projects: check the '
-                'axes (x right, y down, z forward), focal, centre and units'
+                f'joints_px{_places(off == off.max())} is {off.max():.1f} px from where joints_m projects: '
+                'check the axes (x right, y down, z forward), focal, centre and units'
             )
     deep = placed & (labels['joints_px_weight'][:, 2] > 0)
     off = np.abs(pixels[:, 2] - points[:, 2]) * deep
     if off.max() > _MOST_DEPTH_OFF_M:
         yield (
-            f'joints_px{_places(off == off.max())}: its depth differs from joints_m by {off.max():.3g} m: it should be '
-            'metres relative to joint 0'
+            f'joints_px{_places(off == off.max())}: its depth differs from joints_m by {off.max():.3g} m: it '
+            'should be metres relative to joint 0'
         )
 
 
 def _origin(points, pixels, focal, centre, tolerance):
-    """The place (3,) of the origin of points (N, 3) whose pixels (N, 2) are known; N >= 2.
+    """Returns the place (3,) of the origin of points (N, 3) whose pixels (N, 2) are known; N >= 2.
 
     Least squares; where that leaves more than `tolerance` pixels, least absolute errors (reweighted), which
     single wrong pixels hardly move.
@@ -163,9 +158,8 @@ def _origin(points, pixels, focal, centre, tolerance):
     for _ in range(_MOST_FITS):
         rows = (matrix * weight[..., None]).reshape(-1, 3)
         origin = np.linalg.lstsq(rows, (right * weight).reshape(-1), rcond=None)[0]
-        off = np.linalg.norm((matrix @ origin - right) * focal, axis=1) / max(
-            float(abs(origin[2])), 1e-3
-        )  # pixels
+        pixels_off = np.linalg.norm((matrix @ origin - right) * focal, axis=1)
+        off = pixels_off / max(float(abs(origin[2])), 1e-3)
         if off.max() <= tolerance:
             break
         weight = 1 / np.sqrt(np.maximum(off, 0.1))[:, None]
@@ -173,9 +167,7 @@ def _origin(points, pixels, focal, centre, tolerance):
 
 
 def _placement_problems(labels):
-    """Where the box touches the photo's border only joints on the photo are asked for: the others may be cut
-    off.
-    """
+    """Where the box touches the photo's border only joints on the photo count: others may be cut off."""
     box = labels['box'].astype(np.float64)
     last = np.array([labels['width'], labels['height']], np.float64) - 1
     labelled = (labels['joints_px_weight'][:, :2] > 0).all(1)
@@ -188,22 +180,21 @@ def _placement_problems(labels):
     near = (np.abs(points - centre) <= reach).all(1)
     if near.mean() < 1 / 3:
         swapped = (np.abs(points[:, ::-1] - centre) <= reach).all(1).mean() > 2 / 3
-        yield (
-            f'joints_px: {len(points) - near.sum()} of {len(points)} joints are far outside the box '
-            f'{box.round(1).tolist()}{": as if u and v were exchanged" if swapped else ": check axes and units"}'
-        )
+        guess = 'as if u and v were exchanged' if swapped else 'check axes and units'
+        far = f'{len(points) - near.sum()} of {len(points)} joints'
+        yield f'joints_px: {far} are far outside the box {box.round(1).tolist()}: {guess}'
 
 
 def _pose_problems(labels):
-    if labels['smpl_weight'] > 0:
-        angles = np.linalg.norm(labels['pose'], axis=1)
-        if angles.max() > _LARGEST_ANGLE:
-            yield f'pose{_places(angles > _LARGEST_ANGLE)} turns by {angles.max():.4g} radians: are these degrees?'
-        if np.abs(labels['betas']).max() > _LARGEST_BETA:
-            yield f'betas reach {np.abs(labels["betas"]).max():.4g}: is it the shape of this body model?'
+    turns = np.linalg.norm(labels['pose'], axis=1) * (labels['smpl_weight'] > 0)
     twists = np.abs(labels['twists']) * (labels['twist_weight'] > 0)
-    if twists.max() > _LARGEST_ANGLE:
-        yield f'twists{_places(twists > _LARGEST_ANGLE)} are up to {twists.max():.4g} radians: are these degrees?'
+    for name, angles in (('pose', turns), ('twists', twists)):
+        if angles.max() > _LARGEST_ANGLE:
+            where = _places(angles > _LARGEST_ANGLE)
+            yield f'{name}{where} turns by up to {angles.max():.4g} radians: are these degrees?'
+    if labels['smpl_weight'] > 0 and np.abs(labels['betas']).max() > _LARGEST_BETA:
+        largest = np.abs(labels['betas']).max()
+        yield f'betas reach {largest:.4g}: is it the shape of this body model?'
 
 
 def _short(numbers: np.ndarray) -> list[float]:
@@ -211,7 +202,7 @@ def _short(numbers: np.ndarray) -> list[float]:
 
 
 def _places(mask: np.ndarray) -> str:
-    """The first places where a mask is true, for a message: '[3, 1]', '[3], [5]', or nothing for a scalar."""
+    """Returns the first places where a mask is true: '[3, 1]', '[3], [5]', or nothing for a scalar."""
     places = [list(map(int, place)) for place in np.argwhere(mask)]
     shown = ', '.join(str(place) for place in places[:_SHOWN] if place)
     return shown + (f' and {len(places) - _SHOWN} more' if len(places) > _SHOWN else '')

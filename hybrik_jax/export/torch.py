@@ -1,16 +1,17 @@
 """Parameters from and to the names and layouts of PyTorch checkpoints.
 
-One table (`HYBRIK_TABLE`) says what each of our modules is called there; both directions read it. PyTorch
-itself is imported only by the two functions that read and write its files.
+One table (`HYBRIK_TABLE`) says what each of our modules is called there; both directions read it. Files are
+read and written by `torch_file`, without PyTorch.
 """
 
-import os
 import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from flax import traverse_util
+
+from hybrik_jax.export import torch_file
 
 # Our parameter name -> PyTorch's, for each kind of module.
 CONVOLUTION = LINEAR = {'kernel': 'weight', 'bias': 'bias'}
@@ -88,9 +89,10 @@ HYBRIK_TABLE: Table = (*backbone_rows('backbone/', 'preact.'), *TRANSFORMER_ROWS
 TORCHVISION_TABLE: Table = backbone_rows('backbone/', '')
 
 # What files hold beside parameters: the body model, the mean shape, counters; and torchvision's classifier.
-IGNORED = re.compile(r'smpl\..*|init_shape|.*num_batches_tracked')
+IGNORED = re.compile(r'smpl\..*|init_shape|init_cam|.*num_batches_tracked')
 CLASSIFIER = re.compile(r'fc\..*')
-WRAPPERS = ('network', 'state_dict', 'model_state_dict', 'model')
+
+load_torch_file = torch_file.read
 
 
 def torch_name(path: tuple[str, ...], table: Table = HYBRIK_TABLE) -> str:
@@ -130,18 +132,31 @@ def _torch_shape(path: tuple[str, ...], shape: tuple[int, ...]) -> tuple[int, ..
     return _to_torch_layout(path, np.broadcast_to(np.float32(0), shape)).shape
 
 
+def bare_names(state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the entries without data-parallel training's `module.` before their names."""
+    return {name.removeprefix('module.'): value for name, value in state_dict.items()}
+
+
 def clean_names(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the entries that are parameters or statistics, without data-parallel training's `module.`."""
-    entries = {name.removeprefix('module.'): value for name, value in state_dict.items()}
-    return {name: value for name, value in entries.items() if not IGNORED.fullmatch(name)}
+    return {name: value for name, value in bare_names(state_dict).items() if not IGNORED.fullmatch(name)}
 
 
 def mean_shape(state_dict: Mapping[str, Any]) -> np.ndarray | None:
-    """Returns the mean shape (10,) float32 in a released file, its `init_shape`; None if it has none."""
-    entries = {name.removeprefix('module.'): value for name, value in state_dict.items()}
-    if 'init_shape' not in entries:
+    """Returns the mean shape (10,) float32 in a released file, its `init_shape`; None if it has none.
+
+    Raises:
+        ValueError: if it is not ten finite numbers.
+    """
+    entry = bare_names(state_dict).get('init_shape')
+    if entry is None:
         return None
-    return np.asarray(entries['init_shape'], np.float32).reshape(-1)
+    betas = np.asarray(entry, np.float32).reshape(-1)
+    if betas.shape != (10,) or not np.isfinite(betas).all():
+        raise ValueError(
+            f'init_shape, the mean shape, has the shape {np.shape(entry)}: not ten finite numbers.'
+        )
+    return betas
 
 
 def from_state_dict(
@@ -150,31 +165,36 @@ def from_state_dict(
     """Returns `template` with every leaf taken from `state_dict`, float32 NumPy arrays.
 
     Args:
-        state_dict: PyTorch name -> array; `smpl.*`, `init_shape` and `num_batches_tracked` are left aside and
-            a prefix `module.` is taken off.
+        state_dict: PyTorch name -> array; `smpl.*`, `init_shape`, `init_cam` and `num_batches_tracked` are
+            left aside and a prefix `module.` is taken off.
         template: variables {'params': ..., 'batch_stats': ...}; only shapes are read, so that the result of
             `jax.eval_shape(functools.partial(initialise, model, image_size=256), key)` will do.
         table: which of our modules is called what.
     Raises:
-        ValueError: naming every missing, extra and wrongly shaped entry at once.
+        ValueError: naming at once every entry that is missing, unexpected, of a wrong shape or not finite.
     """
     entries = clean_names(state_dict)
-    variables, expected, wrong = {}, {}, []
+    variables, expected, wrong, broken = {}, {}, [], []
     for path, leaf in traverse_util.flatten_dict(template).items():
         name = torch_name(path, table)
         expected[name] = _torch_shape(path, leaf.shape)
         if name not in entries:
             continue
-        array = np.asarray(entries[name], np.float32)
-        if array.shape != expected[name]:
-            wrong.append(f'{name} is {array.shape}, expected {expected[name]}')
+        if np.shape(entries[name]) != expected[name]:
+            wrong.append(f'{name} is {np.shape(entries[name])}, expected {expected[name]}')
             continue
+        array = np.asarray(entries[name], np.float32)
+        if not np.isfinite(array).all():
+            broken.append(f'{name} has {(~np.isfinite(array)).sum()} of {array.size} numbers')
         variables[path] = np.ascontiguousarray(_from_torch_layout(path, array))
-    missing = sorted(set(expected) - set(entries))
-    extra = sorted(set(entries) - set(expected))
     problems = [
-        f'{what}:\n  ' + '\n  '.join(names)
-        for what, names in (('missing', missing), ('extra', extra), ('wrong shape', sorted(wrong)))
+        f'{what}:\n  ' + '\n  '.join(sorted(names))
+        for what, names in (
+            ('missing', expected.keys() - entries.keys()),
+            ('unexpected', entries.keys() - expected.keys()),
+            ('wrong shape', wrong),
+            ('not finite', broken),
+        )
         if names
     ]
     if problems:
@@ -194,6 +214,20 @@ def to_state_dict(variables: Mapping[str, Any], table: Table = HYBRIK_TABLE) -> 
     }
 
 
+def buffers(
+    state_dict: Mapping[str, np.ndarray], *, init_betas: np.ndarray, updates: int
+) -> dict[str, np.ndarray]:
+    """Returns what the original modules hold beside the parameters in `state_dict` and ask for when loading.
+
+    Args:
+        init_betas: (10,) the mean shape, their `init_shape`.
+        updates: that were done, their counter at every batch normalisation.
+    """
+    norms = [name.removesuffix('running_var') for name in state_dict if name.endswith('.running_var')]
+    counters = {f'{name}num_batches_tracked': np.array(updates, np.int64) for name in norms}
+    return counters | {'init_shape': np.asarray(init_betas, np.float32)}
+
+
 def load_backbone(state_dict: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
     """Returns `variables` with the backbone's parameters and statistics taken from `state_dict`.
 
@@ -201,7 +235,7 @@ def load_backbone(state_dict: Mapping[str, Any], variables: Mapping[str, Any]) -
         state_dict: torchvision's own ResNet (no prefix; the classifier `fc.*` is left aside), or a whole
             HybrIK network, of which only `preact.*` is read.
     Raises:
-        ValueError: naming every missing, extra and wrongly shaped entry at once.
+        ValueError: as `from_state_dict`.
     """
     entries = clean_names(state_dict)
     whole = any(name.startswith('preact.') for name in entries)
@@ -225,46 +259,3 @@ def load_backbone(state_dict: Mapping[str, Any], variables: Mapping[str, Any]) -
         **variables,
         **{collection: {**variables[collection], **backbone[collection]} for collection in backbone},
     }
-
-
-def load_torch_file(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Returns the state dict in a .pth file as NumPy arrays; runs no code from the file.
-
-    A dict wrapped in another under 'network' (RootNet), 'state_dict', 'model_state_dict' or 'model' is
-    unwrapped.
-
-    Raises:
-        ImportError: if PyTorch is not installed.
-        ValueError: if the file holds no state dict.
-    """
-    torch = _import_torch()
-    content = torch.load(path, map_location='cpu', weights_only=True)
-    for key in WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not any(torch.is_tensor(value) for value in content.values()):
-        raise ValueError(f'{path} holds no state dict (a dict from names to tensors).')
-    return {
-        name: (value.float() if value.is_floating_point() else value).numpy()
-        for name, value in content.items()
-        if torch.is_tensor(value)
-    }
-
-
-def save_torch_file(path: str | os.PathLike, state_dict: Mapping[str, np.ndarray]) -> None:
-    """Writes name -> array as a .pth file that `torch.load(path, weights_only=True)` reads.
-
-    Raises:
-        ImportError: if PyTorch is not installed.
-    """
-    torch = _import_torch()
-    torch.save({name: torch.from_numpy(np.array(array)) for name, array in state_dict.items()}, path)
-
-
-def _import_torch() -> Any:
-    """Returns the module `torch`, or raises ImportError that says how to install it."""
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError('Reading and writing .pth files needs PyTorch: pip install torch') from error
-    return torch

@@ -1,13 +1,13 @@
-"""Error measures of 3D human pose, in metres, per frame (numpy). Millimetres are made where figures are
-reported.
-"""
+"""Error measures of 3D human pose, in metres, per frame; millimetres are made where figures are reported."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
+from hybrik_jax.units import MM_PER_M
+
 PCK_THRESHOLD_M = 0.150
-AUC_THRESHOLDS_M = np.arange(0, 151, 5) / 1000
+AUC_THRESHOLDS_M = np.arange(0, 151, 5) / MM_PER_M
 
 
 def joint_errors(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -17,7 +17,7 @@ def joint_errors(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.linalg.norm(prediction - truth, axis=-1)
 
 
-def mpjpe(prediction: np.ndarray, truth: np.ndarray, *, joints=None) -> np.ndarray:
+def mpjpe(prediction: np.ndarray, truth: np.ndarray, *, joints: Sequence[int] | None = None) -> np.ndarray:
     """Returns the mean per joint position error (N,) after subtracting each side's own joint 0.
 
     Args:
@@ -29,11 +29,11 @@ def mpjpe(prediction: np.ndarray, truth: np.ndarray, *, joints=None) -> np.ndarr
 
 
 def similarity_align(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Returns `prediction` (N, J, 3) brought onto `truth` by the best scale, rotation (no reflection),
-    translation.
+    """Returns `prediction` (N, J, 3) brought onto `truth` by the best scale, rotation and translation.
 
-    Source: Umeyama 1991. A prediction without extent (all joints in one point) comes back as the truth's
-        mean.
+    No reflection. A prediction without extent (all joints in one point) comes back as the truth's mean.
+
+    Source: Umeyama 1991.
     """
     if prediction.shape != truth.shape:
         raise ValueError(f'prediction {prediction.shape} and truth {truth.shape} differ in shape.')
@@ -48,15 +48,10 @@ def similarity_align(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return scale[:, None, None] * np.swapaxes(rotation @ np.swapaxes(p, 1, 2), 1, 2) + t_mean
 
 
-def pa_mpjpe(prediction: np.ndarray, truth: np.ndarray, *, joints=None) -> np.ndarray:
+def pa_mpjpe(prediction: np.ndarray, truth: np.ndarray, *, joints: Sequence[int] | None = None) -> np.ndarray:
     """Returns the error (N,) after `similarity_align` on all J joints, over the protocol's joints."""
     errors = joint_errors(similarity_align(prediction, truth), truth)
     return (errors if joints is None else errors[:, list(joints)]).mean(-1)
-
-
-def pve(prediction: np.ndarray, truth: np.ndarray, prediction_pelvis: np.ndarray, truth_pelvis: np.ndarray):
-    """Returns the mean vertex error (N,) of vertices (N, V, 3), each side relative to its pelvis (N, 3)."""
-    return joint_errors(prediction - prediction_pelvis[:, None], truth - truth_pelvis[:, None]).mean(-1)
 
 
 def root_errors(prediction: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -65,13 +60,14 @@ def root_errors(prediction: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, 
 
 
 def pck_auc(errors_m: np.ndarray, groups: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns PCK at 150 mm and AUC over 0, 5, ..., 150 mm, percent: (G + 1,) each, the last weighted by
-    group size.
+    """Returns PCK at 150 mm and AUC over 0, 5, ..., 150 mm, percent: (G + 1,) each.
+
+    The last is over all groups, weighted by group size.
 
     Args:
         errors_m: (N, J) joint errors of one sequence, metres.
-        groups: G lists of columns, such as [[0], [1], [2, 5], ...]; an error strictly below a threshold
-            counts.
+        groups: G lists of columns, such as [[0], [1], [2, 5], ...]; errors strictly below a threshold count.
+
     Source: MPI-INF-3DHP (Mehta et al. 2017), as the released evaluation counts it.
     """
     sizes = np.array([len(g) for g in groups])

@@ -1,8 +1,6 @@
-"""Evaluation protocols: which joints, which figures, over which frames (numpy; metres in, mm and percent
-out).
+"""Evaluation protocols: which joints, which figures, over which frames; metres in, mm and percent out.
 
-A published protocol (`PUBLISHED`) is scored with SMPL only: with another body the joints are other points of
-another mesh, and the figure would not be the one that its name promises. `protocol_of` says so.
+The protocol of a dataset is in its entry of `hybrik_jax.catalogue`.
 """
 
 import dataclasses
@@ -12,13 +10,9 @@ from typing import Any
 import numpy as np
 
 from hybrik_jax.body import skeleton
-from hybrik_jax.datasets.readers.mpi_inf_3dhp import ACTIVITIES as MPI_ACTIVITIES
-from hybrik_jax.datasets.readers.mpi_inf_3dhp import H36M_OF_TEST as MPI_TEST_OF_H36M
 from hybrik_jax.scoring import metrics
+from hybrik_jax.units import MM_PER_M
 
-MM = 1000.0
-SMPL_NAME = 'SMPL'
-PUBLISHED = ('human36m', 'pw3d', 'mpi_inf_3dhp')
 ALL_FRAMES = 'all frames'
 
 # Figures in the order of their columns -> heading.
@@ -37,36 +31,42 @@ MEASURES = {
     'mrpe_z_mm': 'MRPE, z (mm)',
 }
 EXPLANATIONS = {
-    'mpjpe_mm': 'mean joint distance, each side relative to its own Human3.6M pelvis; the prediction is regressed '
-    'from its mesh',
-    'pa_mpjpe_mm': 'after the similarity (no reflection) that best aligns prediction to truth on all 17 joints',
+    'mpjpe_mm': 'mean joint distance, each side relative to its own Human3.6M pelvis; the prediction is '
+    'regressed from its mesh',
+    'pa_mpjpe_mm': 'after the similarity (no reflection) that best aligns prediction to truth on all 17 '
+    'joints',
     'mpjpe_24_mm': "mean distance of SMPL's joints, each side relative to its joint 0",
     'pve_mm': 'mean vertex distance to the body of the labels, each side relative to its SMPL pelvis',
     'pck_3dhp': 'joints strictly closer than 150 mm, by groups of joints, weighted by group size',
-    'auc_3dhp': 'mean of the same over the thresholds 0, 5, ..., 150 mm (a faultless prediction has 96.8: nothing is '
-    'strictly below 0)',
-    'pck_released': "as the released program counts: the test file's groups applied to errors in Human3.6M's order, "
-    'so that "Head" is the pelvis, which is never wrong, and the right arm is left out; published PCK are these',
+    'auc_3dhp': 'mean of the same over the thresholds 0, 5, ..., 150 mm (a faultless prediction has 96.8: '
+    'nothing is strictly below 0)',
+    'pck_released': "as the released program counts: the test file's groups applied to errors in Human3.6M's "
+    'order, so that "Head" is the pelvis, which is never wrong, and the right arm is left out; published PCK '
+    'are these',
     'auc_released': 'likewise for the AUC',
     'mrpe_mm': "mean distance of the root in use to the annotation's; x, y, z: mean absolute differences",
 }
 
-# Human3.6M joint that is joint k of MPI-INF-3DHP's test file.
-H36M_OF_MPI_TEST = tuple(MPI_TEST_OF_H36M.index(k) for k in range(17))
-# Head, neck, shoulders, elbows, wrists, hips, knees, ankles: joints of that test file.
+# Head, neck, shoulders, elbows, wrists, hips, knees, ankles: joints of MPI-INF-3DHP's test file.
 MPI_GROUPS = ([0], [1], [2, 5], [3, 6], [4, 7], [8, 11], [9, 12], [10, 13])
+
+_PERCENT = ('pck_3dhp', 'auc_3dhp', 'pck_released', 'auc_released')
+H36M_MEASURES = ('mpjpe_mm', 'pa_mpjpe_mm', *_PERCENT)
+BODY_MEASURES = ('mpjpe_mm', 'pa_mpjpe_mm', 'mpjpe_24_mm', 'pve_mm')
 
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
     """How a dataset is scored.
 
-    name: under which the figures are printed. joints: which are scored, in words. h36m_joints: these of the
-        17.
-    measures: keys of `MEASURES`. required: those whose labels no frame may lack. groups: record texts,
-        'action' or
-    'sequence', by which figures are given too. mean_over: one of them whose groups are averaged as well, or
-    ''.
+    name: under which the figures are printed.
+    joints: which are scored, in words.
+    h36m_joints: these of the 17 Human3.6M joints.
+    measures: keys of `MEASURES`.
+    required: those whose labels no frame may lack.
+    groups: record texts, 'action' or 'sequence', by which figures are given too.
+    mean_over: one of them whose groups are averaged as well, or ''.
+    actions: names of the actions in their order, where records may number them (from 1).
     """
 
     name: str
@@ -76,88 +76,19 @@ class Protocol:
     required: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     mean_over: str = ''
-
-
-_FOURTEEN = '14 of the 17 Human3.6M joints'
-_PERCENT = ('pck_3dhp', 'auc_3dhp', 'pck_released', 'auc_released')
-_H36M_MEASURES = ('mpjpe_mm', 'pa_mpjpe_mm', *_PERCENT)
-_BODY_MEASURES = ('mpjpe_mm', 'pa_mpjpe_mm', 'mpjpe_24_mm', 'pve_mm')
-PROTOCOLS = {
-    'synthetic': Protocol(
-        name='synthetic',
-        joints=_FOURTEEN,
-        h36m_joints=skeleton.EVALUATION_JOINTS_14,
-        measures=_BODY_MEASURES,
-        groups=('action',),
-    ),
-    'human36m': Protocol(
-        name='human36m',
-        joints=f'{_FOURTEEN} (protocol 2)',
-        h36m_joints=skeleton.EVALUATION_JOINTS_14,
-        measures=_BODY_MEASURES,
-        required=('mpjpe_mm', 'pa_mpjpe_mm'),
-        groups=('action',),
-        mean_over='action',
-    ),
-    'pw3d': Protocol(
-        name='pw3d',
-        joints=_FOURTEEN,
-        h36m_joints=skeleton.EVALUATION_JOINTS_14,
-        measures=_BODY_MEASURES,
-        required=_BODY_MEASURES,
-    ),
-    'mpi_inf_3dhp': Protocol(
-        name='mpi_inf_3dhp',
-        joints='all 17 of the test file',
-        h36m_joints=tuple(range(17)),
-        measures=_H36M_MEASURES,
-        required=_H36M_MEASURES,
-        groups=('sequence', 'action'),
-    ),
-}
-
-
-def protocol_of(dataset: str, body_name: str, *, allow_other_body: bool = False) -> Protocol:
-    """Returns the protocol of a dataset; datasets without a published one are scored as the synthetic people
-    are.
-
-    Args:
-        dataset: as the records name it.
-        body_name: of the body model in use.
-        allow_other_body: score a published dataset with another body than SMPL, under another name:
-            'human36m-like (open_body)'.
-    Raises:
-        ValueError: a published protocol, and the body is not SMPL.
-    """
-    if dataset not in PUBLISHED:
-        return dataclasses.replace(PROTOCOLS['synthetic'], name=dataset)
-    protocol = PROTOCOLS[dataset]
-    if body_name == SMPL_NAME:
-        return protocol
-    if not allow_other_body:
-        raise ValueError(
-            f'{dataset!r} is a published protocol, and the body model is {body_name!r}, not {SMPL_NAME!r}: its joints '
-            'are other points of another mesh, and no figure made with it may carry that name. Give the SMPL file '
-            '(--config.body=... --config.h36m_regressor=...), or score the unpublished variant, '
-            f'{_variant(dataset, body_name)!r}, with --config.evaluation.allow_other_body=True.'
-        )
-    return dataclasses.replace(protocol, name=_variant(dataset, body_name))
-
-
-def _variant(dataset: str, body_name: str) -> str:
-    return f'{dataset}-like ({body_name.split(" (")[0]})'
+    actions: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Frames:
-    """Predictions and truth of N frames, one person each; camera frame, metres. None: there is no such
-    prediction.
+    """Predictions and truth of N frames, one person each; camera frame, metres; None: no such prediction.
 
-    names, sequences, actions: texts of the records, (N,). Predictions: joints_m (N, 24, 3), h36m_joints_m (N,
-        17, 3),
-    pve_m (N,) mean vertex distance, root_m (N, 3) the root that was used. Truth: true_joints_m,
-    true_h36m_joints_m, true_root_m, with weights (N, 24), (N, 17), and smpl_weight (N,) of the body behind
-    pve_m, 0 where there is no label; has_camera (N,).
+    names, sequences, actions: (N,) texts of the records.
+    joints_m, true_joints_m, joints_weight: (N, 24, 3), (N, 24, 3), (N, 24).
+    h36m_joints_m, true_h36m_joints_m, h36m_weight: (N, 17, 3), (N, 17, 3), (N, 17).
+    pve_m, smpl_weight: (N,) mean vertex distance; 0 where no body is labelled.
+    root_m, true_root_m: (N, 3) the root that was used, and the annotation's.
+    has_camera: (N,) bool.
     """
 
     names: Sequence[str]
@@ -209,27 +140,28 @@ def check(frames: Frames, protocol: Protocol) -> None:
     blind = ~np.asarray(frames.has_camera, bool)
     if blind.any():
         raise ValueError(
-            f'{_record(frames, blind)} has no camera ({blind.sum()} of {len(frames)} frames): what a network says of '
-            'its crop cannot be brought into the camera frame.'
+            f'{_record(frames, blind)} has no camera ({blind.sum()} of {len(frames)} frames): what a network '
+            'says of its crop cannot be brought into the camera frame.'
         )
-    if frames.h36m_joints_m is None and set(protocol.required) & set(_H36M_MEASURES):
+    if frames.h36m_joints_m is None and set(protocol.required) & set(H36M_MEASURES):
         raise ValueError(
-            f'protocol {protocol.name!r} scores Human3.6M joints, and the body model has no regressor for them: give '
-            '--config.h36m_regressor.'
+            f'protocol {protocol.name!r} scores Human3.6M joints, and the body model has no regressor for '
+            'them: give --config.h36m_regressor.'
         )
     for measure in protocol.required:
         lacking = ~frames.labelled(measure)
         if lacking.any():
             raise ValueError(
-                f'{_record(frames, lacking)} has not all labels that {MEASURES[measure]} needs ({lacking.sum()} of '
-                f'{len(frames)} frames): protocol {protocol.name!r} scores every frame. Build the dataset with them.'
+                f'{_record(frames, lacking)} has not all labels that {MEASURES[measure]} needs '
+                f'({lacking.sum()} of {len(frames)} frames): protocol {protocol.name!r} scores every frame. '
+                'Build the dataset with them.'
             )
     for group in protocol.groups if protocol.required else ():
         unnamed = np.array([not text for text in _texts(frames, group)])
         if unnamed.any():
             raise ValueError(
-                f'{_record(frames, unnamed)} has no {group} ({unnamed.sum()} of {len(frames)} frames): protocol '
-                f'{protocol.name!r} gives figures by {group}. Build the dataset with it.'
+                f'{_record(frames, unnamed)} has no {group} ({unnamed.sum()} of {len(frames)} frames): '
+                f'protocol {protocol.name!r} gives figures by {group}. Build the dataset with it.'
             )
 
 
@@ -256,7 +188,7 @@ def errors_mm(frames: Frames, joints: Sequence[int] = skeleton.EVALUATION_JOINTS
         errors['pa_mpjpe_mm'] = metrics.pa_mpjpe(*pair, joints=joints)
     distance, by_axis = metrics.root_errors(_double(frames.root_m), _double(frames.true_root_m))
     errors |= {'mrpe_mm': distance, **{f'mrpe_{axis}_mm': by_axis[:, k] for k, axis in enumerate('xyz')}}
-    return {m: np.where(frames.labelled(m), MM * errors[m], np.nan) for m in MEASURES if m in errors}
+    return {m: np.where(frames.labelled(m), MM_PER_M * errors[m], np.nan) for m in MEASURES if m in errors}
 
 
 def mpi_percentages(h36m_errors_m: np.ndarray) -> dict[str, float]:
@@ -266,7 +198,7 @@ def mpi_percentages(h36m_errors_m: np.ndarray) -> dict[str, float]:
         h36m_errors_m: (N, 17) joint errors in Human3.6M's order, metres, relative to the pelvis.
     """
     out = {}
-    orders = {'3dhp': h36m_errors_m[:, list(H36M_OF_MPI_TEST)], 'released': h36m_errors_m}
+    orders = {'3dhp': h36m_errors_m[:, list(skeleton.H36M_OF_MPI_TEST)], 'released': h36m_errors_m}
     for variant, errors in orders.items():
         pck, auc = metrics.pck_auc(errors, MPI_GROUPS)
         out |= {f'pck_{variant}': float(pck[-1]), f'auc_{variant}': float(auc[-1])}
@@ -281,14 +213,13 @@ def score(frames: Frames, protocol: Protocol, *, root_is_annotation: bool = True
 
     Args:
         root_is_annotation: False adds MRPE.
+
     Raises:
         ValueError: see `check`.
     """
     check(frames, protocol)
-    measures = [
-        *protocol.measures,
-        *(() if root_is_annotation else [m for m in MEASURES if m.startswith('mrpe')]),
-    ]
+    measures = list(protocol.measures)
+    measures += [] if root_is_annotation else [m for m in MEASURES if m.startswith('mrpe')]
     by_frame = {m: e for m, e in errors_mm(frames, protocol.h36m_joints).items() if m in measures}
     joint_errors = None
     if frames.h36m_joints_m is not None and set(measures) & set(_PERCENT):
@@ -305,39 +236,35 @@ def score(frames: Frames, protocol: Protocol, *, root_is_annotation: bool = True
                 fewer[measure] = len(known)
         if joint_errors is not None:
             figures |= mpi_percentages(joint_errors[chosen])
-        ordered = {m: figures[m] for m in MEASURES if m in figures}
-        return (
-            {'group': group, 'over': over, 'frames': int(chosen.sum())}
-            | ordered
-            | ({'frames_of': fewer} if fewer else {})
-        )
+        out = {'group': group, 'over': over, 'frames': int(chosen.sum())}
+        out |= {m: figures[m] for m in MEASURES if m in figures}
+        return out | ({'frames_of': fewer} if fewer else {})
 
     rows = [row('all', ALL_FRAMES, np.ones(len(frames), bool))]
     for group in protocol.groups:
         texts = np.array([_group_name(text, group, protocol) for text in _texts(frames, group)])
-        names = sorted({str(text) for text in texts if text}, key=_group_order)
+        names = sorted({str(text) for text in texts if text}, key=lambda name: _order(name, protocol))
         own = [row(group, f'{group} {name}', texts == name) for name in names]
         if group == protocol.mean_over:
             common = [m for m in MEASURES if all(m in one for one in own)]
             mean = {m: float(np.mean([one[m] for one in own])) for m in common}
-            rows.append(
-                {'group': 'mean', 'over': f'mean of {len(own)} {group}s', 'frames': len(frames)} | mean
-            )
+            said = {'group': 'mean', 'over': f'mean of {len(own)} {group}s', 'frames': len(frames)}
+            rows.append(said | mean)
         rows += own
     return rows
 
 
 def _group_name(text: str, group: str, protocol: Protocol) -> str:
-    """MPI-INF-3DHP's activities by name where the record has the number."""
-    mpi = protocol.measures == PROTOCOLS['mpi_inf_3dhp'].measures and group == 'action'
-    return MPI_ACTIVITIES[int(text) - 1] if mpi and text in '1234567' and len(text) == 1 else str(text)
+    """Returns the name of an action that a record has as a number, any other text as it is."""
+    numbers = [str(number + 1) for number in range(len(protocol.actions))]
+    return protocol.actions[numbers.index(text)] if group == 'action' and text in numbers else str(text)
 
 
-def _group_order(name: str) -> tuple:
-    """Activities as MPI-INF-3DHP numbers them, everything else by its name, numbers by their value."""
-    if name in MPI_ACTIVITIES:
-        return 0, MPI_ACTIVITIES.index(name), ''
-    return (0, int(name), '') if name.isdigit() else (1, 0, name)
+def _order(name: str, protocol: Protocol) -> tuple:
+    """Returns what groups are sorted by: actions as the protocol has them, numbers by value, names."""
+    if name in protocol.actions:
+        return 0, protocol.actions.index(name), ''
+    return (0, int(name), '') if name.isdecimal() else (1, 0, name)
 
 
 def explanations(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:

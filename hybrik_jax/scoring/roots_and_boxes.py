@@ -5,123 +5,172 @@ Our format, one object: record name -> [x, y, z] of the root in the camera frame
 
     {"pw3d/test/downtown_walking_00/image_00010-0": [12.5, -310.0, 4120.7]}
 
-Also read: the list that RootNet's programs write, [{"image_id" or "file_name": ..., "root_cam": [x, y, z],
-"bbox": [x, y, w, h]}, ...], where `image_id` (as text) or `file_name` is the photo's file. A record belongs
-to a photo if its name, after dataset and split, is the file's path without its ending, or ends like it; what
-follows a last '-' may be missing (which of several people), and a folder's name may be repeated in the file's
-name. Where several entries are of one photo, the one whose bbox overlaps the record's most (at least half) is
-taken. A `name` in an entry is a record's name.
+Also read: the list that RootNet's programs and detectors write, [{"image_id" or "file_name": ..., "root_cam":
+[x, y, z], "bbox": [x, y, w, h]}, ...].
+
+- `file_name`, or `image_id` as text, is the photo's file. A record belongs to a photo if its name, after
+  dataset and split, is the file's path without its ending, or ends like it; what follows a last '-' may be
+  missing (which of several people), and a folder's name may be repeated in the file's name.
+- `image_id` as a whole number is images[].id of the annotation file, for MSCOCO the photo's number.
+- `annotation_id` (or `ann_id`; or `id`, where no photo is named) is annotations[].id.
+- `name` is a record's name.
+
+Where several entries are of one photo, that with the record's annotations[].id is taken, or the one whose
+bbox overlaps the record's most (at least half).
 """
 
+import dataclasses
 import hashlib
 import json
 import pathlib
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from hybrik_jax.data.augment import box_centre_and_side, text
-from hybrik_jax.datasets.annotation import MM, box_from_xywh
+from hybrik_jax import boxes
+from hybrik_jax.units import MM_PER_M
 
 LEAST_OVERLAP = 0.5
-NEAREST_MM = 100.0  # a root closer than this is in other units
+NEAREST_MM = 100.0  # a root closer than this is in metres
+
+Numbers = tuple[int | None, int | None]  # images[].id, annotations[].id
+
+
+def numbers_path(folder: pathlib.Path, split: str) -> pathlib.Path:
+    """Returns where a built dataset keeps the numbers of its annotation file: record name -> `Numbers`."""
+    return folder / f'numbers_{split}.json'
+
+
+def read_numbers(folder: pathlib.Path, split: str) -> dict[str, Numbers]:
+    """Returns the numbers of the records of a built dataset's split; {} where it was built without."""
+    path = numbers_path(folder, split)
+    if not path.is_file():
+        return {}
+    return {name: (image, annotation) for name, (image, annotation) in json.loads(path.read_text()).items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Entry:
+    """One entry of a list: its place, what was found, the box that it is of, the annotation that it is of."""
+
+    place: int
+    numbers: np.ndarray
+    bbox: np.ndarray | None
+    annotation: int | None
 
 
 class Found:
-    """The entries of one file: `root_m` and `box` answer for a record. An entry is given to one record only.
+    """The entries of one file: `root_m` and `box` answer for a record; an entry is given to one record."""
 
-    Args:
-        path: the JSON file.
-        kind: 'root' or 'box': what is read of an entry.
-    Raises:
-        FileNotFoundError; ValueError, naming the file and the entry, where it is not of a form above.
-    """
+    def __init__(self, path: str | pathlib.Path, kind: str, numbers: Mapping[str, Numbers] | None = None):
+        """Reads the file.
 
-    def __init__(self, path: str | pathlib.Path, kind: str):
+        Args:
+            path: the JSON file.
+            kind: 'root' or 'box': what is read of an entry.
+            numbers: of the records that will be asked for, see `read_numbers`.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: naming the file and the entry, where it is not of a form above.
+        """
         self.path, self.kind = pathlib.Path(path), kind
         if not self.path.is_file():
             raise FileNotFoundError(f'There is no {kind} file {self.path}.')
         data = self.path.read_bytes()
         self.label = f'{self.path.name} {hashlib.sha256(data).hexdigest()[:8]}'
-        try:
-            content = json.loads(data)
-        except ValueError as error:
-            raise ValueError(f'{self.path} is no JSON ({error}): it may be cut off.') from error
+        self._record_numbers = numbers or {}
         self._by_name: dict[str, np.ndarray] = {}
-        self._by_photo: dict[tuple[str, ...], list[tuple[int, np.ndarray, np.ndarray | None]]] = {}
+        self._by_annotation: dict[int, list[_Entry]] = {}
+        self._by_photo: dict[tuple[str, ...] | int, list[_Entry]] = {}  # path, or number
         self._photos_ending: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
         self._taken: dict[int, str] = {}
-        if isinstance(content, dict):
-            self._by_name = {
-                name: self._numbers(value, f'entry {name!r}', kind) for name, value in content.items()
-            }
-        elif isinstance(content, list):
-            for number, entry in enumerate(content):
-                self._add(number, entry)
-        else:
+        try:
+            content = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(
+                f'{self.path} is no JSON that can be read ({error}): it may be cut off.'
+            ) from None
+        if not isinstance(content, dict | list):
             raise ValueError(f'{self.path} holds neither an object nor a list.')
         if not content:
             raise ValueError(f'{self.path} is empty.')
+        if isinstance(content, dict):
+            for name, value in content.items():
+                self._by_name[name] = self._numbers(value, f'entry {_shown(name)}', kind)
+        else:
+            for place, entry in enumerate(content):
+                self._add(place, entry)
 
     def root_m(self, record: Mapping[str, Any]) -> np.ndarray:
-        """Returns the root (3,) of a record in the camera frame, metres. Raises ValueError where there is
-        none.
-        """
-        return np.float32(MM) * self._find(record)
+        """Returns the root (3,) of a record in the camera frame, metres; ValueError where there is none."""
+        return self._find(record) / np.float32(MM_PER_M)
 
     def box(self, record: Mapping[str, Any]) -> np.ndarray:
-        """Returns the box (4,) xyxy of a record, clipped to its photo. Raises ValueError where there is
-        none.
-        """
+        """Returns the box (4,) xyxy of a record, clipped to its photo; ValueError where there is none."""
         found = self._find(record)
-        box = box_from_xywh(found, int(record['width']), int(record['height']))
+        box = boxes.clipped(found, int(record['width']), int(record['height']))
         if box is None:
-            raise ValueError(
-                f'{self.path}: the box {found.tolist()} of {text(record["name"])!r} misses the photo.'
-            )
+            raise ValueError(f'{self.path}: the box {found.tolist()} of {_name(record)!r} misses the photo.')
         return box
 
-    def _add(self, number: int, entry: Any) -> None:
-        where, key = f'entry {number}', 'root_cam' if self.kind == 'root' else 'bbox'
+    def _add(self, place: int, entry: Any) -> None:
+        where, key = f'entry {place}', 'root_cam' if self.kind == 'root' else 'bbox'
         if not isinstance(entry, dict) or key not in entry:
             raise ValueError(f'{self.path}: {where} is no object with {key!r}.')
         numbers = self._numbers(entry[key], where, self.kind)
-        if 'name' in entry:
-            if entry['name'] in self._by_name:
-                raise ValueError(f'{self.path}: {where} is the second one for {entry["name"]!r}.')
-            self._by_name[entry['name']] = numbers
+        name, photo = entry.get('name'), entry.get('file_name') or entry.get('image_id')
+        if name is not None:
+            if not isinstance(name, str):
+                raise ValueError(f'{self.path}: {where} has name={_shown(name)}, expected is a text.')
+            if name in self._by_name:
+                raise ValueError(f'{self.path}: {where} is the second one for {_shown(name)}.')
+            self._by_name[name] = numbers
             return
-        photo = entry.get('file_name', entry.get('image_id'))
-        if not isinstance(photo, str):
-            raise ValueError(
-                f'{self.path}: {where} has image_id={photo!r}, which names no file: add "name" (of the record) or '
-                '"file_name" to every entry.'
-            )
-        parts = _parts(photo.removesuffix(pathlib.PurePosixPath(photo).suffix))
         bbox = self._numbers(entry['bbox'], where, 'box') if 'bbox' in entry else None
-        self._by_photo.setdefault(parts, []).append((number, numbers, bbox))
-        for start in range(len(parts)):
-            self._photos_ending.setdefault(parts[start:], set()).add(parts)
+        ids = [entry[key] for key in ('annotation_id', 'ann_id', 'id') if _is_number(entry.get(key))]
+        one = _Entry(place, numbers, bbox, ids[0] if ids else None)
+        if photo is None and ids:
+            self._by_annotation.setdefault(ids[0], []).append(one)
+        elif _is_number(photo):
+            self._by_photo.setdefault(photo, []).append(one)
+        elif isinstance(photo, str):
+            parts = _parts(photo.removesuffix(pathlib.PurePosixPath(photo).suffix))
+            self._by_photo.setdefault(parts, []).append(one)
+            for start in range(len(parts)):
+                self._photos_ending.setdefault(parts[start:], set()).add(parts)
+        else:
+            raise ValueError(
+                f'{self.path}: {where} has image_id={_shown(photo)}, which names no photo: give every '
+                'entry "image_id", "file_name" or "name" (of the record).'
+            )
 
     def _numbers(self, value: Any, where: str, kind: str) -> np.ndarray:
+        """Returns the root (3,) or box (4,) float32 of an entry, checked."""
         count, meaning = (3, 'x y z, millimetres') if kind == 'root' else (4, 'x y w h, pixels')
+        plain = isinstance(value, list) and all(type(number) in (int, float) for number in value)
         try:
-            numbers = np.asarray(value, np.float32)
-        except (TypeError, ValueError):
+            with np.errstate(over='ignore'):
+                numbers = np.array(value if plain else [], np.float64).astype(np.float32)
+        except OverflowError:  # an integer beyond any float
             numbers = np.empty(0, np.float32)
         if numbers.shape != (count,) or not np.isfinite(numbers).all():
-            raise ValueError(f'{self.path}: {where} has {value!r}, expected are {count} numbers: {meaning}.')
+            shown = _shown(value)
+            raise ValueError(f'{self.path}: {where} has {shown}, expected are {count} numbers: {meaning}.')
         if kind == 'root' and numbers[2] < NEAREST_MM:
-            raise ValueError(
-                f'{self.path}: {where} has its root {numbers[2]:g} mm before the camera: roots are in millimetres.'
-            )
+            guess = 'looks like metres: give millimetres' if numbers[2] > 0 else 'lies behind the camera'
+            raise ValueError(f'{self.path}: {where} has its root at z = {numbers[2]:g}: it {guess}.')
         return numbers
 
     def _find(self, record: Mapping[str, Any]) -> np.ndarray:
-        name = text(record['name'])
+        name = _name(record)
         if name in self._by_name:
             return self._by_name[name]
+        photo_number, annotation = self._record_numbers.get(name) or _numbers_in(name)
+        if annotation in self._by_annotation:
+            return self._choose(self._by_annotation[annotation], f'id {annotation}', record, annotation)
         parts = _parts('/'.join(name.split('/')[2:]))
         wholes = [parts, (*parts[:-1], parts[-1].rsplit('-', 1)[0])] if parts else []
         joined = [('_'.join(whole[-2:]),) for whole in wholes]  # folder and number as a file's name alone
@@ -130,42 +179,62 @@ class Found:
             photos = self._photos_ending.get(tried, set())
             if len(photos) > 1:
                 raise ValueError(
-                    f'{self.path}: several photos fit record {name!r}, such as {"/".join(min(photos))!r}: give '
-                    'the entries "name".'
+                    f'{self.path}: several photos fit record {name!r}, such as {"/".join(min(photos))!r}: '
+                    'give the entries "name".'
                 )
             if photos:
-                return self._of_photo(min(photos), name, record)
-        known = [*self._by_name, *('/'.join(parts) for parts in self._by_photo)]
-        raise ValueError(
-            f'{self.path} has no {self.kind} for record {name!r}; it has {len(known)} of others, such as {known[0]!r}.'
-        )
+                photo = min(photos)
+                return self._choose(self._by_photo[photo], f'photo {"/".join(photo)!r}', record, annotation)
+        if photo_number in self._by_photo:
+            entries = self._by_photo[photo_number]
+            return self._choose(entries, f'photo {photo_number}', record, annotation)
+        raise ValueError(f'{self.path} has no {self.kind} for record {name!r}{self._others(name)}.')
 
-    def _of_photo(self, photo: tuple[str, ...], name: str, record: Mapping[str, Any]) -> np.ndarray:
-        entries = self._by_photo[photo]
-        if len(entries) > 1 or entries[0][2] is not None:
-            overlaps = [0.0 if bbox is None else _overlap(bbox, record['box']) for _, _, bbox in entries]
+    def _others(self, name: str) -> str:
+        """Returns what there is in place of something for a record, for a message."""
+        known = [*self._by_name, *self._by_photo, *self._by_annotation]
+        shown = '/'.join(known[0]) if isinstance(known[0], tuple) else known[0]
+        text = f'; it has {len(known)} of others, such as {shown!r}'
+        if isinstance(shown, int) and name not in self._record_numbers:
+            text += (
+                '. The numbers of its photos are not known: build the dataset again, or give the entries '
+                '"file_name" or "name"'
+            )
+        return text
+
+    def _choose(
+        self, entries: list[_Entry], what: str, record: Mapping[str, Any], annotation: int | None
+    ) -> np.ndarray:
+        """Returns what was found of the one of the entries of a photo that is of a record."""
+        name = _name(record)
+        same = [one for one in entries if one.annotation is not None and one.annotation == annotation]
+        entries = same if len(same) == 1 else entries
+        if len(entries) > 1 or entries[0].bbox is not None:
+            size = int(record['width']), int(record['height'])
+            on_photo = [None if e.bbox is None else boxes.clipped(e.bbox, *size) for e in entries]
+            overlaps = [0.0 if box is None else boxes.overlap(box, record['box']) for box in on_photo]
             best = int(np.argmax(overlaps))
             if overlaps[best] < LEAST_OVERLAP:
                 raise ValueError(
-                    f'{self.path}: photo {"/".join(photo)!r} has {len(entries)} entries, none with a bbox that '
-                    f'overlaps the box of record {name!r} by half: give the entries "name".'
+                    f'{self.path}: {what} has {len(entries)} entries, none with a bbox that overlaps the box '
+                    f'of record {name!r} by half: give the entries "name".'
                 )
             entries = [entries[best]]
-        number, numbers, _ = entries[0]
-        other = self._taken.setdefault(number, name)
+        other = self._taken.setdefault(entries[0].place, name)
         if other != name:
             raise ValueError(
-                f'{self.path}: entry {number} fits the records {other!r} and {name!r}: give the entries "name".'
+                f'{self.path}: entry {entries[0].place} fits the records {other!r} and {name!r}: give the '
+                'entries "name".'
             )
-        return numbers
+        return entries[0].numbers
 
 
 def check_box_is_stored(record: Mapping[str, Any], box: np.ndarray, enlargement: float) -> None:
     """Raises ValueError where the crop around a box (4,) xyxy shows parts of the photo that the record lacks.
 
-    A record's image is a region around the annotated box (`data.region`); 2 pixels at its edges are let pass.
+    A record's image is a region around the annotated box; 2 pixels at its edges are let pass.
     """
-    centre, side = box_centre_and_side(box, enlargement)
+    centre, side = boxes.centre_and_side(box, enlargement)
     last = np.array([record['width'], record['height']], np.float64) - 1
     low, high = (np.clip(centre + sign * side / 2, 0, last) for sign in (-1, 1))
     scale, half = float(record['region_scale']), 0.5 / float(record['region_scale']) - 0.5
@@ -173,21 +242,36 @@ def check_box_is_stored(record: Mapping[str, Any], box: np.ndarray, enlargement:
     stored_high = record['region_offset'] + (np.asarray(record['region_size']) - 1) / scale + half
     if (low < stored_low - 2).any() or (high > stored_high + 2).any():
         raise ValueError(
-            f'record {text(record["name"])!r}: the crop of the detected box reaches from {low.round().tolist()} to '
-            f'{high.round().tolist()} (x, y) on the photo, the record holds only {stored_low.round().tolist()} to '
-            f'{stored_high.round().tolist()}: the box is of somebody else, or build the dataset with these boxes.'
+            f'record {_name(record)!r}: the crop of the detected box reaches from {low.round().tolist()} to '
+            f'{high.round().tolist()} (x, y) on the photo, the record holds only '
+            f'{stored_low.round().tolist()} to {stored_high.round().tolist()}: the box is of somebody else, '
+            'or build the dataset with these boxes.'
         )
 
 
-def _overlap(xywh: np.ndarray, xyxy: np.ndarray) -> float:
-    """Intersection over union of a box x y w h and a box x0 y0 x1 y1."""
-    a, b = np.concatenate([xywh[:2], xywh[:2] + xywh[2:]]), np.asarray(xyxy, np.float64)
-    inside = np.prod(np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0))
-    return float(inside / max(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - inside, 1e-9))
+def _name(record: Mapping[str, Any]) -> str:
+    name = record['name']
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def _shown(value: Any) -> str:
+    """Returns a value of a file for a message, short whatever it is."""
+    return reprlib.repr(value)[:80]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _numbers_in(name: str) -> Numbers:
+    """Returns the numbers that a record's name tells, as COCO's 'coco/train/PHOTO-ANNOTATION' does."""
+    photo, _, annotation = '/'.join(name.split('/')[2:]).partition('-')
+    known = photo.isdecimal() and annotation.isdecimal()
+    return (int(photo), int(annotation)) if known else (None, None)
 
 
 def _parts(path: str) -> tuple[str, ...]:
-    """A path's parts; 'S9/S9_0001' is ('S9', '0001')."""
+    """Returns a path's parts; 'S9/S9_0001' is ('S9', '0001')."""
     parts = [part for part in path.replace('\\', '/').split('/') if part and part != '.']
     if len(parts) > 1 and parts[-1].startswith(f'{parts[-2]}_'):
         parts[-1] = parts[-1].removeprefix(f'{parts[-2]}_')

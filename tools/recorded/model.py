@@ -4,7 +4,6 @@ import functools
 import importlib.util
 import json
 import pathlib
-import re
 import types
 from typing import Any
 
@@ -12,19 +11,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from configs import default
 from hybrik_jax import inference
 from hybrik_jax.body import rotations, smpl, smpl_file
 from hybrik_jax.export import torch as torch_export
+from hybrik_jax.export.recognise import recognise
 from hybrik_jax.model import hybrik
-from hybrik_jax.model.deconv import DeconvLifting
-from hybrik_jax.model.lifting import TransformerLifting
-from hybrik_jax.model.resnet import ResNet
 from hybrik_jax.types import Crop, Lifted, Posed
 from hybrik_jax.units import DEPTH_SCALE_M, MM_PER_M
 
 # Both sides compute in float32, some sixty layers deep, in different orders; the outputs are of order one.
 TOLERANCE = 1e-3
-NUM_HEADS = 8
 
 
 def load_module(path: pathlib.Path) -> types.ModuleType:
@@ -39,29 +36,13 @@ def network_like(name: str, shapes: dict[str, list[int]]) -> hybrik.HybrIK:
     """Returns the network that has parameters of these PyTorch names and shapes.
 
     Args:
-        name: such as 'transformer_resnet34', 'transformer_resnet18_original' or 'deconv29_resnet34'; the
-            depth, the variant and the kind of lifting are read from it, sizes from the shapes.
+        name: such as 'transformer_resnet18_original'; only the variant is read from it.
     """
-    backbone = ResNet(depth=int(re.search(r'resnet(\d+)', name).group(1)))
-    if name.startswith('deconv'):
-        return hybrik.HybrIK(
-            backbone=backbone, lifting=DeconvLifting(num_joints=int(re.match(r'deconv(\d+)', name).group(1)))
-        )
-    ffn = 'transformer.ffn_src.0.fc_layers.'
-    return hybrik.HybrIK(
-        backbone=backbone,
-        lifting=TransformerLifting(
-            variant='original' if name.endswith('original') else 'custom',
-            num_heads=NUM_HEADS,
-            num_blocks=sum(
-                bool(re.fullmatch(r'transformer\.layer_norm_src\.\d+\.a_2', key)) for key in shapes
-            ),
-            width=shapes['transformer.input_projection_src.weight'][0],
-            ffn_width=shapes[f'{ffn}0.weight'][0],
-            ffn_depth=sum(bool(re.fullmatch(re.escape(ffn) + r'\d+\.weight', key)) for key in shapes),
-            leaf_tokens='decleaf.weight' in shapes,
-        ),
-    )
+    architecture = recognise({key: np.broadcast_to(np.float32(0), shape) for key, shape in shapes.items()})
+    config = default.get_config()
+    config.update_from_flattened_dict(architecture.keys | architecture.assumed)
+    config.model.transformer.variant = 'original' if name.endswith('original') else 'custom'
+    return hybrik.create_model(config.model)
 
 
 def seeded_variables(
@@ -83,7 +64,7 @@ def load_toy_body(golden_dir: pathlib.Path, seed: int) -> smpl.SMPL:
 
 
 def recorded_form(lifted: Lifted, posed: Posed) -> dict[str, np.ndarray]:
-    """Returns outputs under the recordings' names, in their shapes and units: joints in 2 m, vertices in metres."""
+    """Returns outputs under the recordings' names, shapes and units: joints in 2 m, vertices in metres."""
     quaternions = jax.vmap(jax.vmap(rotations.matrix_to_quaternion))(posed.rotations)
     outputs = {
         'pred_uvd_jts': lifted.uvd,

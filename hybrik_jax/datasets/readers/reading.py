@@ -1,5 +1,4 @@
-"""What the readers of published annotation files share: finding files, checked fields, label fields from
-points.
+"""What the readers of published annotation files share: finding files, checked fields, labels from points.
 
 Numbers that are not finite pass here: `sanity.check_person` names them by field and index.
 """
@@ -7,78 +6,92 @@ Numbers that are not finite pass here: `sanity.check_person` names them by field
 import dataclasses
 import itertools
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from hybrik_jax import boxes, catalogue
 from hybrik_jax.body.projection import project
 from hybrik_jax.data import record
-from hybrik_jax.datasets.annotation import AnnotationError, box_from_xywh, stream_items
+from hybrik_jax.datasets.annotation import AnnotatedPerson, AnnotationError, stream_items
 
-# What the folder of a dataset holds and that of no other.
-_MARKS = {
-    'Human3.6M': ('annotations/*uman36M*.json',),
-    'MPI-INF-3DHP': ('annotation_mpi_inf_3dhp_*.json', 'mpi_inf_3dhp_*_set'),
-    '3DPW': ('json/3DPW_*.json', 'imageFiles', 'sequenceFiles'),
-    'MSCOCO': ('annotations/person_keypoints_*.json', 'train2017', 'val2017'),
-}
-_FOLDERS = ('h36m', '3dhp', 'pw3d', 'coco')
 NO_BOX = 'box without area in the photo'
 
 
-def find(root: pathlib.Path, files: dict[str, str], split: str, dataset: str) -> pathlib.Path:
-    """Returns root / files[split], a file or folder that is there.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NumberedPerson(AnnotatedPerson):
+    """A person with the numbers by which its annotation file calls photo and annotation; None: by none.
+
+    image_id: images[].id. annotation_id: annotations[].id.
+    """
+
+    image_id: int | None
+    annotation_id: int | None
+
+
+def find(
+    root: pathlib.Path, dataset: catalogue.Dataset, split: str, files: Mapping[str, str] | None = None
+) -> pathlib.Path:
+    """Returns the file (or folder) of a split in the folder `root` of a dataset; it is there.
 
     Args:
-        dataset: its title, a key of the table above.
+        files: split -> path below root, in place of `dataset.files`.
+
     Raises:
-        ValueError: naming the splits that there are. FileNotFoundError: saying what is expected where, and
-            whose
-        folder `root` looks like.
+        ValueError: naming the splits that there are.
+        FileNotFoundError: saying what is expected where, and whose folder `root` looks like.
     """
+    title, files = dataset.title, files or dataset.files
     if split not in files:
-        raise ValueError(f'{dataset} has no split {split!r}, only {", ".join(files)}.')
-    relative = files[split]
-    path = root / relative
+        raise ValueError(f'{title} has no split {split!r}, only {", ".join(files)}.')
+    path = root / files[split]
     if path.exists():
         return path
-    message = f'{path} is missing: the folder of {dataset} should hold {relative} (docs/datasets.md shows the layout).'
+    everywhere = [one for one in catalogue.DATASETS.values() if one.marks]
     others = [
-        title for title, marks in _MARKS.items() if title != dataset and any(any(root.glob(m)) for m in marks)
+        one.title
+        for one in everywhere
+        if one.name != dataset.name and any(any(root.glob(mark)) for mark in one.marks)
     ]
+    message = (
+        f'{path} is missing: the folder of {title} should hold {files[split]} (docs/datasets.md shows the '
+        'layout).'
+    )
     if not root.is_dir():
         message += f' There is no folder {root}.'
     elif others:
         message += f' {root} looks like the folder of {" and ".join(others)}: were folders mixed up?'
-    elif inner := [name for name in _FOLDERS if (root / name).is_dir()]:
+    elif inner := [one.folder for one in everywhere if (root / one.folder).is_dir()]:
         message += f' {root} holds {", ".join(inner)}: give the folder of the one dataset.'
     raise FileNotFoundError(message)
 
 
 def paired_items(path: pathlib.Path) -> Iterator['Fields']:
-    """Yields images[i] merged with annotations[i] of a JSON file in which these lists are parallel, one at a
-    time.
+    """Yields images[i] merged with annotations[i] of a JSON file in which these lists are parallel.
 
-    Raises AnnotationError as `stream_items` does, and where the lists differ in length.
+    Raises:
+        AnnotationError: as `stream_items` does, and where the lists differ in length.
     """
     lists = stream_items(path, 'images'), stream_items(path, 'annotations')
     for index, (image, annotation) in enumerate(itertools.zip_longest(*lists)):
         if image is None or annotation is None:
             shorter = 'images' if image is None else 'annotations'
             raise AnnotationError(
-                f'{path}: {shorter} ends after {index} entries, the other list goes on: images and annotations must be '
-                'parallel. Download the file again.'
+                f'{path}: {shorter} ends after {index} entries, the other list goes on: images and '
+                'annotations must be parallel. Download the file again.'
             )
-        yield Fields(image | annotation, f'{path}, record {index}')
+        numbers = {'image_id': image.get('id')}  # `id` is the annotation's
+        yield Fields(numbers | image | annotation, f'{path}, record {index}')
 
 
 def joined_items(path: pathlib.Path, of_image: Callable[['Fields'], dict[str, Any]]) -> Iterator['Fields']:
-    """Yields the annotations of a JSON file of COCO's form, each with what `of_image` says of its image
-    (image_id).
+    """Yields the annotations of a JSON file of COCO's form, each with what `of_image` says of its image.
 
-    What is said of images is kept in memory. Raises AnnotationError as `stream_items` does, and for an
-    image_id that no image has.
+    What is said of images is kept in memory.
+
+    Raises:
+        AnnotationError: as `stream_items` does, and for an image_id that no image has.
     """
     images = {}
     for index, item in enumerate(stream_items(path, 'images')):
@@ -94,9 +107,9 @@ def joined_items(path: pathlib.Path, of_image: Callable[['Fields'], dict[str, An
 
 @dataclasses.dataclass(frozen=True)
 class Fields:
-    """One object of an annotation file; what is taken from it is checked. Names may be paths, such as
-    cam_param.f.
+    """One object of an annotation file; what is taken from it is checked. Names may be paths: cam_param.f.
 
+    item: the object.
     where: what errors call it: file and record.
     """
 
@@ -132,20 +145,15 @@ class Fields:
         return value
 
     def numbers(self, name: str, *shapes: tuple[int, ...]) -> np.ndarray:
-        """Returns numbers as a float64 array of one of the shapes; a flat list of a shape's size is taken for
-        it.
-        """
+        """Returns numbers as float64 in one of the shapes; a flat list of a shape's size is taken for it."""
         value = self.get(name)
         try:
             array = np.asarray(value, np.float64)
         except (ValueError, TypeError) as error:
             raise AnnotationError(f'{self.where}: {name} is no regular list of numbers ({error}).') from None
+        flat = array.size == max(array.shape, default=0)
         for shape in shapes:
-            if (
-                array.shape == shape
-                or array.size == np.prod(shape)
-                and array.size == max(array.shape, default=0)
-            ):
+            if array.shape == shape or flat and array.size == np.prod(shape):
                 return array.reshape(shape)
         expected = ' or '.join(map(str, shapes))
         raise AnnotationError(f'{self.where}: {name} has the shape {array.shape}, expected is {expected}.')
@@ -158,17 +166,15 @@ class Fields:
         return int(width), int(height)
 
     def box(self, name: str = 'bbox') -> np.ndarray | None:
-        """Returns the xyxy box (4,) of the field x y w h, clipped to the photo; None where nothing is left of
-        it.
-        """
+        """Returns the box (4,) xyxy of the field x y w h, clipped to the photo; None where none is left."""
         box = self.numbers(name, (4,))
         try:
-            return box_from_xywh(box, *self.size())
-        except AnnotationError as error:
+            return boxes.clipped(box, *self.size())
+        except ValueError as error:
             raise AnnotationError(f'{self.where}: {name}: {error}.') from None
 
     def _look_up(self, name: str) -> tuple[Any, list[str]]:
-        """The value, or None; and the fields beside it, for a message."""
+        """Returns the value, or None; and the fields beside it, for a message."""
         value, siblings = self.item, []
         for part in name.split('.'):
             if not isinstance(value, dict):
@@ -177,10 +183,35 @@ class Fields:
         return value, siblings
 
 
+def person(
+    fields: Fields,
+    *,
+    name: str,
+    photo: pathlib.Path,
+    labels: Mapping[str, Any],
+    sequence: str = '',
+    action: str = '',
+) -> NumberedPerson:
+    """Returns the person of an annotation, with its numbers `image_id` and `id`, if there are such."""
+    image_id, number = (
+        value if isinstance(value, int) and not isinstance(value, bool) else None
+        for value in (fields.item.get('image_id'), fields.item.get('id'))
+    )
+    return NumberedPerson(
+        name=name,
+        photo=photo,
+        labels=finished(labels),
+        sequence=sequence,
+        action=action,
+        image_id=image_id,
+        annotation_id=number,
+    )
+
+
 # ---- fields of `record.FEATURES`, to be merged into a person's labels
 
 
-def start(width: int, height: int, box: np.ndarray, box_enlargement: float) -> dict[str, np.ndarray]:
+def start(width: int, height: int, box: np.ndarray, box_enlargement: float) -> dict[str, Any]:
     """Returns the labels of a person of whom only the box is known: `record.FEATURES` without region_*."""
     known = {'width': width, 'height': height, 'box': box, 'box_enlargement': box_enlargement}
     return {name: value for name, value in (record.blank() | known).items() if not name.startswith('region_')}
@@ -192,19 +223,15 @@ def camera(focal: np.ndarray, centre: np.ndarray, root_m: np.ndarray) -> dict[st
 
 
 def joints(points_m: np.ndarray, valid: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns joints_m and its weights from joints (29, 3), camera frame, metres, of which `valid` (29,)
-    exist.
-    """
+    """Returns joints_m and its weights from joints (29, 3), camera frame, metres; valid (29,) ones exist."""
     valid = np.asarray(valid, bool)
     return {'joints_m': np.where(valid[:, None], points_m - points_m[0], 0), 'joints_weight': valid}
 
 
 def pixels(places: np.ndarray, depth_m: np.ndarray | None, valid: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns joints_px and its weights from photo pixels (29, 2) and depths (29,) relative to joint 0, or
-    none.
-    """
-    valid = np.asarray(valid, bool)[:, None]
+    """Returns joints_px and its weights from photo pixels (29, 2) and depths (29,), to joint 0, or None."""
     known = depth_m is not None
+    valid = np.asarray(valid, bool)[:, None]
     both = np.concatenate([places, depth_m[:, None] if known else np.zeros((29, 1))], 1)
     weight = np.concatenate([valid, valid, valid & known], 1)
     return {'joints_px': np.where(weight, both, 0), 'joints_px_weight': weight}
@@ -227,10 +254,8 @@ def h36m_joints(points_m: np.ndarray) -> dict[str, np.ndarray]:
     return {'h36m_joints_m': points_m - points_m[0], 'h36m_weight': np.ones(17)}
 
 
-def finished(labels: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Returns labels in the types of `record.FEATURES`; ValueError where one has another shape (a reader's
-    mistake).
-    """
+def finished(labels: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Returns labels in the types of `record.FEATURES`; ValueError where one has another shape."""
     out = {name: np.asarray(value, record.FEATURES[name].dtype) for name, value in labels.items()}
     wrong = [name for name, value in out.items() if value.shape != record.FEATURES[name].shape]
     if wrong:
@@ -239,9 +264,7 @@ def finished(labels: dict[str, Any]) -> dict[str, np.ndarray]:
 
 
 def padded(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns points (24 or 29, ...) filled up with zeros to 29 rows, and which rows there are, (29,)
-    bool.
-    """
+    """Returns points (24 or 29, ...) filled up with zeros to 29, and which of them there are, (29,) bool."""
     out = np.zeros((29, *points.shape[1:]))
     out[: len(points)] = points
     return out, np.arange(29) < len(points)

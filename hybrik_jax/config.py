@@ -1,0 +1,320 @@
+"""Configurations: one table of every key, what values it may have and what it means, and the checks of it."""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from ml_collections import ConfigDict
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+
+from hybrik_jax import losses, step
+from hybrik_jax.model import lifting, resnet
+
+BACKBONES = ('resnet',)
+LIFTINGS = ('transformer', 'deconv')
+LARGEST = 2**31 - 1
+_SHOWN = 80  # characters of a value in a message
+
+
+def whole(low: int, high: int = LARGEST, **limits: int) -> Any:
+    """Returns the type of whole numbers from `low` to `high`, both included; `limits`: pydantic's."""
+    return Annotated[int, Field(strict=True, ge=low, le=high, **limits)]
+
+
+def number(**limits: float) -> Any:
+    """Returns the type of finite numbers within `limits`: gt, ge, lt, le."""
+    return Annotated[float, Field(strict=True, allow_inf_nan=False, **limits)]
+
+
+def text(pattern: str, description: str) -> Any:
+    """Returns the type of printable texts that match a pattern; the description completes 'should be'."""
+
+    def matching(value: str) -> str:
+        if not value.isprintable() or not re.fullmatch(pattern, value):
+            raise ValueError(f'Input should be {description}')
+        return value
+
+    return Annotated[str, Field(strict=True), AfterValidator(matching)]
+
+
+def three(each: Any) -> Any:
+    """Returns the type of tuples of three values."""
+    return Annotated[tuple[each, ...], Field(min_length=3, max_length=3)]
+
+
+def different(each: Any, *, least: int = 0) -> Any:
+    """Returns the type of tuples of at least so many values, no two of them the same."""
+
+    def once(value: tuple) -> tuple:
+        if len(set(value)) < len(value):
+            raise ValueError('Input should have no value twice')
+        return value
+
+    return Annotated[tuple[each, ...], Field(min_length=least), AfterValidator(once)]
+
+
+FLAG = Annotated[bool, Field(strict=True)]
+FILE = text('.*', "a path, or '' for none")
+FOLDER = text(r'.*\S.*', 'the path of a folder')
+NAME = text(r'\w[^/]*', 'a name: letters first, no slash')
+DTYPE = Literal['float32', 'bfloat16']
+PROBABILITY = number(ge=0, le=1)
+WEIGHT = number(ge=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Key:
+    """What there is to know about a key.
+
+    values: the type of its values.
+    resume: it may differ between a run and its continuation, or its evaluation.
+    counts: it enters the hash. Not so where things lie, how fast they are read, and what every row of an
+        evaluation says itself.
+    before: what runs had that were saved before there was the key; None: all have it.
+    """
+
+    values: Any
+    resume: bool = False
+    counts: bool = True
+    before: Any = None
+
+
+def _aside(values: Any) -> Key:
+    """Returns a key that may differ on resuming and does not enter the hash."""
+    return Key(values, resume=True, counts=False)
+
+
+KEYS: dict[str, Key] = {
+    'workdir': _aside(FOLDER),
+    'seed': Key(whole(0)),
+    'image_size': Key(whole(32, 4096, multiple_of=32)),
+    'body': Key(FILE),
+    'h36m_regressor': Key(FILE),
+    'init_betas': Key(FILE),
+    'batch_size': Key(whole(1)),
+    'num_epochs': Key(whole(1), resume=True),
+    'steps_per_epoch': Key(whole(0)),
+    'model.lifting': Key(Literal[tuple(LIFTINGS)]),
+    'model.image_mean': Key(three(PROBABILITY)),
+    'model.image_std': Key(three(number(gt=0, le=1))),
+    'model.right_hand': Key(Literal['leaf', 'released']),
+    'model.backbone.name': Key(Literal[tuple(BACKBONES)], before='resnet'),
+    'model.backbone.depth': Key(Literal[tuple(resnet.STAGES)]),
+    'model.backbone.width': Key(whole(1, 4096)),
+    'model.backbone.dtype': Key(DTYPE),
+    'model.backbone.remat': Key(FLAG),
+    'model.backbone.sync_batch_norm': Key(FLAG),
+    'model.transformer.variant': Key(Literal[tuple(lifting.VARIANTS)]),
+    'model.transformer.num_blocks': Key(whole(1, 1000)),
+    'model.transformer.num_heads': Key(whole(1, 1000)),
+    'model.transformer.width': Key(whole(2, 2**16)),
+    'model.transformer.ffn_width': Key(whole(1, 2**16)),
+    'model.transformer.ffn_depth': Key(whole(1, 100)),
+    'model.transformer.dropout': Key(number(ge=0, lt=1)),
+    'model.transformer.leaf_tokens': Key(FLAG),
+    'model.transformer.patch_sampling': Key(number(gt=0, le=1)),
+    'model.transformer.remat': Key(FLAG),
+    'model.transformer.dtype': Key(DTYPE),
+    'model.deconv.num_joints': Key(Literal[24, 29]),
+    'model.deconv.width': Key(whole(1, 2**16)),
+    'model.deconv.depth_bins': Key(whole(2, 4096)),
+    'model.deconv.dtype': Key(DTYPE),
+    'model.deconv.dropout': Key(number(ge=0, lt=1)),
+    'pretrained.backbone': Key(FILE, resume=True),
+    'data.root': _aside(FOLDER),
+    'data.mixture': Key(dict[NAME, WEIGHT]),
+    'data.validation': Key(NAME),
+    'data.test': Key(NAME, resume=True),
+    'data.validation_split': Key(NAME),
+    'data.validation_examples': Key(whole(0)),
+    'data.read_threads': _aside(whole(1, 1024)),
+    'data.prefetch': _aside(whole(1, 2**20)),
+    'data.workers': _aside(whole(0, 1024)),
+    'data.synthetic.train': Key(whole(0)),
+    'data.synthetic.validation': Key(whole(0)),
+    'data.synthetic.test': Key(whole(0)),
+    'data.synthetic.seed': Key(whole(0)),
+    'augmentation.scale': Key(number(ge=0, lt=1)),
+    'augmentation.rotation_degrees': Key(number(ge=0, le=180)),
+    'augmentation.rotation_probability': Key(PROBABILITY),
+    'augmentation.mirror_probability': Key(PROBABILITY),
+    'augmentation.mirror_camera': Key(FLAG),
+    'augmentation.colour': Key(PROBABILITY),
+    'augmentation.half_body_probability': Key(number(ge=-1, le=1)),
+    'augmentation.occlusion': Key(dict[NAME, tuple[PROBABILITY, number(ge=1)]]),
+    **{f'loss.{name}': Key(WEIGHT, before=0.0) for name in losses.TERMS},
+    'optimizer.learning_rate': Key(number(gt=0)),
+    'optimizer.warmup_steps': Key(whole(1)),
+    'optimizer.b1': Key(number(ge=0, lt=1)),
+    'optimizer.b2': Key(number(ge=0, lt=1)),
+    'optimizer.eps': Key(number(gt=0, le=1)),
+    'optimizer.clip_norm': Key(WEIGHT),
+    'average.tail_epochs': Key(WEIGHT),
+    'average.ema_decay': Key(number(gt=0, lt=1)),
+    'log_every': _aside(whole(1)),
+    'validate_every': Key(whole(0), resume=True),
+    'validate_parameters': Key(Literal['raw', 'ema']),
+    'checkpoint_every': Key(whole(0), resume=True),
+    'keep_checkpoints': _aside(whole(1)),
+    'tensorboard': _aside(FLAG),
+    'evaluation.batch_size': _aside(whole(0)),
+    'evaluation.datasets': _aside(different(NAME)),
+    'evaluation.parameters': _aside(different(Literal[tuple(step.PARAMETERS)], least=1)),
+    'evaluation.flips': _aside(different(FLAG, least=1)),
+    'evaluation.root': _aside(Literal['annotation', 'predicted']),
+    'evaluation.root_file': _aside(FILE),
+    'evaluation.box_file': _aside(FILE),
+    'evaluation.box_enlargement': _aside(number(gt=0, le=10)),
+    'evaluation.allow_other_body': _aside(FLAG),
+    'evaluation.constant_examples': _aside(whole(0)),
+}
+
+
+def check(config: ConfigDict, *, devices: int, hosts: int) -> None:
+    """Raises ValueError where a configuration cannot work, with a line for everything that is to blame.
+
+    Args:
+        devices: of all hosts together.
+    """
+    values = flat(config.to_dict())
+    refused = {name: line for name in KEYS.keys() & values.keys() if (line := problem(name, values[name]))}
+    fine = {name: value for name, value in values.items() if name in KEYS and name not in refused}
+    lines = [*_misplaced(values), *sorted(refused.values()), *_contradictions(fine, devices, hosts)]
+    if lines:
+        raise ValueError('The configuration cannot work:\n  ' + '\n  '.join(lines))
+
+
+def problem(name: str, value: Any) -> str | None:
+    """Returns a line if a key cannot have this value, otherwise None."""
+    try:
+        TypeAdapter(KEYS[name].values).validate_python(value)
+    except ValidationError as error:
+        said = re.sub(r'^(Value error, )?(Input|Tuple) ', '', error.errors()[0]['msg'])
+        return f'{name}={_shown(value)} {said}.'
+    return None
+
+
+def _shown(value: Any) -> str:
+    try:
+        shown = repr(value)
+    except ValueError:  # an integer of thousands of digits
+        return '...'
+    return shown if len(shown) <= _SHOWN else shown[:_SHOWN] + '...'
+
+
+def _misplaced(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yields what is wrong with the names of the keys."""
+    for name in sorted(values.keys() - KEYS.keys()):
+        inside = [key for key in KEYS if key.startswith(f'{name}.')]
+        if inside:
+            yield f'{name}={_shown(values[name])} should be the section of {", ".join(inside)}.'
+        else:
+            yield misspelt(name)
+    if missing := KEYS.keys() - values.keys():
+        yield f'Missing: {", ".join(sorted(missing))}. Start from configs/default.py, which has every key.'
+
+
+def _contradictions(fine: Mapping[str, Any], devices: int, hosts: int) -> Iterator[str]:
+    """Yields what values that are right by themselves cannot be together, or on so many devices."""
+
+    def have(*names: str) -> bool:
+        return all(name in fine for name in names)
+
+    for name in ('batch_size', 'evaluation.batch_size'):
+        if have(name) and fine[name] % devices:
+            where = f'{devices} devices' + (f' of {hosts} hosts' if hosts > 1 else '')
+            remedy = f'make --config.{name} a multiple of {devices}'
+            yield f'{name}={fine[name]} cannot be split over {where}: {remedy}.'
+    width, heads = 'model.transformer.width', 'model.transformer.num_heads'
+    if have(width, heads) and fine[width] % fine[heads]:
+        yield f'{width}={fine[width]} cannot be split over {heads}={fine[heads]}: make it a multiple.'
+    if have('data.mixture') and not any(fine['data.mixture'].values()):
+        yield f'data.mixture={_shown(fine["data.mixture"])} needs a dataset with a positive share.'
+    terms = [f'loss.{name}' for name in losses.TERMS]
+    if have(*terms) and not any(fine[term] for term in terms):
+        yield f'{", ".join(terms)} are all 0: there would be nothing to learn.'
+    if have('evaluation.root', 'evaluation.root_file'):
+        root, file = fine['evaluation.root'], fine['evaluation.root_file']
+        if root == 'predicted' and not file:
+            remedy = 'give --config.evaluation.root_file=FILE.json'
+            yield f'evaluation.root={root!r} needs roots that another program has predicted: {remedy}.'
+        if root == 'annotation' and file:
+            remedy = 'add --config.evaluation.root=predicted'
+            yield f'evaluation.root_file={_shown(file)} would not be used: {remedy}.'
+
+
+def nearest_key(name: str) -> str | None:
+    """Returns the key that a misspelt name most likely means, None where none is like it."""
+    ending = [key for key in KEYS if key.endswith(f'.{name}')]
+    return next(iter(ending or difflib.get_close_matches(name, KEYS, 1)), None)
+
+
+def misspelt(name: str) -> str:
+    """Returns the line about a name that is no key, with the nearest key."""
+    for key in ('data.mixture', 'augmentation.occlusion'):
+        if name.startswith(f'{key}.'):
+            return f'{name}: this configuration has no such dataset. Give all of --config.{key}="{{...}}".'
+    nearest = nearest_key(name)
+    advice = f'did you mean {nearest}?' if nearest else 'configs/default.py has all keys.'
+    return f'There is no key {name!r}: {advice}'
+
+
+def plain(config: ConfigDict) -> dict[str, Any]:
+    """Returns the configuration as nested dicts of JSON values."""
+    return json.loads(config.to_json_best_effort())
+
+
+def flat(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+    """Returns key -> value of a nested configuration; a key whose value is a mapping stays one."""
+    values = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and f'{prefix}{name}' not in KEYS:
+            values |= flat(value, f'{prefix}{name}.')
+        else:
+            values[f'{prefix}{name}'] = value
+    return values
+
+
+def completed(saved: dict[str, Any]) -> dict[str, Any]:
+    """Returns a saved configuration (nested dicts) with the keys that came later, as they were before."""
+    tree = json.loads(json.dumps(saved))
+    for name, key in KEYS.items():
+        if key.before is not None:
+            *sections, last = name.split('.')
+            section = tree
+            for part in sections:
+                section = section.setdefault(part, {})
+            section.setdefault(last, key.before)
+    return tree
+
+
+def differences(saved: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """Returns a line for every key in which two configurations (nested dicts) differ and must not."""
+    there, now = flat(completed(saved)), flat(completed(wanted))
+    lines = []
+    for name in sorted(there.keys() | now.keys()):
+        known = KEYS.get(name)
+        if not (known and known.resume) and there.get(name, '(absent)') != now.get(name, '(absent)'):
+            lines.append(f'{name}: {there.get(name, "(absent)")!r} there, {now.get(name, "(absent)")!r} now')
+    return lines
+
+
+def digest(config: Mapping[str, Any]) -> str:
+    """Returns 12 hexadecimal digits that tell configurations (nested dicts) of different figures apart."""
+
+    def counting(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+        kept = {}
+        for name, value in tree.items():
+            key = f'{prefix}{name}'
+            if key not in KEYS and isinstance(value, Mapping):
+                if section := counting(value, f'{key}.'):
+                    kept[name] = section
+            elif key not in KEYS or KEYS[key].counts:
+                kept[name] = value
+        return kept
+
+    return hashlib.sha256(json.dumps(counting(config), sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,268 @@
+"""PyTorch's weight files without PyTorch: its zip format, and safetensors. Nothing in a file is executed.
+
+A `.pth` of PyTorch 1.6 or later is a zip of `NAME/data.pkl`, the pickle of a dict whose tensors refer to
+storages, and `NAME/data/KEY`, the bytes of each storage.
+"""
+
+import dataclasses
+import io
+import math
+import os
+import pathlib
+import pickle
+import struct
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from hybrik_jax import safe_pickle
+
+# Storage of PyTorch, type of safetensors, type of numpy.
+_TYPES = (
+    ('FloatStorage', 'F32', np.dtype(np.float32)),
+    ('DoubleStorage', 'F64', np.dtype(np.float64)),
+    ('HalfStorage', 'F16', np.dtype(np.float16)),
+    ('BFloat16Storage', 'BF16', np.dtype(ml_dtypes.bfloat16)),
+    ('LongStorage', 'I64', np.dtype(np.int64)),
+    ('IntStorage', 'I32', np.dtype(np.int32)),
+    ('ShortStorage', 'I16', np.dtype(np.int16)),
+    ('CharStorage', 'I8', np.dtype(np.int8)),
+    ('ByteStorage', 'U8', np.dtype(np.uint8)),
+    ('BoolStorage', 'BOOL', np.dtype(np.bool_)),
+)
+STORAGES = {storage: dtype for storage, _, dtype in _TYPES}
+SAFETENSORS = {name: dtype for _, name, dtype in _TYPES}
+# What a state dict may be wrapped in, and what stands in training checkpoints beside it.
+WRAPPERS = ('network', 'state_dict', 'model_state_dict', 'model')
+BESIDE = {('torch', name) for name in ('Size', 'device', 'float16', 'bfloat16', 'float32', 'float64')}
+BESIDE |= {('collections', 'defaultdict'), ('collections', 'Counter'), ('builtins', 'dict')}
+LARGEST_PICKLE = 2**26  # bytes; the tensors are elsewhere
+LEGACY = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19'
+
+
+class _Unpickler(safe_pickle.Unpickler):
+    """Makes stand-ins of tensors and storages."""
+
+    names = safe_pickle.NAMES | {('torch', name) for name in STORAGES} | BESIDE
+    names |= {('torch._utils', name) for name in ('_rebuild_tensor_v2', '_rebuild_parameter')}
+    holds = 'tensors'
+
+    def persistent_load(self, pid: Any) -> safe_pickle.StandIn:
+        """Returns the stand-in of a storage."""
+        return safe_pickle.StandIn(
+            safe_pickle.Name('torch', 'storage'), pid if isinstance(pid, tuple) else ()
+        )
+
+
+class FileError(ValueError):
+    """What is wrong with a weight file and what to do, in words."""
+
+
+@dataclasses.dataclass
+class _Archive:
+    """A `.pth` that is open: its bytes are read once, storage by storage, and not copied.
+
+    path: for messages. prefix: the folder in the zip. left: how many bytes the file can still hold. storages:
+    what has been read, by key.
+    """
+
+    path: pathlib.Path
+    zip: zipfile.ZipFile
+    prefix: str
+    left: int
+    storages: dict[str, bytes] = dataclasses.field(default_factory=dict)
+
+    def read(self, name: str, largest: int) -> bytes:
+        """Returns the bytes of an entry of at most `largest` bytes, stored as they are."""
+        entry = self.zip.getinfo(self.prefix + name)
+        if entry.compress_type != zipfile.ZIP_STORED or not 0 <= entry.file_size <= min(largest, self.left):
+            raise FileError(f'{self.path}: {entry.filename} is compressed or larger than can be.')
+        self.left -= entry.file_size
+        return self.zip.read(entry)
+
+    def array(self, tensor: safe_pickle.StandIn) -> np.ndarray:
+        """Returns the array of a tensor's stand-in: a view of its storage, every number of it checked."""
+        if tensor.stands_for.name == '_rebuild_parameter':
+            tensor = tensor.args[0]
+        storage, offset, shape, strides = tensor.args[:4]
+        _, kind, key, _, _ = storage.args
+        dtype = STORAGES[kind.name]
+        for numbers in ((offset,), shape, strides):
+            fits = isinstance(numbers, tuple) and len(numbers) <= 16
+            if not fits or any(type(n) is not int or not 0 <= n < 2**40 for n in numbers):
+                raise TypeError('shape, strides or offset cannot be')
+        if not isinstance(key, str):
+            raise TypeError('its storage has no name')
+        if key not in self.storages:
+            self.storages[key] = self.read(f'data/{key}', self.left)
+        data, size = self.storages[key], math.prod(shape)
+        count = len(data) // dtype.itemsize
+        last = offset + sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True))
+        if size > count or (size and last >= count):
+            raise TypeError(f'shape {shape}, strides {strides} and offset {offset} in {count} numbers')
+        if not size:
+            return np.zeros(shape, dtype)
+        steps = tuple(stride * dtype.itemsize for stride in strides)
+        return np.ndarray(shape, dtype, buffer=data, offset=offset * dtype.itemsize, strides=steps)
+
+
+def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Returns the state dict in a `.pth` or `.safetensors` file, name -> read-only array of the file's type.
+
+    A dict wrapped in another under 'network' (RootNet), 'state_dict', 'model_state_dict' or 'model' is
+    unwrapped; entries that are no tensors are left out.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        FileError: naming the file, if it is damaged, of another format, or holds no state dict.
+    """
+    path = pathlib.Path(path)
+    if path.exists() and not path.is_file():
+        raise FileError(f'{path} is no file: give a .pth or .safetensors file.')
+    with open(path, 'rb') as file:
+        start = file.read(512)
+    if start.startswith(b'PK\x03\x04'):
+        return _read_zip(path)
+    if start[8:9] == b'{' and int.from_bytes(start[:8], 'little') < LARGEST_PICKLE:
+        return _read_safetensors(path)
+    if start.startswith(LEGACY) or start[257:262] == b'ustar':
+        raise FileError(
+            f'{path} is of the format that PyTorch wrote before 1.6. Write it anew where PyTorch is '
+            'installed: torch.save(torch.load(OLD, weights_only=True), NEW).'
+        )
+    raise FileError(f'{path} ({path.stat().st_size} bytes) is no .pth of PyTorch and no .safetensors file.')
+
+
+def _read_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        with zipfile.ZipFile(path) as file:
+            names = file.namelist()
+            pickles = [name for name in names if name.count('/') == 1 and name.endswith('/data.pkl')]
+            if len(pickles) != 1 or pickles[0].replace('data.pkl', 'constants.pkl') in names:
+                raise FileError(f'{path} is a zip, but holds no state dict of PyTorch.')
+            archive = _Archive(path, file, pickles[0].removesuffix('data.pkl'), path.stat().st_size)
+            if archive.prefix + 'byteorder' in names and archive.read('byteorder', 16) != b'little':
+                raise FileError(f'{path} was written on a big-endian machine: write it anew on another.')
+            data = io.BytesIO(archive.read('data.pkl', LARGEST_PICKLE))
+            tensors = _unwrapped(_Unpickler(data, encoding='latin1').load(), path)
+            return _arrays(tensors, archive)
+    except FileError:
+        raise
+    except safe_pickle.Refused as error:
+        raise FileError(
+            f'{path}: refused to load {error}: a state dict holds tensors and plain values only, and nothing '
+            'in its file is executed. Do not trust this file; if it is your own, save its state_dict() alone.'
+        ) from None
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, *safe_pickle.DAMAGED) as error:
+        raise FileError(
+            f'{path} is damaged or cut off ({type(error).__name__}: {error}): download it again.'
+        ) from error
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, safe_pickle.StandIn) and value.stands_for.module == 'torch._utils'
+
+
+def _unwrapped(content: Any, path: pathlib.Path) -> dict[str, safe_pickle.StandIn]:
+    """Returns the tensors of a state dict, out of what it is wrapped in."""
+    for key in WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict):
+        raise FileError(f'{path} holds a {type(content).__name__}, expected is a dict from names to tensors.')
+    tensors = {name: value for name, value in content.items() if isinstance(name, str) and _is_tensor(value)}
+    if not tensors:
+        there = ', '.join(repr(key)[:40] for key in list(content)[:10]) or 'nothing'
+        raise FileError(f'{path} holds no state dict (a dict from names to tensors), but {there}.')
+    return tensors
+
+
+def _arrays(tensors: Mapping[str, safe_pickle.StandIn], archive: _Archive) -> dict[str, np.ndarray]:
+    arrays = {}
+    for name, tensor in tensors.items():
+        try:
+            arrays[name] = archive.array(tensor)
+        except FileError:
+            raise
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise FileError(f'{archive.path}: the tensor {name!r} cannot be read ({error}).') from error
+    return arrays
+
+
+def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        entries = safetensors.deserialize(path.read_bytes())
+        return {
+            name: np.frombuffer(entry['data'], SAFETENSORS[entry['dtype']]).reshape(entry['shape'])
+            for name, entry in entries
+        }
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise FileError(f'{path} is damaged or no safetensors file ({error}): download it again.') from error
+
+
+def write(path: str | os.PathLike, state_dict: Mapping[str, np.ndarray]) -> None:
+    """Writes name -> float32 or int64 array as `.pth` or `.safetensors`, by the file's ending, and reads it
+    back.
+
+    Raises:
+        ValueError: for another ending, or if the file does not give back what was written.
+    """
+    path = pathlib.Path(path)
+    if path.suffix not in ('.pth', '.pt', '.safetensors'):
+        raise FileError(f'{path}: the ending says the format, choose .pth or .safetensors.')
+    arrays = {name: np.array(array, order='C') for name, array in state_dict.items()}
+    partial = path.with_name(f'.{path.name}.partial')
+    try:
+        if path.suffix == '.safetensors':
+            partial.write_bytes(safetensors.numpy.save(arrays, metadata={'format': 'pt'}))
+        else:
+            _write_zip(partial, arrays)
+        written = read(partial)
+        if written.keys() != arrays.keys() or not all(_same(written[name], arrays[name]) for name in arrays):
+            raise FileError(f'{path} does not give back what was written: is the disk full or failing?')
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _same(one: np.ndarray, other: np.ndarray) -> bool:
+    return one.dtype == other.dtype and np.array_equal(one, other, equal_nan=True)
+
+
+def _write_zip(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_STORED) as archive:
+        entries = {'data.pkl': _pickled(arrays), 'byteorder': b'little', 'version': b'3\n'}
+        entries |= {f'data/{key}': array.data for key, array in enumerate(arrays.values())}
+        for name, data in entries.items():
+            archive.writestr(zipfile.ZipInfo(f'archive/{name}'), data)
+
+
+def _pickled(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Returns the pickle of an OrderedDict of tensors, as `torch.save` writes it."""
+    storages = {dtype: name for name, dtype in STORAGES.items()}
+
+    def numbers(values: tuple[int, ...]) -> bytes:
+        return pickle.MARK + b''.join(pickle.BININT + struct.pack('<i', n) for n in values) + pickle.TUPLE
+
+    def text(value: str) -> bytes:
+        data = value.encode()
+        return pickle.BINUNICODE + struct.pack('<I', len(data)) + data
+
+    def name(module: str, attribute: str) -> bytes:
+        return pickle.GLOBAL + f'{module}\n{attribute}\n'.encode()
+
+    empty = name('collections', 'OrderedDict') + pickle.EMPTY_TUPLE + pickle.REDUCE
+    out = [pickle.PROTO + b'\x02', empty, pickle.MARK]
+    for key, (label, array) in enumerate(arrays.items()):
+        strides = tuple(step // array.itemsize for step in array.strides)
+        storage = [text('storage'), name('torch', storages[array.dtype]), text(str(key)), text('cpu')]
+        storage += [pickle.BININT + struct.pack('<i', array.size)]
+        out += [text(label), name('torch._utils', '_rebuild_tensor_v2'), pickle.MARK]
+        out += [pickle.MARK, *storage, pickle.TUPLE, pickle.BINPERSID, pickle.BININT1 + b'\x00']
+        out += [numbers(array.shape), numbers(strides), pickle.NEWFALSE, empty, pickle.TUPLE, pickle.REDUCE]
+    return b''.join([*out, pickle.SETITEMS, pickle.STOP])

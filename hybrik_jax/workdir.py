@@ -1,0 +1,77 @@
+"""The folder of a run: made, tried, and held by one run at a time."""
+
+import contextlib
+import datetime
+import errno
+import fcntl
+import json
+import logging
+import os
+import pathlib
+import socket
+import tempfile
+from collections.abc import Iterator
+
+LOCK = 'run.lock'
+_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
+LOG = logging.getLogger(__name__)
+
+
+def create(workdir: str | pathlib.Path) -> pathlib.Path:
+    """Returns the run's folder as an absolute path, made if missing.
+
+    Raises:
+        OSError: nothing can be written there.
+    """
+    path = pathlib.Path(workdir).absolute()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path) as probe:  # a name of its own: other hosts do the same
+            probe.write(b'0' * 4096)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(
+            f'--config.workdir={workdir} cannot be written to ({reason}): give another folder.'
+        ) from error
+    return path
+
+
+@contextlib.contextmanager
+def lock(workdir: pathlib.Path) -> Iterator[None]:
+    """Holds the folder of a run against a second run while entered; readers need not ask.
+
+    The kernel keeps the lock with the open file `run.lock`: it goes with the process, however that ends, and
+    what the file says afterwards is of the last run. Of a run on several hosts only the first one may enter.
+    On a file system without locks a warning is logged and nothing is held.
+
+    Raises:
+        BlockingIOError: another process holds it, here or on a host that shares the file system's locks.
+    """
+    with (workdir / LOCK).open('a+') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            advice = 'wait for it, stop it, or give another --config.workdir'
+            raise BlockingIOError(f'{workdir} is in use by {_holder(workdir)}: {advice}.') from None
+        except OSError as error:
+            if error.errno not in _WITHOUT_LOCKS:
+                raise
+            LOG.warning('%s cannot be locked (%s): start no second run in it.', workdir, error.strerror)
+        file.truncate(0)
+        holder = {
+            'host': socket.gethostname(),
+            'process': os.getpid(),
+            'started': datetime.datetime.now().astimezone().isoformat(timespec='seconds'),
+        }
+        file.write(json.dumps(holder) + '\n')
+        file.flush()
+        yield
+
+
+def _holder(workdir: pathlib.Path) -> str:
+    """Returns who holds the lock, as far as its file says."""
+    try:
+        holder = json.loads((workdir / LOCK).read_text())
+        return f'process {holder["process"]} on host {holder["host"]} since {holder["started"]}'
+    except (ValueError, KeyError, TypeError):  # it was taken a moment ago
+        return 'another process'
