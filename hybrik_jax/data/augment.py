@@ -173,8 +173,8 @@ def decode_window(
     expected = tuple(int(n) for n in record['region_size'])
     if (width, height) != expected:
         raise ValueError(
-            f'{_title(record)}: the image is {(width, height)} pixels, its annotation says {expected}. '
-            'Build the dataset again.'
+            f'{_title(record)}: the image is {(width, height)} (width, height), '
+            f'its annotation says {expected}. Build the dataset again.'
         )
     return decoded
 
