@@ -1,5 +1,5 @@
 # make demo   install, draw synthetic people, train, evaluate, predict, write runs/demo/report.html (about 12 minutes)
-# make test   install, style check, all tests but the slow ones
+# make test   install, style check (ruff), all tests but the slow ones
 # make venv   the environment alone
 PYTHON ?= python3
 VENV := .venv
@@ -18,6 +18,7 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-test
 	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
 	$(PY) -m pytest -q
 
 test-slow: $(VENV)/installed-test

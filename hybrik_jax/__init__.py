@@ -4,4 +4,4 @@
 datasets; `train.py` and `evaluate.py` are the loops over them.
 """
 
-__version__ = '0.1.0'
+__version__ = '0.2.0.dev0'

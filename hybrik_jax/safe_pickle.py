@@ -57,7 +57,11 @@ NAMES = (
     | {(f'{module}.multiarray', name) for module in _ARRAY_MODULES for name in ('_reconstruct', 'scalar')}
     | {(f'{module}.numeric', '_frombuffer') for module in _ARRAY_MODULES}
     | {(module, '_reconstructor') for module in ('copy_reg', 'copyreg')}
-    | {(module, name) for module in ('__builtin__', 'builtins') for name in ('object', 'set', 'frozenset')}
+    | {
+        (module, name)
+        for module in ('__builtin__', 'builtins')
+        for name in ('object', 'set', 'frozenset', 'bytes')
+    }
 )
 
 
@@ -134,6 +138,10 @@ class Unpickler(pickle._Unpickler):
         self.append({})
         self._set_items(items)
 
+    def _frozenset(self) -> None:
+        items = self.pop_mark()
+        self.append(items)
+
     def _append(self, items: list) -> None:
         if not isinstance(self.stack[-1], list):
             raise Refused(f'items in a {type(self.stack[-1]).__name__}')
@@ -150,7 +158,7 @@ class Unpickler(pickle._Unpickler):
             ((pickle.APPEND,), lambda self: self._append([self.stack.pop()])),
             ((pickle.APPENDS, pickle.ADDITEMS), lambda self: self._append(self.pop_mark())),
             ((pickle.EMPTY_SET,), lambda self: self.append([])),
-            ((pickle.FROZENSET,), lambda self: self.append(self.pop_mark())),
+            ((pickle.FROZENSET,), _frozenset),
         )
         for code in codes
     }
@@ -209,6 +217,10 @@ class _Builder:
             if len(args) != 2 or args[1] != 'latin1':
                 raise Refused('_codecs.encode to something else than latin1')
             return self._bytes(args[0])
+        if name == 'bytes' and not args:
+            return b''
+        if name == 'ndarray':
+            raise Refused('an array that is not made as numpy writes it')
         if not made.stands_for.module.startswith(_ARRAY_MODULES):
             return made
         if name == 'scalar':

@@ -19,7 +19,7 @@ from hybrik_jax import losses, setup
 from hybrik_jax.body import skeleton
 from hybrik_jax.data import augment, pipeline, record
 from hybrik_jax.step import TrainState, parallel_train_step, replicate, split_over_devices, without_mesh
-from hybrik_jax.synthetic import builder
+from hybrik_jax.synthetic import reader
 from hybrik_jax.types import Batch
 from tests import tiny_config as tiny_config_file
 
@@ -42,10 +42,8 @@ def tiny_config(workdir: str | pathlib.Path, data_root: str | pathlib.Path, **ov
 
 def build_tiny_data(folder: pathlib.Path) -> pathlib.Path:
     """Returns `folder` as a data root that holds the synthetic people of the tiny configuration."""
-    sizes = tiny_config_file.get_config().data.synthetic
-    builder.build(
-        folder / 'synthetic', train=sizes.train, validation=sizes.validation, test=sizes.test, workers=0
-    )
+    sizes = tiny_config_file.get_config().data.synthetic.to_dict()
+    reader.build(folder / 'synthetic', **sizes, workers=0)
     return folder
 
 

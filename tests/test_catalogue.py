@@ -22,12 +22,13 @@ def test_entries_are_complete():
         assert bool(dataset.folder) == bool(dataset.files) == bool(dataset.marks)
         assert set(dataset.joints) <= set(range(skeleton.NUM_JOINTS))
     folders = [dataset.folder for dataset in DATASETS.values() if dataset.folder]
-    assert len(set(folders)) == len(folders) == 4
+    assert len(set(folders)) == len(folders) >= 4
 
 
 def test_occlusion_is_the_papers():
     expected = {'human36m': (0.3, 2.0), 'pw3d': (0.3, 2.0), 'coco': (0.7, 3.3), 'mpi_inf_3dhp': (0.0, 2.0)}
-    assert catalogue.occlusion() == expected
+    assert expected.items() <= catalogue.occlusion().items()
+    assert not {'custom', 'synthetic'} & set(catalogue.occlusion())
 
 
 def test_the_catalogue_needs_no_jax_and_no_reader():

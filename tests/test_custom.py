@@ -158,7 +158,9 @@ def test_splits_in_one_file_and_in_a_folder(tmp_path):
     assert custom.validate(folder) == []
     assert [p.name for p in custom.read(folder, 'test')] == ['custom/test/000000', 'custom/test/000001']
     assert list(custom.read(folder, 'validation')) == []
-    with pytest.raises(FileNotFoundError, match='has none of train'):
+    (folder / 'train.json').write_text('[')
+    assert len(list(custom.read(folder, 'test'))) == 2
+    with pytest.raises(FileNotFoundError, match='has none of train.json'):
         list(custom.read(folder.parent / 'photos', 'train'))
 
 

@@ -130,8 +130,16 @@ WRONG = {
     ),
     'name that is a number': (entry(name=7), 'name', 'is 7, must be a valid string'),
     'another split': (entry(split='dev'), 'split', "is 'dev', must be 'train', 'validation' or 'test'"),
-    'name that cannot be encoded': (entry(name='a\ud800'), 'name', 'half of a surrogate pair'),
-    'name with a low surrogate': (entry(name='\udc00b'), 'name', 'half of a surrogate pair'),
+    'name that cannot be encoded': (
+        entry(name='a\ud800'),
+        'name',
+        ', it holds a zero or half of a surrogate pair',
+    ),
+    'name with a low surrogate': (
+        entry(name='\udc00b'),
+        'name',
+        ', it holds a zero or half of a surrogate pair',
+    ),
     'sequence with a zero': (entry(sequence='a\0'), 'sequence', 'cannot be encoded'),
     'endless enlargement': (
         entry(box_enlargement=1e30),
@@ -211,7 +219,7 @@ def test_what_is_wrong_is_named(tmp_path, case):
             'skeletons.m.h36m:',
             "is the joint 'nose', and so is",
         ),
-        ({'skeletons': {'m': 5}}, 'skeletons.m', 'is 5, must be'),
+        ({'skeletons': {'m': 5}}, 'skeletons.m', 'is 5, must be an object'),
         ({'box_enlargement': 1e30}, 'box_enlargement', 'is 1e+30, must be less'),
         ({'photos_root': ['a']}, 'photos_root', "is ['a'], must be a valid string"),
         ({'skeletons': {'coco17': {'head': 1}}}, 'skeletons.coco17', 'is the name of a known skeleton'),
@@ -234,7 +242,9 @@ def test_broken_files(tmp_path):
     path.write_text('[1, 2]')
     assert 'its top is a list (as MPII' in custom.validate(path)[0].message
     (tmp_path / 'empty').mkdir()
-    assert 'has none of train, validation, test.json' in custom.validate(tmp_path / 'empty')[0].message
+    assert (
+        'has none of train.json, validation.json, test.json' in custom.validate(tmp_path / 'empty')[0].message
+    )
 
 
 def test_names_that_occur_twice(tmp_path):
@@ -254,6 +264,19 @@ def test_the_first_problems_only_and_the_tool(tmp_path):
     assert done.returncode == 1, done.stderr
     assert done.stdout.splitlines()[1].startswith(f'{path}: people[1].box: [0, 0, 0, 0] has no size')
     assert 'the first 2' in done.stdout
+    everybody = [entry(), entry(joints_3d=None, camera=None, keypoints_2d=keypoints()), entry(split='test')]
+    command[3] = str(write(tmp_path, everybody))
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1:] == [
+        'train: 2 people, 2 with joints on the photo, 1 with 3D joints, 1 with camera and root',
+        'test: 1 people, 1 with joints on the photo, 1 with 3D joints, 1 with camera and root',
+    ]
+    command[3] = str(write(tmp_path, [entry(photo='../photos/../people.json')]))
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    assert '--allow-outside takes it' in done.stdout and len(done.stdout.splitlines()) == 1
+    done = subprocess.run([*command, '--allow-outside'], cwd=PROJECT, capture_output=True, text=True)
+    assert 'is no image that can be read' in done.stdout
 
 
 def test_examples_of_the_documentation_are_valid(tmp_path):
@@ -330,106 +353,3 @@ def test_boxes_of_corners_are_noticed(tmp_path):
     assert 'looks like x0, y0, x1, y1' in problem.message
     for fine in ([180, 130, 100, 100], [180, 130, 150, 120], [10, 10, 300, 220], [180, 20, 200, 230]):
         assert custom.validate(write(tmp_path, [alone | {'box': fine}])) == [], fine
-
-
-FLAT = [60.0, 60.0, 2, 70.0, 90.0, 1, 65.0, 80.0, 2]
-MINE = {'count': 3, 'left_knee': 0, 'left_ankle': 1, 'h36m:right_ankle': 2}
-
-
-def write_coco(folder, annotations=None, images=None, categories=None, skeleton='mine', names=None):
-    """Writes a file of COCO's form and the file that names it; returns the latter's path."""
-    one = {'id': 1, 'image_id': 7, 'bbox': [40, 40, 60, 70], 'keypoints': FLAT, 'category_id': 1}
-    content = {
-        'images': images or [{'id': 7, 'file_name': 'a.jpg', 'width': WIDTH, 'height': HEIGHT}],
-        'annotations': [one | changes for changes in annotations or [{}]],
-    }
-    content |= {'categories': categories} if categories is not None else {}
-    (folder / 'kp.json').write_text(json.dumps(content))
-    coco = {'file': 'kp.json', 'skeleton': skeleton} | ({'categories': names} if names else {})
-    return write(folder, None, skeletons={'mine': MINE}, coco=coco)
-
-
-def test_animals_are_not_people(tmp_path):
-    categories = [{'id': 3, 'name': 'dog'}, {'id': 4, 'name': 'Person'}, {'id': 5, 'name': 'player'}]
-    annotations = [{'id': k, 'category_id': k} for k in (3, 4, 5)]
-    path = write_coco(tmp_path, annotations, categories=categories)
-    items = list(custom.read(path, 'train'))
-    assert [getattr(item, 'name', None) or item.reason for item in items] == [
-        'not a person',
-        'custom/train/4',
-        'not a person',
-    ]
-    path = write_coco(tmp_path, annotations, categories=categories, names=['player', 'person'])
-    assert [p.name for p in custom.read(path, 'train') if hasattr(p, 'name')] == [
-        'custom/train/4',
-        'custom/train/5',
-    ]
-    (problem,) = custom.validate(write_coco(tmp_path, annotations, categories=categories[:1]))
-    assert (
-        "none is called 'person', there are 'dog': list those that are people as coco.categories"
-        in problem.message
-    )
-    (problem,) = custom.validate(
-        write_coco(tmp_path, [{'category_id': 18}])
-    )  # no categories: COCO's own numbers
-    assert problem.message == 'there is nobody: 1 are left out: not a person'
-
-
-@pytest.mark.parametrize(
-    'names, message',
-    [
-        (
-            ['right_knee', 'left_ankle', 'right_ankle'],
-            "point 0 is 'right_knee', and 'left_knee' in the skeleton 'mine'",
-        ),
-        (['LKnee', 'RAnkle', 'right_ankle'], "point 1 is 'RAnkle', and 'left_ankle' in"),
-        (['left_knee', 'left_ankle', 'left ankle'], "point 2 is 'left ankle', and 'right_ankle' in"),
-        (['l_hip', 'left_ankle', 'right_ankle'], "point 0 is 'l_hip', and 'left_knee' in"),
-        (['nose', 'left_ankle', 'right_ankle'], "point 0 is 'nose', and 'left_knee' in"),
-        (['left_knee', 'left_ankle'], 'there are 2 names, the skeleton has 3 points'),
-        (['left_knee', 'ankle_l', 'r.ankle'], ''),
-        (['kneeLeft', 'left_sock', 'x'], ''),
-    ],
-)
-def test_names_of_keypoints_are_compared_with_the_joint_map(tmp_path, names, message):
-    path = write_coco(tmp_path, categories=[{'id': 1, 'name': 'person', 'keypoints': names}])
-    problems = custom.validate(path)
-    assert bool(problems) == bool(message)
-    if message:
-        assert 'kp.json: categories (id 1).keypoints: ' + message in str(
-            problems[0]
-        ) and 'mend the joint map' in str(problems[0])
-
-
-def test_the_names_of_coco_itself_fit_its_skeleton(tmp_path):
-    names = ['nose'] + [
-        f'{s}_{p}'
-        for p in ('eye', 'ear', 'shoulder', 'elbow', 'wrist', 'hip', 'knee', 'ankle')
-        for s in ('left', 'right')
-    ]
-    person = [{'id': 1, 'name': 'person', 'keypoints': names}]
-    path = write_coco(tmp_path, [{'keypoints': [60.0, 60.0, 2] * 17}], categories=person, skeleton='coco17')
-    assert custom.validate(path) == []
-    swapped = [names[0], *(name for pair in zip(names[2::2], names[1::2], strict=True) for name in pair)]
-    (tmp_path / 'kp.json').write_text(
-        (tmp_path / 'kp.json').read_text().replace(json.dumps(names), json.dumps(swapped))
-    )
-    assert "is 'right_knee', and 'left_knee' in the skeleton 'coco17'" in custom.validate(path)[0].message
-
-
-def test_files_of_another_kind_are_told_what_they_are(tmp_path):
-    path = write_coco(tmp_path)
-    (problem,) = custom.validate(tmp_path / 'kp.json')
-    assert "a file of COCO's form" in problem.message and '"coco": {"file": "kp.json"' in problem.message
-    path.write_text(json.dumps([{'image': 'a.jpg', 'joints': []}]))
-    (problem,) = custom.validate(path)
-    assert 'its top is a list (as MPII' in problem.message and 'Your own data' in problem.message
-    path = tmp_path / 'people.npz'
-    np.savez(path, box=np.zeros(4))
-    (problem,) = custom.validate(path)
-    assert 'is a zip archive, as .npz files are, not JSON: write what it holds as JSON' in problem.message
-    (problem,) = custom.validate('/dev/zero')
-    assert 'is a folder or a device' in problem.message
-    path = write(tmp_path, [entry()])
-    path.write_bytes(b'\xef\xbb\xbf' + path.read_bytes())  # as Windows writes it
-    assert custom.validate(path) == []

@@ -7,10 +7,11 @@ import json
 import numpy as np
 import pytest
 
+from hybrik_jax import config as configuration
 from hybrik_jax import evaluate
 from hybrik_jax.body import skeleton
 from hybrik_jax.catalogue import DATASETS
-from hybrik_jax.scoring import protocols
+from hybrik_jax.scoring import protocols, table
 from hybrik_jax.units import MM_PER_M
 from hybrik_jax.view import report
 from tests import helpers
@@ -51,15 +52,15 @@ def cells(line: str) -> list[str]:
 
 
 def test_the_table_carries_the_protocol_and_bare_numbers():
-    text = evaluate.table(evaluation())
+    text = table.markdown(evaluation())
     main = text.split('\n\n')[0].splitlines()
     header = cells(main[0])
-    assert header[: len(evaluate.PROTOCOL)] == list(evaluate.PROTOCOL.values())
+    assert header[: len(table.PROTOCOL)] == list(table.PROTOCOL.values())
     rows = [dict(zip(header, cells(line), strict=True)) for line in main[2:]]
     assert [row['over'] for row in rows] == ['all frames', 'mean of 3 actions'] * 2 + ['all frames'] * 3
     for row in rows[:-1]:
-        assert all(row[name] for name in evaluate.PROTOCOL.values())
-        assert all(row[name] == '' or float(row[name]) >= 0 for name in header[len(evaluate.PROTOCOL) :])
+        assert all(row[name] for name in table.PROTOCOL.values())
+        assert all(row[name] == '' or float(row[name]) >= 0 for name in header[len(table.PROTOCOL) :])
     assert (
         rows[0]['MPJPE (mm)'] == '22.7' and rows[1]['MPJPE (mm)'] == '31.0' and rows[0]['AUC (percent)'] == ''
     )
@@ -70,16 +71,16 @@ def test_the_table_carries_the_protocol_and_bare_numbers():
         and 'action Miscell' in text
         and 'the right arm is left out' in text
     )
-    assert 'action' not in evaluate.table(evaluation(), details=False).split('Protocol.')[0].replace(
+    assert 'action' not in table.markdown(evaluation(), details=False).split('Protocol.')[0].replace(
         '3 actions', ''
     )
 
 
 def test_files_that_are_written(tmp_path):
     wanted = evaluation()
-    evaluate.write(wanted, tmp_path)
+    table.write(wanted, tmp_path)
     assert json.loads((tmp_path / 'evaluation.json').read_text()) == json.loads(json.dumps(wanted))
-    assert (tmp_path / 'evaluation.md').read_text() == evaluate.table(wanted)
+    assert (tmp_path / 'evaluation.md').read_text() == table.markdown(wanted)
     rows = list(csv.DictReader(io.StringIO((tmp_path / 'evaluation.csv').read_text())))
     assert len(rows) == len(wanted['rows']) + 1
     for got, row in zip(rows, wanted['rows'], strict=False):
@@ -88,7 +89,7 @@ def test_files_that_are_written(tmp_path):
         assert (got['pck_3dhp'] == '') == ('pck_3dhp' not in row)
     wanted['rows'][0]['mpjpe_mm'] = float('nan')
     with pytest.raises(ValueError, match='human36m, all frames: mpjpe_mm is not finite'):
-        evaluate.write(wanted, tmp_path)
+        table.write(wanted, tmp_path)
 
 
 def test_the_report_shows_each_dataset_with_its_protocol(tmp_path):
@@ -113,7 +114,7 @@ def test_the_report_shows_each_dataset_with_its_protocol(tmp_path):
 def test_frames_with_fewer_labels_are_told():
     wanted = evaluation()
     wanted['rows'][0]['frames_of'] = {'mpjpe_mm': 7}
-    assert 'human36m, MPJPE (mm): 7 of 12 frames have the label.' in evaluate.table(wanted)
+    assert 'human36m, MPJPE (mm): 7 of 12 frames have the label.' in table.markdown(wanted)
 
 
 def test_hashes_are_of_the_content():
@@ -129,11 +130,11 @@ def test_hashes_are_of_the_content():
         'evaluation': {'root': 'annotation'},
     }
     moved = {'evaluation': {}, 'data': {'mixture': {'coco': 0.5}, 'root': 'y'}, 'workdir': 'b'}
-    assert evaluate.config_hash(config) == evaluate.config_hash(moved)
-    assert evaluate.config_hash(config) != evaluate.config_hash(
+    assert configuration.digest(config) == configuration.digest(moved)
+    assert configuration.digest(config) != configuration.digest(
         {**config, 'data': {'mixture': {'coco': 0.4}}}
     )
-    assert len(evaluate.config_hash(config)) == len(evaluate.checkpoint_hash(arrays)) == 12
+    assert len(configuration.digest(config)) == len(evaluate.checkpoint_hash(arrays)) == 12
 
 
 def test_constant_prediction_is_the_mean_of_the_labelled():

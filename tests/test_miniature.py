@@ -171,9 +171,7 @@ def test_pw3d(written):
             assert root / 'pw3d' / 'imageFiles' / image['sequence'] / image['file_name'] == person.photo
             joints, pixels = np.array(label['smpl_joint_cam']), np.array(label['smpl_joint_img'])
             sizes.add(joints.shape)
-            expected = project(
-                joints[:24], image['cam_param']['focal'], image['cam_param']['princpt']
-            )
+            expected = project(joints[:24], image['cam_param']['focal'], image['cam_param']['princpt'])
             np.testing.assert_allclose(pixels[:, :2], expected, atol=1e-6)
             np.testing.assert_allclose(joints, person.joints_m[: len(joints)])
             assert np.shape(label['smpl_param']['pose']) == (72,) and np.shape(

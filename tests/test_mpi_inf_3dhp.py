@@ -12,6 +12,7 @@ from tests.annotations import (
     H36M_OF_29,
     close,
     hp3d_entry,
+    joints_28,
     one,
     people_of,
     read_hp3d,
@@ -68,3 +69,12 @@ def test_every_activity_has_its_name(tmp_path, joints_m):
     entries = [hp3d_entry(joints_m, 17, activity_id=i) for i in range(1, 8)]
     actions = [person.action for person in people_of(read_hp3d(tmp_path, *entries, split='test'))]
     assert actions == ['Stand', 'Exe', 'Sit', 'Reach', 'Floor', 'Sports', 'Miscell']
+
+
+def test_the_datasets_own_asymmetries_pass(tmp_path, joints_m):
+    """Its markers put one hip, knee or shoulder centimetres further out than the other."""
+    points = 1000 * joints_28(joints_m)
+    for joint, shift in ((18, 60), (23, 15), (19, -40), (9, 50), (15, 35)):
+        points[joint, 0] += shift
+    person = one(read_hp3d(tmp_path, hp3d_entry(joints_m, keypoints_cam=points.tolist())))
+    assert sanity.check_person(person) == []

@@ -241,6 +241,10 @@ def test_malicious_sequence_file_is_refused_and_nothing_runs(tmp_path, world):
         ({'cam_poses': np.zeros((2, 3, 4))}, r'cam_poses has the shape \(2, 3, 4\), expected is \(2, 4, 4\)'),
         ({'cam_poses': np.zeros((2, 4, 4))}, 'frame 0: cam_poses holds no rotation'),
         ({'betas': [np.zeros(3)] * 2}, 'person 0: betas has 3 numbers, expected are 10'),
+        ({'betas': [['a'] * 10] * 2}, 'person 0: betas is no regular list of numbers'),
+        ({'poses': 7}, 'poses is int, expected is a list'),
+        ({'poses': [[10**400]] * 2}, 'person 0: poses is no regular list of numbers'),
+        ({'cam_poses': np.float64(1)}, 'cam_poses is float64, expected is a list'),
     ],
 )
 def test_wrong_sequence_files_are_named(tmp_path, world, change, message):

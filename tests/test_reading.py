@@ -117,7 +117,8 @@ def test_parallel_lists_of_different_length_are_named(tmp_path, joints_m):
         ),
         ({'bbox': [1, 2, 3]}, r'bbox has the shape \(3,\), expected is \(4,\)'),
         ({'bbox': [1, 2, None, 4]}, 'record 1: bbox: box .* is not finite'),
-        ({'width': 0}, 'width and height are 0 and 900, not positive'),
+        ({'width': 0}, 'width and height are 0 and 900, not those of a photo'),
+        ({'width': 10**18}, 'width and height are 10+ and 900, not those of a photo'),
         ({'width': 'wide'}, "width is 'wide', expected is a number"),
         ({'file_name': 'a.jpg'}, "file_name is 'a.jpg', expected is one like s_09_act_02"),
         ({'file_name': 's_01_act_17_subact_01_ca_01_000001.jpg'}, 'with act 02 to 16'),
@@ -146,10 +147,22 @@ def test_wrong_fields_of_3dhp_are_named(tmp_path, joints_m, change, message):
         list(read_hp3d(tmp_path, hp3d_entry(joints_m, 17, **change), split='test'))
 
 
-def test_wrong_fields_of_coco_are_named(tmp_path):
-    with pytest.raises(
-        AnnotationError, match=r'annotations\[0\]: keypoints has the shape \(6,\), expected is'
-    ):
-        list(read_coco(tmp_path, coco_annotation(keypoints=[1] * 6)))
-    with pytest.raises(AnnotationError, match=r'annotations\[0\]: image_id is 5, no image has this id'):
-        list(read_coco(tmp_path, coco_annotation(image_id=5)))
+@pytest.mark.parametrize(
+    'annotation, image, message',
+    [
+        ({'keypoints': [1] * 6}, {}, r'annotations\[0\]: keypoints has the shape \(6,\), expected is'),
+        ({'keypoints': 7}, {}, r'annotations\[0\]: keypoints has the shape \(\), expected is'),
+        ({'image_id': 5}, {}, r'annotations\[0\]: image_id is 5, no image has this id'),
+        ({'image_id': [5]}, {}, r'annotations\[0\]: image_id is \[5\], expected is a number'),
+        ({'id': {}}, {}, r'annotations\[0\]: id is {}, expected is a number'),
+        ({}, {'id': ['a']}, r"images\[0\]: id is \['a'\], expected is a number"),
+        (
+            {},
+            {'file_name': ['a'], 'coco_url': None},
+            r"images\[0\]: file_name is \['a'\], expected is a text",
+        ),
+    ],
+)
+def test_wrong_fields_of_coco_are_named(tmp_path, annotation, image, message):
+    with pytest.raises(AnnotationError, match=message):
+        list(read_coco(tmp_path, coco_annotation(**annotation), **image))

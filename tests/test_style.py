@@ -15,7 +15,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 LONGEST_FILE = 450
 SECTIONS = ('Args', 'Returns', 'Raises', 'Source')
-VERB = re.compile(r'[A-Z][a-z]+s\b(?! \(| of\b)')  # 'Returns the ...', but not 'Rotations (24, 3, 3) of ...'
+VERB = re.compile(r'Returns\b|Yields\b|[A-Z][a-z]+s\b(?! \(| of\b)')  # but not 'Rotations (24, 3, 3) of ...'
 SECTION = re.compile(r'([A-Z][a-z]+):( .+)?$')
 ENTRY = re.compile(r' {4}\*{0,2}\w+(, \*{0,2}\w+)*: \S')
 MODULES = sorted(path for room in ('hybrik_jax', 'tools') for path in (ROOT / room).rglob('*.py'))

@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
+from hybrik_jax import catalogue
 from hybrik_jax.body import skeleton
 from hybrik_jax.body.projection import project
 from hybrik_jax.data import augment, record
 from hybrik_jax.datasets import region
-from hybrik_jax.datasets.readers import custom
 from hybrik_jax.view import sheet
 from tests import helpers, test_custom
 from tools import view_dataset
@@ -279,5 +279,6 @@ def test_what_the_command_line_refuses(tmp_path, capsys):
 
 
 def test_readers_of_the_viewer_are_those_there_are():
-    assert custom.NAME in view_dataset.READERS and len(set(view_dataset.READERS)) == 5
+    assert set(view_dataset.READERS) == {name for name, one in catalogue.DATASETS.items() if not one.drawn}
+    assert len(view_dataset.READERS) == 5
     assert len(skeleton.EDGES) == 28

@@ -94,7 +94,7 @@ def from_full_photo(person: AnnotatedPerson, one: dict, drawn: augment.Augmentat
 
 @contextlib.contextmanager
 def clock(owner: Any, name: str) -> Iterator[list[float]]:
-    """Within it, calls of `owner.name` put their CPU seconds into the list."""
+    """Yields the list of CPU seconds that calls of `owner.name` take meanwhile."""
     function, seconds = getattr(owner, name), []
 
     def timed(*args):

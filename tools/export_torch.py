@@ -4,8 +4,8 @@ usage: python -m tools.export_torch --checkpoint runs/synthetic --out model.pth 
            [--buffers-from RELEASED.pth]
 
 A .safetensors OUT is written in that format. The file is read back and compared before it gets its name. What
-the original programs ask for beside the network, the body model's `smpl.*`, is licensed and is taken from a file
-of theirs: see docs/checkpoints.md.
+the original programs ask for beside the network, the body model's `smpl.*`, is licensed and is taken from a
+file of theirs: see docs/checkpoints.md.
 """
 
 import argparse

@@ -4,9 +4,9 @@ usage: python -m tools.import_torch hybrik.pth --out runs/hybrik --body SMPL_NEU
            --h36m-regressor J_regressor_h36m.npy
        python -m tools.import_torch resnet34.pth --out runs/mine --config configs/hybrik_transformer.py
 
-The file is a .pth of PyTorch 1.6 or later, or .safetensors; PyTorch is not needed, nothing in it is executed. The
-run can be evaluated, predicted with, exported and trained further like one of our own; its configuration is
-OUT/config.py. See docs/checkpoints.md.
+The file is a .pth of PyTorch 1.6 or later, or .safetensors; PyTorch is not needed, nothing in it is executed.
+The run can be evaluated, predicted with, exported and trained further like one of our own; its configuration
+is OUT/config.py. See docs/checkpoints.md.
 """
 
 import argparse
@@ -76,6 +76,10 @@ def import_file(file: str, out: str, options: argparse.Namespace) -> list[str]:
     changes['workdir'] = out
     config = _load_config(base)
     config.update_from_flattened_dict(changes)
+    if architecture.num_joints and not config.body:
+        said.append('body: the embedded free one, as no --body is given')
+        if any(name.startswith('smpl.') for name in torch_export.bare_names(entries)):
+            said[-1] += '; the file holds smpl.*, so that its shapes, meshes and figures need SMPL'
     partial = folder.with_name(f'.{folder.name}.{os.getpid()}')
     try:
         partial.mkdir(parents=True)
@@ -139,8 +143,6 @@ def _configuration(
     for key, path in (('body', options.body), ('h36m_regressor', options.h36m_regressor)):
         if path:
             changes[key] = os.path.abspath(path)
-    if architecture.num_joints and not options.body and not (options.config and config.body):
-        said.append('body: the embedded free one, as no --body is given; a network of SMPL needs SMPL')
     if architecture.num_joints:
         changes['evaluation.parameters'] = ('raw',)  # the averages begin with training
     else:

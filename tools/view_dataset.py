@@ -12,7 +12,6 @@ show at once.
 
 import argparse
 import functools
-import importlib
 import itertools
 import pathlib
 import runpy
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hybrik_jax import catalogue, datasets
 from hybrik_jax.data import augment
 from hybrik_jax.datasets import annotation, region
 from hybrik_jax.view import render, sheet
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from hybrik_jax.body import smpl
 
 # Whose annotations can be shown: the names of the catalogue.
-READERS = ('human36m', 'mpi_inf_3dhp', 'pw3d', 'coco', 'custom')
+READERS = tuple(name for name, dataset in catalogue.DATASETS.items() if not dataset.drawn)
 CONFIG = pathlib.Path(__file__).parents[1] / 'configs' / 'hybrik_transformer.py'
 AMONG = 2000
 
@@ -193,7 +193,7 @@ def _mesh_picture(
 
 def annotation_entries(args: argparse.Namespace) -> tuple[list[sheet.Entry], dict[str, str]]:
     """Returns the entries of n of the first `args.among` annotations of a reader, and what is said of all."""
-    module = importlib.import_module(f'hybrik_jax.datasets.readers.{args.annotations}')
+    module = datasets.reader_of(args.annotations)
     read = module.read_official if args.official else module.read
     people, skipped = [], Counter()
     for item in itertools.islice(read(pathlib.Path(args.root), args.split), max(args.among, args.n)):

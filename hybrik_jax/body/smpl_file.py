@@ -1,6 +1,7 @@
 """Loading body models: `.npz` files, and SMPL's own pickles without running anything in them."""
 
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -16,7 +17,8 @@ from hybrik_jax.body.smpl import NUM_BETAS, SMPL, SMPL_NAME, BodyName, check_sam
 
 OPEN_BODY_FILE = Path(__file__).parent.parent / 'assets' / 'open_body.npz'
 _LARGEST_ARRAY = 2**31  # bytes
-_DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error)
+_DAMAGED = (ValueError, EOFError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError)
+_DAMAGED_ZIP = (*_DAMAGED, OSError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _KEYS = ('v_template', 'shapedirs', 'posedirs', 'J_regressor', 'weights', 'kintree_table', 'f')
 
 
@@ -196,7 +198,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
                 key = entry.filename.removesuffix('.npy')
                 with archive.open(entry) as file:
                     arrays[key] = _read_array(file, entry.file_size)
-    except (ValueError, OSError, EOFError, RuntimeError, NotImplementedError, *_DAMAGED_ZIP) as error:
+    except _DAMAGED_ZIP as error:
         where = f' at key {key}' if key else ''
         raise ValueError(
             f'{path}: not a readable .npz file of plain arrays{where} ({error}): save dense numeric arrays.'
@@ -215,7 +217,7 @@ def _read_npy(path: str | Path) -> np.ndarray:
                 raise ValueError('this is an .npz file, expected is one array')
             file.seek(0)
             return _read_array(file, path.stat().st_size)
-    except (ValueError, EOFError) as error:
+    except _DAMAGED as error:
         raise ValueError(f'{path}: not a readable .npy file of numbers ({error}).') from error
 
 

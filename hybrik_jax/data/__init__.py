@@ -1,1 +1,1 @@
-"""Datasets: one record schema, builders, augmentation and the input pipeline."""
+"""Reading datasets: the one record schema, built datasets, augmentation and the input pipeline."""

@@ -94,8 +94,8 @@ def draw_occlusion(
 ) -> tuple[int, ...] | None:
     """Returns the corners of a rectangle inside the photo and a noise seed.
 
-    Area, a share of the enlarged box, and aspect are drawn uniformly; rectangles that leave the photo are drawn
-    again (50 times at most, after which there is none).
+    Area, a share of the enlarged box, and aspect are drawn uniformly; rectangles that leave the photo are
+    drawn again (50 times at most, after which there is none).
     """
     (x0, y0), side = box_centre_and_side(record['box'], float(record['box_enlargement']))
     width, height = int(record['width']), int(record['height'])
@@ -178,7 +178,7 @@ def decode_window(
     expected = tuple(int(n) for n in record['region_size'])
     if (width, height) != expected:
         raise ValueError(
-            f'{_title(record)}: the image is {(width, height)} (width, height), its annotation says {expected}. '
+            f'{_title(record)}: the image is {(width, height)} pixels, its annotation says {expected}. '
             'Build the dataset again.'
         )
     return decoded
@@ -222,7 +222,7 @@ def put_noise(image: np.ndarray, corners: np.ndarray, seed: int) -> None:
 def crop_image(
     image: np.ndarray, affine: np.ndarray, augmentation: Augmentation, crop_size: int
 ) -> np.ndarray:
-    """Returns the crop (crop_size, crop_size, 3) uint8 of an image of 3 channels, or 4; zeros outside of it."""
+    """Returns the crop (crop_size, crop_size, 3) uint8 of an image of 3 or 4 channels; zeros outside."""
     crop = cv2.warpAffine(image, affine, (crop_size, crop_size), flags=cv2.INTER_LINEAR)
     crop = crop if crop.shape[2] == 3 else cv2.cvtColor(crop, cv2.COLOR_RGBA2RGB)
     if augmentation.colour != (1.0, 1.0, 1.0):
@@ -243,7 +243,8 @@ def mirror_record(record: dict[str, Any], *, mirror_camera: bool = True) -> dict
     box = np.array(record['box'], np.float32)
     mirrored['box'] = np.array([last - box[2], box[1], last - box[0], box[3]], np.float32)
     left, top = record['region_offset']
-    extent = (float(record['region_size'][0]) - 1) / float(record['region_scale'])  # photo pixels, first to last
+    scale = float(record['region_scale'])
+    extent = (float(record['region_size'][0]) - 1) / scale  # photo pixels, first to last
     mirrored['region_offset'] = np.array([last - left - extent, top], np.float32)
     joints, h36m, twists = skeleton.MIRROR_JOINTS_29, skeleton.MIRROR_H36M, skeleton.MIRROR_TWISTS
     joints, h36m, twists = np.array(joints), np.array(h36m), np.array(twists)
@@ -266,7 +267,7 @@ def mirror_record(record: dict[str, Any], *, mirror_camera: bool = True) -> dict
 
 
 def axis_angle_to_quaternion(axis_angle: np.ndarray) -> np.ndarray:
-    """Returns unit quaternions (..., 4), (w, x, y, z) with w >= 0, of axis-angle vectors (..., 3), radians."""
+    """Returns unit quaternions (..., 4), w >= 0 first, of axis-angle vectors (..., 3) in radians."""
     angle = np.linalg.norm(axis_angle, axis=-1, keepdims=True)
     half = angle / 2
     # sin(a / 2) / a is 1/2 - a^2 / 48 near zero
@@ -276,7 +277,7 @@ def axis_angle_to_quaternion(axis_angle: np.ndarray) -> np.ndarray:
 
 
 def inverse_intrinsics(focal: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """Returns (3, 3), homogeneous photo pixels -> ray with z = 1, of focal lengths and centre (2,), pixels."""
+    """Returns (3, 3), homogeneous photo pixels -> ray with z = 1, of focal lengths and centre in pixels."""
     (fx, fy), (cx, cy) = focal, centre
     return np.array([[1 / fx, 0, -cx / fx], [0, 1 / fy, -cy / fy], [0, 0, 1]])
 

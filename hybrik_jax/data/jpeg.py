@@ -16,11 +16,8 @@ import numpy as np
 import simplejpeg
 
 _LARGEST_TILE = 64  # pixels wide, at most
-_BLOCKS = {
-    '444': (8, 8),
-    '422': (16, 8),
-    '420': (16, 16),
-}  # width and height of a unit of blocks by colour sampling
+# Colour sampling -> width and height of a unit of blocks.
+_BLOCKS = {'444': (8, 8), '422': (16, 8), '420': (16, 16)}
 SAMPLINGS = tuple(_BLOCKS)
 _SAMPLING = {name: getattr(cv2, f'IMWRITE_JPEG_SAMPLING_FACTOR_{name}') for name in _BLOCKS}
 _MEMORY = 1 << 24  # bytes, so many that NumPy asks for huge pages, which a turned warp wants
@@ -69,7 +66,8 @@ def decode(
     """Returns an image (height, width, 4) uint8, RGB and padding, and the pixel (x, y) where it begins.
 
     The image holds the whole window, and more; files without tiles are decoded as a whole. It is valid until
-    this thread decodes the next one into the same memory: fresh pages for each cost as much as the crop's warp.
+    this thread decodes the next one into the same memory: fresh pages for each cost as much as the crop's
+    warp.
 
     Args:
         data: a JPEG file.

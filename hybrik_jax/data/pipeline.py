@@ -1,5 +1,4 @@
-"""Batches for training and evaluation: mixed, shuffled, augmented, split over hosts, resumed by position
-(grain).
+"""Batches for training and evaluation: mixed, shuffled, augmented, split over hosts, resumed by position.
 
 Example i of the stream depends on the seed and i alone, whatever the number of hosts, threads or worker
 processes; resuming at step n is `stream[n * batch_size:]`. The stream is split over hosts after mixing and
@@ -110,7 +109,7 @@ def evaluation_batches(
     threads: int = 4,
     prefetch: int = 64,
 ) -> Iterator[tuple[dict[str, np.ndarray], int]]:
-    """Yields (batch, count): the example of every key once, in order; the last batch is filled up with its last one.
+    """Yields (batch, count): the example of every key once, in order; the last one fills up the last batch.
 
     Args:
         example_of: called in reader threads.

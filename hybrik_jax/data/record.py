@@ -61,7 +61,7 @@ WEIGHTS = tuple(name for name in FEATURES if name.endswith('weight')) + ('visibl
 
 
 def features() -> Any:
-    """Returns the schema for a tfds builder, a `tfds.features.FeaturesDict`; images are JPEG bytes."""
+    """Returns the schema for tfds, a `tfds.features.FeaturesDict`; images are JPEG bytes."""
     import tensorflow_datasets as tfds  # here: processes that draw people do without
 
     out = {IMAGE: tfds.features.Image(shape=(None, None, 3), encoding_format='jpeg', doc='the photo, RGB')}
@@ -73,7 +73,7 @@ def features() -> Any:
 
 
 def blank() -> dict[str, np.ndarray]:
-    """Returns a record's numeric fields as zeros: nothing labelled. Image and texts are the caller's to add."""
+    """Returns a record's numeric fields as zeros, nothing labelled; image and texts are for the caller."""
     return {name: np.zeros(field.shape, field.dtype) for name, field in FEATURES.items()}
 
 
@@ -121,9 +121,8 @@ def _faults(record: dict[str, Any]) -> Iterator[str]:
         if name not in record:
             continue
         value = np.asarray(record[name])
-        same_kind = np.can_cast(
-            value.dtype, field.dtype, 'same_kind'
-        )  # tfds reads scalars back as int and float
+        # tfds reads scalars back as int and float.
+        same_kind = np.can_cast(value.dtype, field.dtype, 'same_kind')
         if value.shape != field.shape or not (value.dtype == field.dtype or same_kind and field.shape == ()):
             yield f'{name} is {value.dtype} {value.shape}, not {np.dtype(field.dtype)} {field.shape}'
             broken = True

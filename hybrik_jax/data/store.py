@@ -1,4 +1,4 @@
-"""Opening built datasets: finished folders of array_record files with tfds's description, by random access."""
+"""Opening built datasets: folders of array_record files with tfds's description, by random access."""
 
 import pathlib
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from hybrik_jax.data import record
 
 
 def is_finished(folder: pathlib.Path) -> bool:
-    """Returns whether the folder is a whole dataset: unfinished ones are named incomplete* or *.incomplete."""
+    """Returns whether the folder is a whole dataset; unfinished ones are named incomplete*, *.incomplete."""
     return (folder / 'dataset_info.json').is_file() and 'incomplete' not in folder.name
 
 
@@ -32,9 +32,8 @@ def find(folder: str | pathlib.Path) -> pathlib.Path:
     found = [path for path in found if is_finished(path)]
     if not found:
         raise FileNotFoundError(
-            f'There is no finished dataset in {folder}. Build it: python -m tools.build_dataset NAME --out {folder} '
-            f'(docs/datasets.md), or for synthetic people python -m tools.build_synthetic --out {folder} --train 20000 '
-            '--validation 500 --test 1000.'
+            f'There is no finished dataset in {folder}. Build it: python -m tools.build_dataset NAME '
+            f'--out {folder} (--help and docs/datasets.md say how; NAME is synthetic for drawn people).'
         )
     if len(found) > 1:
         raise ValueError(f'{folder} holds several datasets, name one of them: {", ".join(map(str, found))}.')
@@ -71,7 +70,7 @@ def open_split(folder: str | pathlib.Path, split: str) -> Sequence[dict]:
 
 
 class _Records(Sequence):
-    """The records of a split, read by our schema: five times as fast as by tfds's general description of it."""
+    """The records of a split, read by our schema: five times as fast as by tfds's general description."""
 
     def __init__(self, raw: Sequence[bytes]):
         self._raw = raw

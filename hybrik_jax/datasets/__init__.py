@@ -7,6 +7,8 @@ A reader is a module that an entry of `hybrik_jax.catalogue` names, with
                         FileNotFoundError, naming the file that is missing, and AnnotationError, naming
                         file, record and field.
     splits(root)        the splits that can be read; where it is missing, those of the entry's files.
+
+The reader of a dataset that is drawn has `build(folder, ...)` in place of these.
 """
 
 import importlib

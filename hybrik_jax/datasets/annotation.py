@@ -6,7 +6,7 @@ import os
 import pathlib
 import re
 from collections.abc import Collection, Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 import ijson
 import numpy as np
@@ -166,7 +166,7 @@ class _Guarded:
     _steps = bytes.maketrans(b'[{]}', b'\x01\x01\xff\xff')
     _no_brackets = bytes(set(range(256)) - set(b'[]{}'))
 
-    def __init__(self, file, path: pathlib.Path):
+    def __init__(self, file: BinaryIO, path: pathlib.Path) -> None:
         self._file, self._path, self._rest, self._start = file, path, b'', True
         self._depth, self._in_text, self._backslash = 0, 0, b''
 

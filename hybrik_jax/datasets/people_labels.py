@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Iterable
 
 import numpy as np
 from PIL import Image
@@ -17,7 +18,7 @@ _NEAR_BOX = 1.6  # labelled points lie within the box, made so many times larger
 _LARGEST_BOX = 4  # times the photo
 _FEWEST_POINTS = 4  # with fewer, nothing is said about the form of a box
 _NEAR_M = 2.5  # no camera sees all of a person from so near
-_FORMATS = ('JPEG', 'PNG', 'BMP', 'TIFF', 'WEBP')
+_FORMATS = ('JPEG', 'PNG', 'BMP', 'TIFF', 'WEBP', 'GIF')
 
 Labels = dict[str, np.ndarray]
 Intrinsics = tuple[np.ndarray, np.ndarray]
@@ -26,7 +27,7 @@ Intrinsics = tuple[np.ndarray, np.ndarray]
 class Wrong(ValueError):
     """What is wrong with a record: its field, such as 'joints_3d.points_m', and what to do."""
 
-    def __init__(self, field: str, message: str):
+    def __init__(self, field: str, message: str) -> None:
         super().__init__(field, message)
 
 
@@ -180,8 +181,8 @@ def _joints(
     return root, labels | {'h36m_weight': h36m_known}
 
 
-def _check_limbs(skeletons, field: str) -> None:
-    """Raises `Wrong` where the median limb is of no human length, with a guess at the unit."""
+def _check_limbs(skeletons: Iterable[tuple[np.ndarray, np.ndarray, dict]], field: str) -> None:
+    """Raises `Wrong` where the median limb is of no human length; of each skeleton: joints, known, limbs."""
     lengths = [
         np.linalg.norm(joints[a] - joints[b])
         for joints, known, limbs in skeletons
@@ -245,7 +246,7 @@ def _skeleton(part: Joints | Keypoints, field: str, points: list, skeletons: dic
     return kind
 
 
-def _gather(points: np.ndarray, known: np.ndarray, joint_map: dict[int, int], count: int):
+def _gather(points: np.ndarray, known: np.ndarray, joint_map: dict[int, int], count: int) -> tuple:
     """Returns our joints (count, c), zeros where not known, and which are, (count,), of points (n, c)."""
     out, found = np.zeros((count, points.shape[1])), np.zeros(count, bool)
     for joint, index in joint_map.items():
@@ -260,5 +261,5 @@ def _share_in_box(pixels: np.ndarray, box: np.ndarray) -> float:
     return float((np.abs(pixels - (box[:2] + box[2:] / 2)) <= half).all(1).mean())
 
 
-def _short(values) -> str:
+def _short(values: Iterable[float]) -> str:
     return '[' + ', '.join(f'{x:.4g}' for x in values) + ']'

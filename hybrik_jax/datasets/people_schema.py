@@ -155,7 +155,7 @@ def parsed(model: type[BaseModel], value: Any) -> tuple[Any, list[tuple[str, str
         faults = error.errors(include_url=False)
     alike: dict[tuple[str, str], list[str]] = {}
     for fault in faults:
-        kind, value, limits = fault['type'], shown(fault['input']), fault.get('ctx', {})
+        kind, found, limits = fault['type'], shown(fault['input']), fault.get('ctx', {})
         names = list(itertools.takewhile(lambda part: isinstance(part, str), fault['loc']))
         place = ''.join(f'[{part}]' for part in fault['loc'][len(names) :])
         fields, hint = _described(model, names)
@@ -164,15 +164,14 @@ def parsed(model: type[BaseModel], value: Any) -> tuple[Any, list[tuple[str, str
         elif kind == 'extra_forbidden':
             message = f'no such field; there are {fields}'
         elif kind == 'model_type':
-            message = f'is {value}, must be an object with {fields}'
+            message = f'is {found}, must be an object with {fields}'
         elif kind in ('too_short', 'too_long'):
             wanted = limits.get('min_length', limits.get('max_length'))
             message = f'has {limits["actual_length"]} elements, must have {wanted}{hint}'
         else:
-            text = re.sub(
-                r'^(Value error, |\w+ should)', 'must', fault['msg'].replace('valid number', 'finite number')
-            )
-            message = f'is {value}, {text}{hint}'
+            text = re.sub(r'^\w+ should', 'must', fault['msg'].removeprefix('Value error, '))
+            text = text.replace('valid number', 'finite number').replace('a valid dictionary', 'an object')
+            message = f'is {found}, {text}{hint}'
         alike.setdefault(('.'.join(names), kind), []).append(f'{place} {message}'.strip())
     return None, [
         (field, found[0] + (f' ({len(found)} such)' if len(found) > 1 else ''))
@@ -238,7 +237,7 @@ def own_skeleton(name: str, joint_map: dict[str, int]) -> tuple[Skeleton, list[t
         faults.append((name, f'is the name of a known skeleton ({", ".join(SKELETONS)}): choose another'))
     count = joint_map.get('count')
     tables: dict[tuple[str, ...], dict[int, str]] = {JOINT_NAMES: {}, skeleton.H36M_NAMES: {}}
-    for key in joint_map.keys() - {'count'}:
+    for key in sorted(joint_map.keys() - {'count'}):
         names = skeleton.H36M_NAMES if key.startswith(_H36M) else JOINT_NAMES
         plain = key.removeprefix(_H36M)
         joint = int(plain) if re.fullmatch('[0-9]{1,2}', plain) else [*names, plain].index(plain)

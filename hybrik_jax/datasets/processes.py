@@ -15,7 +15,7 @@ _ONE_THREAD = {name: '1' for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS',
 
 @contextlib.contextmanager
 def pool(workers: int) -> Iterator[Callable[..., Future]]:
-    """Context: submit(function, *arguments) -> Future, in `workers` processes of one thread each.
+    """Yields submit(function, *arguments) -> Future, run in `workers` processes of one thread each.
 
     workers=0 calls the function at once in this process. A worker starts when there is work for it, and ends
     when the parent process ends in any way.

@@ -40,7 +40,8 @@ SAFETENSORS = {name: dtype for _, name, dtype in _TYPES}
 # What a state dict may be wrapped in, and what stands in training checkpoints beside it.
 WRAPPERS = ('network', 'state_dict', 'model_state_dict', 'model')
 BESIDE = {('torch', name) for name in ('Size', 'device', 'float16', 'bfloat16', 'float32', 'float64')}
-BESIDE |= {('collections', 'defaultdict'), ('collections', 'Counter'), ('builtins', 'dict')}
+BESIDE |= {('collections', 'defaultdict'), ('collections', 'Counter')}
+BESIDE |= {('__builtin__', name) for name in ('dict', 'float', 'int', 'list')}
 LARGEST_PICKLE = 2**26  # bytes; the tensors are elsewhere
 LEGACY = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19'
 

@@ -8,22 +8,12 @@ import numpy as np
 
 from hybrik_jax.body.projection import project
 from hybrik_jax.data.record import whole_photo
+from hybrik_jax.synthetic.paint import muted, noise_at
 from hybrik_jax.synthetic.people import Stylist
 from hybrik_jax.synthetic.posed_body import PosedBody, to_axis_angle, to_matrices, twist_angles
 from hybrik_jax.synthetic.poses import SPLITS, PoseLibrary
-from hybrik_jax.synthetic.scene import (
-    Camera,
-    cast_shadow,
-    clutter,
-    draw_box,
-    lens,
-    muted,
-    noise_at,
-    occluders,
-    outdoors,
-    room,
-    studio,
-)
+from hybrik_jax.synthetic.scene import Camera, outdoors, room, studio
+from hybrik_jax.synthetic.things import cast_shadow, clutter, draw_box, lens, occluders
 from hybrik_jax.view.rasterise import rasterise
 
 DATASET = 'synthetic'

@@ -28,7 +28,9 @@ def to_axis_angle(matrices: np.ndarray) -> np.ndarray:
 def forward_kinematics(rotations: np.ndarray, rest_joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns world rotations (..., 24, 3, 3) and joints (..., 24, 3), metres.
 
-    rotations (..., 24, 3, 3) are relative to the parent; rest_joints (24, 3) or (..., 24, 3) in metres.
+    Args:
+        rotations: (..., 24, 3, 3) relative to the parent.
+        rest_joints: (24, 3) or (..., 24, 3), metres.
     """
     rest_joints = np.broadcast_to(rest_joints, rotations.shape[:-2] + (3,))
     world = np.empty_like(rotations)
@@ -63,11 +65,21 @@ def twist_angles(rotations: np.ndarray, rest_points: np.ndarray) -> np.ndarray:
 class Surface:
     """A skinned triangle surface that shares the body's betas and pose.
 
-    template (n, 3) metres, shapedirs (n, 3, 10), posedirs sparse (3n, 207), weights sparse (n, 24), faces
-    (m, 3).
+    template: (n, 3) metres.
+    shapedirs: (n, 3, 10).
+    posedirs: sparse (3n, 207).
+    weights: sparse (n, 24).
+    faces: (m, 3).
     """
 
-    def __init__(self, template, shapedirs, posedirs, weights, faces):
+    def __init__(
+        self,
+        template: np.ndarray,
+        shapedirs: np.ndarray,
+        posedirs: sparse.csr_matrix,
+        weights: sparse.csr_matrix,
+        faces: np.ndarray,
+    ) -> None:
         self.template = template.astype(np.float32)
         self.shapedirs = shapedirs.astype(np.float32)
         self.posedirs = sparse.csr_matrix(posedirs, dtype=np.float32)
@@ -75,10 +87,15 @@ class Surface:
         self.faces = faces.astype(np.int32)
         self.around = corner_matrix(len(template), self.faces)
 
-    def pose(self, betas, rotations, world, shift) -> np.ndarray:
+    def pose(
+        self, betas: np.ndarray, rotations: np.ndarray, world: np.ndarray, shift: np.ndarray
+    ) -> np.ndarray:
         """Returns posed vertices (n, 3), metres.
 
-        betas (10,), rotations (24, 3, 3) local, world (24, 3, 3), shift (24, 3) = posed joint - world @ rest.
+        Args:
+            betas: (10,).
+            rotations, world: (24, 3, 3) local and world rotations.
+            shift: (24, 3) posed joint - world @ rest joint.
         """
         v = self.template + self.shapedirs @ betas
         v += (self.posedirs @ (rotations[1:] - np.eye(3, dtype=np.float32)).ravel()).reshape(-1, 3)
@@ -94,14 +111,14 @@ class Surface:
 
 
 def corner_matrix(num_vertices: int, faces: np.ndarray) -> sparse.csr_matrix:
-    """Returns sparse 0/1 matrix (num_vertices, m): row v sums over the faces (m, 3) around vertex v."""
+    """Returns a sparse 0/1 matrix (num_vertices, m): row v sums over the faces (m, 3) around vertex v."""
     column = np.repeat(np.arange(len(faces)), 3)
     ones = np.ones(3 * len(faces), np.float32)
     return sparse.csr_matrix((ones, (faces.ravel(), column)), (num_vertices, len(faces)))
 
 
 def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Cross products (n, 3) of the rows of two arrays (faster than numpy.cross)."""
+    """Returns cross products (n, 3) of the rows of two arrays (faster than numpy.cross)."""
     out = np.empty_like(a)
     out[:, 0] = a[:, 1] * b[:, 2] - a[:, 2] * b[:, 1]
     out[:, 1] = a[:, 2] * b[:, 0] - a[:, 0] * b[:, 2]
@@ -112,10 +129,13 @@ def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 class PosedBody:
     """The body model, ready to pose.
 
-    surface: Surface; leaf (5,) vertex ids; h36m sparse (17, n) regressor; point {semantic name: vertex id}.
+    surface: of the body.
+    leaf: (5,) vertex ids.
+    h36m: sparse (17, n) regressor.
+    point: semantic name -> vertex id.
     """
 
-    def __init__(self, path: Path = ASSETS / 'open_body.npz'):
+    def __init__(self, path: Path = ASSETS / 'open_body.npz') -> None:
         with np.load(path) as file:
             m = {k: file[k] for k in file.files}
         n = len(m['v_template'])
@@ -139,7 +159,7 @@ class PosedBody:
         return self.rest + self.rest_dirs @ betas
 
     def skeleton(self, betas: np.ndarray, rotations: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns world rotations (24, 3, 3), joints (24, 3), skinning shifts (24, 3) of rotations (24, 3, 3)."""
+        """Returns world rotations (24, 3, 3), joints and skinning shifts (24, 3) of rotations (24, 3, 3)."""
         rest = self.rest_points(betas)[:24]
         world, joints = forward_kinematics(rotations.astype(np.float32), rest)
         return world, joints, joints - np.einsum('jab,jb->ja', world, rest)

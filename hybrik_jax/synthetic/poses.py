@@ -20,7 +20,7 @@ FAMILY = 5  # a name with so many entries or more is divided pose by pose
 
 
 def assign_splits(kinds: np.ndarray) -> np.ndarray:
-    """Returns split name (n,) of every pose, from the archetype names (n,); the second half mirrors the first.
+    """Returns the split (n,) of every pose from its archetype (n,); the second half mirrors the first.
 
     A fixed function of the names: about 8 % of the poses are test, 4 % validation, the rest train.
     """
@@ -34,7 +34,7 @@ def assign_splits(kinds: np.ndarray) -> np.ndarray:
 class PoseLibrary:
     """Poses (n, 24, 3) axis-angle, radians, and archetype names (n,) of one split."""
 
-    def __init__(self, split: str, path: Path = ASSETS / 'poses.npz'):
+    def __init__(self, split: str, path: Path = ASSETS / 'poses.npz') -> None:
         if split not in SPLITS:
             raise ValueError(f'split={split!r}: the splits are {", ".join(SPLITS)}.')
         with np.load(path) as file:

@@ -7,6 +7,8 @@ Per garment g (n vertices, m faces):
   g/covered packed bits: body vertices hidden under the whole garment
 """
 
+from pathlib import Path
+
 import numpy as np
 from scipy.spatial import cKDTree
 
@@ -15,21 +17,23 @@ from tools.build_open_body.mpfb_assets import Phenotypes, load_base, load_mirror
 from tools.build_open_body.rig import Rig, symmetrise, to_tpose
 from tools.build_open_body.skin_topology import boundary_loops
 
-GARMENTS = {
+GARMENTS = {  # name: (group, reach m)
     'tights': ('helper-tights', 0.05),
     'skirt': ('helper-skirt', 0.30),
     'hair': ('helper-hair', 0.08),
-}  # group, reach m
+}
 RIGID_ANCHOR = {'hair': 411}  # borrows the (zero) posedirs of the head top
 
 
-def triangles(polygons):
-    """Returns fan-triangulate faces given as vertex-index tuples -> (m, 3)."""
+def triangles(polygons: list[tuple[int, ...]]) -> np.ndarray:
+    """Returns triangles (m, 3) that fan out over faces given as vertex-index tuples."""
     return np.array([(p[0], p[k], p[k + 1]) for p in polygons for k in range(1, len(p) - 1)])
 
 
-def covered_vertices(body, template, faces, reach):
-    """Returns which body vertices (n_body,) meet the garment within `reach` m along their normal, off its border."""
+def covered_vertices(
+    body: dict[str, np.ndarray], template: np.ndarray, faces: np.ndarray, reach: float
+) -> np.ndarray:
+    """Returns which body vertices meet the garment within `reach` m along their normal, off its border."""
     import trimesh
     from trimesh.ray.ray_pyembree import RayMeshIntersector
 
@@ -46,7 +50,7 @@ def covered_vertices(body, template, faces, reach):
     return out & out[body['mirror']]
 
 
-def build(body_path, out_path, samples=300, seed=7):
+def build(body_path: Path, out_path: Path, samples: int = 300, seed: int = 7) -> None:
     """Writes `out_path`: T-posed garments of random adults regressed on their betas, with rig weights."""
     with np.load(body_path) as z:
         body = {k: z[k] for k in z.files}
@@ -77,11 +81,9 @@ def build(body_path, out_path, samples=300, seed=7):
         weights = 0.5 * (weights + weights[twin][:, MIRROR_JOINTS])
         top = np.argsort(-weights, 1)[:, :4]
         value = np.take_along_axis(weights, top, 1)
-        covered = (
-            covered_vertices(body, coef[0], f, reach)
-            if name != 'hair'
-            else np.zeros(len(body['mirror']), bool)
-        )
+        covered = np.zeros(len(body['mirror']), bool)
+        if name != 'hair':
+            covered = covered_vertices(body, coef[0], f, reach)
         nearest = cKDTree(body['v_template']).query(coef[0])[1]
         if name in RIGID_ANCHOR:
             nearest[:] = RIGID_ANCHOR[name]

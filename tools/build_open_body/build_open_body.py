@@ -5,6 +5,7 @@
 
 import json
 import time
+from pathlib import Path
 
 import numpy as np
 from scipy.optimize import nnls
@@ -14,6 +15,7 @@ from tools.build_open_body.mpfb_assets import (
     N_BASE,
     N_BODY,
     NEUTRAL,
+    Groups,
     Phenotypes,
     load_base,
     load_mirror,
@@ -51,8 +53,10 @@ LEAVES = ['headtop', 'Lmiddle', 'Rmiddle', 'Lbigtoe', 'Rbigtoe']
 FLIP = np.array([-1.0, 1.0, 1.0])
 
 
-def sample_bodies(base, groups, rig, mirror, count, seed):
-    """Returns T-posed, symmetrised random adults: vertices (count, 19158, 3) float32 and joints (count, 24, 3)."""
+def sample_bodies(
+    base: np.ndarray, groups: Groups, rig: Rig, mirror: np.ndarray, count: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns T-posed, symmetric random adults: vertices (count, 19158, 3), joints (count, 24, 3)."""
     rng, people = np.random.default_rng(seed), Phenotypes(base)
     bodies, joints = np.zeros((count, N_BASE, 3), np.float32), np.zeros((count, 24, 3))
     for i in range(count):
@@ -61,11 +65,13 @@ def sample_bodies(base, groups, rig, mirror, count, seed):
     return bodies, joints
 
 
-def semantic_vertices(mean, used, mirror, rig, groups):
-    """Returns {name: base vertex id} of the named surface points; the right side mirrors the left."""
+def semantic_vertices(
+    mean: np.ndarray, used: np.ndarray, mirror: np.ndarray, rig: Rig, groups: Groups
+) -> dict[str, int]:
+    """Returns the base vertex ids of the named surface points; the right side mirrors the left."""
     weights, bone = rig.weights[used], rig.bones.index
 
-    def farthest(bones, direction):
+    def farthest(bones: list[str], direction: list[float]) -> int:
         mine = used[weights[:, [bone(b) for b in bones]].sum(1) > 0.6]
         return int(mine[np.argmax(mean[mine] @ np.array(direction, float))])
 
@@ -93,8 +99,8 @@ def semantic_vertices(mean, used, mirror, rig, groups):
     return out
 
 
-def vertex_order(kept, semantic):
-    """Returns base ids (n,) in output order: semantic vertices at their SMPL ids, the others in base-mesh order."""
+def vertex_order(kept: np.ndarray, semantic: dict[str, int]) -> np.ndarray:
+    """Returns base ids (n,) in output order: semantic vertices at their SMPL ids, then the others."""
     order = np.full(len(kept), -1)
     for i, name in SEMANTIC_IDS.items():
         if i < len(kept):
@@ -103,17 +109,19 @@ def vertex_order(kept, semantic):
     return order
 
 
-def vertex_areas(vertices, faces):
+def vertex_areas(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Returns one third of the area of the faces around each vertex (n,)."""
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 6
     return np.bincount(faces.ravel(), np.repeat(area, 3), len(vertices))
 
 
-def shape_space(bodies, mean, faces, mirror, count=10):
-    """Returns area-weighted PCA of bodies (s, n, 3): shapedirs (n, 3, count), betas (s, count), explained variance.
+def shape_space(
+    bodies: np.ndarray, mean: np.ndarray, faces: np.ndarray, mirror: np.ndarray, count: int = 10
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns shapedirs (n, 3, count), betas (s, count) and the share of variance of every component.
 
-    The betas have unit variance; the variance is the ratio of every component.
+    They are an area-weighted PCA of bodies (s, n, 3); the betas have unit variance.
     """
     area = vertex_areas(mean, faces)
     weighted = ((bodies - mean) * np.sqrt(area)[:, None]).reshape(len(bodies), -1)
@@ -134,17 +142,15 @@ def shape_space(bodies, mean, faces, mirror, count=10):
 class JointFitter:
     """Sparse convex combinations of vertices that reproduce a point over all sampled bodies."""
 
-    def __init__(self, bodies, mean, weights):
+    def __init__(self, bodies: np.ndarray, mean: np.ndarray, weights: np.ndarray) -> None:
         self.bodies, self.mean = bodies, mean
-        self.arm = (
-            weights[:, [JOINT[f'{s}_{k}'] for s in 'LR' for k in ('shoulder', 'elbow', 'wrist', 'hand')]].sum(
-                1
-            )
-            > 0.5
-        )
+        arm = [JOINT[f'{s}_{k}'] for s in 'LR' for k in ('shoulder', 'elbow', 'wrist', 'hand')]
+        self.arm = weights[:, arm].sum(1) > 0.5
 
-    def fit(self, points, nearest=250, slab=None, ridge=2e-3):
-        """Returns points (s, 3) -> (n,) non-negative weights summing to 1.
+    def fit(
+        self, points: np.ndarray, nearest: int = 250, slab: float | None = None, ridge: float = 0.002
+    ) -> np.ndarray:
+        """Returns non-negative weights (n,), summing to 1, that reproduce points (s, 3).
 
         Candidates: the `nearest` vertices, or with `slab` (metres) the torso vertices within that height of
         the point.
@@ -172,8 +178,8 @@ class JointFitter:
         return out
 
 
-def joint_regressor(fitter, joints, mirror):
-    """Returns (24, n) regressor; right rows mirror the left, midline rows are symmetrised."""
+def joint_regressor(fitter: JointFitter, joints: np.ndarray, mirror: np.ndarray) -> np.ndarray:
+    """Returns the regressor (24, n); right rows mirror the left, midline rows are symmetrised."""
     torso = {'pelvis', 'spine1', 'spine2', 'spine3', 'neck', 'head', 'L_collar', 'L_hip'}
     limb = {'L_hand', 'L_foot', 'L_wrist', 'L_ankle', 'L_elbow', 'L_knee'}
     out = np.zeros((24, len(fitter.mean)))
@@ -190,8 +196,10 @@ def joint_regressor(fitter, joints, mirror):
     return out
 
 
-def h36m_regressor(fitter, joints, bodies, mirror):
-    """Returns regressor (17, n) of the Human3.6M joints, in the order of `hybrik_jax.body.skeleton.H36M_NAMES`."""
+def h36m_regressor(
+    fitter: JointFitter, joints: np.ndarray, bodies: np.ndarray, mirror: np.ndarray
+) -> np.ndarray:
+    """Returns the regressor (17, n) of the Human3.6M joints, in the order of `skeleton.H36M_NAMES`."""
     ids = {name: i for i, name in SEMANTIC_IDS.items()}
     j = {name: joints[:, JOINT[name]] for name in JOINT_NAMES}
     nose, top = bodies[:, ids['nose']], bodies[:, ids['headtop']]
@@ -220,11 +228,11 @@ def h36m_regressor(fitter, joints, bodies, mirror):
     return out
 
 
-def build(out, samples=600, n_vertices=6890, seed=0):
+def build(out: Path, samples: int = 600, n_vertices: int = 6890, seed: int = 0) -> None:
     """Writes the model to `out`: shapes from `samples` random adults, decimated to n_vertices vertices."""
     start = time.time()
 
-    def say(*words):
+    def say(*words: object) -> None:
         print(f'[{time.time() - start:4.0f}s]', *words, flush=True)
 
     base, groups = load_base()

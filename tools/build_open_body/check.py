@@ -24,7 +24,9 @@ def pose_body(body: PosedBody, betas: np.ndarray, pose: np.ndarray) -> tuple[np.
     return body.surface.pose(betas, rotations, world, shift), joints
 
 
-def inside(vertices, faces, points, rng) -> np.ndarray:
+def inside(
+    vertices: np.ndarray, faces: np.ndarray, points: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """Returns which points (n,) lie inside the mesh, by majority over the parity of 5 random rays."""
     import trimesh
     from trimesh.ray.ray_pyembree import RayMeshIntersector
@@ -39,7 +41,7 @@ def inside(vertices, faces, points, rng) -> np.ndarray:
 
 
 def require(true: bool, what: str) -> None:
-    """Returns nothing; raises ValueError saying what does not hold."""
+    """Raises ValueError saying what does not hold, where it does not."""
     if not true:
         raise ValueError(f'The body does not hold to its requirements: {what}.')
 

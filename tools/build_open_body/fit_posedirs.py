@@ -5,6 +5,7 @@ limits.
 """
 
 import time
+from pathlib import Path
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -23,14 +24,18 @@ from tools.build_open_body.rig import (
 )
 
 
-def fine_rotations(bones, joint_of_bone, local, world):
-    """Returns world rotation (b, 3, 3) of every bone of the default rig.
+def fine_rotations(
+    bones: list[str], joint_of_bone: np.ndarray, local: np.ndarray, world: np.ndarray
+) -> np.ndarray:
+    """Returns the world rotation (b, 3, 3) of every bone of the default rig.
 
     It is that of the bone's joint, but limb twist is spread over the bones of upper arm, forearm and thigh.
     """
     out = world[joint_of_bone].copy()
 
-    def spread(shares, side, joint, axis, angle, rest):
+    def spread(
+        shares: dict[str, float], side: str, joint: str, axis: np.ndarray, angle: float, rest: float
+    ) -> None:
         for bone, share in shares.items():
             name = f'{bone}.{side}'
             if name in bones:
@@ -50,14 +55,18 @@ def fine_rotations(bones, joint_of_bone, local, world):
     return out
 
 
-def residuals(template, joints, weights, bones, fine_weights, poses):
-    """Returns rest-space corrections (p, n, 3) that posedirs should make, pose features (p, 207), LBS error (p,)."""
+def residuals(
+    template: np.ndarray,
+    joints: np.ndarray,
+    weights: np.ndarray,
+    bones: list[str],
+    fine_weights: np.ndarray,
+    poses: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns corrections (p, n, 3) at rest that posedirs should make, features (p, 207), LBS error (p,)."""
     joint_of_bone = np.array([bone_joint(b) for b in bones])
-    wanted, features = (
-        np.zeros((len(poses), len(template), 3), np.float32),
-        np.zeros((len(poses), 207), np.float32),
-    )
-    error = np.zeros(len(poses))
+    wanted = np.zeros((len(poses), len(template), 3), np.float32)
+    features, error = np.zeros((len(poses), 207), np.float32), np.zeros(len(poses))
     for i, local in enumerate(to_matrices(poses)):
         world, placed = forward_kinematics(local, joints)
         fine = fine_rotations(bones, joint_of_bone, local, world)
@@ -68,20 +77,18 @@ def residuals(template, joints, weights, bones, fine_weights, poses):
             placed[joint_of_bone] - np.einsum('bij,bj->bi', fine, joints[joint_of_bone]),
         )
         blend = np.einsum('vj,jab->vab', weights, world)
-        linear = np.einsum('vab,vb->va', blend, template) + weights @ (
-            placed - np.einsum('jab,jb->ja', world, joints)
-        )
+        shift = placed - np.einsum('jab,jb->ja', world, joints)
+        linear = np.einsum('vab,vb->va', blend, template) + weights @ shift
         gap = target - linear
-        normal = np.einsum('vba,vbc->vac', blend, blend) + 0.05 * np.eye(
-            3
-        )  # damped pull-back to the rest pose
+        # Damped pull-back to the rest pose.
+        normal = np.einsum('vba,vbc->vac', blend, blend) + 0.05 * np.eye(3)
         wanted[i] = np.linalg.solve(normal, np.einsum('vba,vb->va', blend, gap)[..., None])[..., 0]
         features[i] = (local[1:] - np.eye(3)).ravel()
         error[i] = np.linalg.norm(gap, axis=1).mean()
     return wanted, features, error
 
 
-def relevant_joints(weights):
+def relevant_joints(weights: np.ndarray) -> np.ndarray:
     """Returns (n, 24) bool: the joints whose rotation may correct a vertex."""
     touched = weights > 0.01
     out = touched & (weights < 0.995)
@@ -93,8 +100,8 @@ def relevant_joints(weights):
     return out
 
 
-def ridge_fit(wanted, features, relevant, ridge):
-    """Returns posedirs (n, 3, 207): one ridge regression per group of vertices with the same relevant joints."""
+def ridge_fit(wanted: np.ndarray, features: np.ndarray, relevant: np.ndarray, ridge: float) -> np.ndarray:
+    """Returns posedirs (n, 3, 207): one ridge regression per group of vertices with the same joints."""
     out = np.zeros((wanted.shape[1], 3, 207), np.float32)
     groups = {}
     for v, row in enumerate(relevant):
@@ -103,16 +110,14 @@ def ridge_fit(wanted, features, relevant, ridge):
         if joints:
             cols = np.concatenate([np.arange(9) + 9 * (j - 1) for j in joints])
             x = features[:, cols].astype(float)
-            coef = np.linalg.solve(
-                x.T @ x + ridge * len(x) * np.eye(len(cols)), x.T @ wanted[:, vertices].reshape(len(x), -1)
-            )
-            out[np.array(vertices)[:, None, None], np.arange(3)[None, :, None], cols] = coef.reshape(
-                len(cols), -1, 3
-            ).transpose(1, 2, 0)
+            damped = x.T @ x + ridge * len(x) * np.eye(len(cols))
+            coef = np.linalg.solve(damped, x.T @ wanted[:, vertices].reshape(len(x), -1))
+            coef = coef.reshape(len(cols), -1, 3).transpose(1, 2, 0)
+            out[np.array(vertices)[:, None, None], np.arange(3)[None, :, None], cols] = coef
     return out
 
 
-def symmetrise(posedirs, mirror):
+def symmetrise(posedirs: np.ndarray, mirror: np.ndarray) -> np.ndarray:
     """Returns posedirs (n, 3, 207) averaged with their reflection (pose R -> S R S, S = diag(-1, 1, 1))."""
     flip = np.array([-1.0, 1, 1])
     sign = np.outer(flip, flip).ravel()
@@ -125,7 +130,9 @@ def symmetrise(posedirs, mirror):
     return 0.5 * (posedirs + twin)
 
 
-def fit(source, out, count=1600, ridge=0.006, smallest=2e-4, seed=3):
+def fit(
+    source: Path, out: Path, count: int = 1600, ridge: float = 0.006, smallest: float = 0.0002, seed: int = 3
+) -> None:
     """Writes the model `source` with fitted posedirs to `out`; entries below `smallest` metres become 0."""
     with np.load(source) as z:
         model = {k: z[k] for k in z.files}
@@ -156,12 +163,8 @@ def fit(source, out, count=1600, ridge=0.006, smallest=2e-4, seed=3):
     plain = np.arange(len(poses)) < 2 * (count // 3)
     for name, chosen in (('plausible', held & plain), ('joint-limit', held & ~plain)):
         before = np.linalg.norm(wanted[chosen], axis=2) * 1e3
-        after = (
-            np.linalg.norm(
-                wanted[chosen] - np.einsum('pk,vck->pvc', features[chosen], posedirs, optimize=True), axis=2
-            )
-            * 1e3
-        )
+        made = np.einsum('pk,vck->pvc', features[chosen], posedirs, optimize=True)
+        after = np.linalg.norm(wanted[chosen] - made, axis=2) * 1e3
         print(
             f'held-out {name} poses ({chosen.sum()}): residual mean '
             f'{before.mean():.2f} -> {after.mean():.2f} mm, 99th percentile '

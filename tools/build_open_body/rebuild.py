@@ -17,7 +17,11 @@ FILES = ('open_body.npz', 'garments.npz', 'poses.npz')
 
 
 def rebuild(out: Path) -> None:
-    """Writes the three files to the folder `out`; raises ValueError where an asset is not as expected."""
+    """Writes the three files to the folder `out`.
+
+    Raises:
+        ValueError: where an asset is not as expected.
+    """
     mpfb_assets.verify()
     out.mkdir(parents=True, exist_ok=True)
     body = out / 'open_body.npz'
@@ -30,7 +34,7 @@ def rebuild(out: Path) -> None:
 
 
 def differences(made: Path, expected: Path) -> dict[str, float]:
-    """Returns largest absolute difference of every array of two .npz files; inf where shapes or texts differ."""
+    """Returns the largest difference of every array of two .npz files; inf where shapes or texts differ."""
     with np.load(made) as a, np.load(expected) as b:
         out = {name: np.inf for name in set(a.files) ^ set(b.files)}
         for name in sorted(set(a.files) & set(b.files)):

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from tools.build_open_body.joints import JOINT, JOINT_NAMES, MIRROR_JOINTS, PARENTS
-from tools.build_open_body.mpfb_assets import load_rig_weights
+from tools.build_open_body.mpfb_assets import Groups, load_rig_weights
 
 # default-rig bone -> SMPL joint; the right side is derived from the left
 BONE_TO_JOINT = {
@@ -58,8 +58,8 @@ FOREARM_TWIST = {'lowerarm01': 0.3, 'lowerarm02': 0.75}
 THIGH_TWIST = {'upperleg01': 0.35}
 
 
-def bone_joint(bone):
-    """Returns index of the SMPL joint that drives a default-rig bone."""
+def bone_joint(bone: str) -> int:
+    """Returns the index of the SMPL joint that drives a default-rig bone."""
     side = bone[-1] if bone[-2:] in ('.L', '.R') else ''
     left = bone[:-1] + 'L' if side else bone
     name = BONE_TO_JOINT.get(left)
@@ -76,7 +76,7 @@ def bone_joint(bone):
 class Rig:
     """Bones, weights and joint cubes of the base mesh."""
 
-    def __init__(self, groups):
+    def __init__(self, groups: Groups) -> None:
         self.cubes = {
             name: np.unique([i for f in faces for i in f])
             for name, faces in groups.items()
@@ -87,11 +87,12 @@ class Rig:
         self.weights24 = np.zeros((len(self.weights), 24))
         np.add.at(self.weights24.T, self.joint_of_bone, self.weights.T)
 
-    def cube_centre(self, vertices, names):
+    def cube_centre(self, vertices: np.ndarray, names: list[str]) -> np.ndarray:
+        """Returns the mean (3,) of the centres of the named cubes."""
         return np.mean([vertices[self.cubes[n]].mean(0) for n in names], 0)
 
-    def joints(self, vertices):
-        """Returns (24, 3) joint centres of base-mesh vertices (19158, 3)."""
+    def joints(self, vertices: np.ndarray) -> np.ndarray:
+        """Returns joint centres (24, 3) of base-mesh vertices (19158, 3)."""
         out = np.zeros((24, 3))
         for j, name in enumerate(JOINT_NAMES):
             right = name.startswith('R_')
@@ -99,47 +100,47 @@ class Rig:
             out[j] = self.cube_centre(vertices, [c.replace('-l-', '-r-') for c in cubes] if right else cubes)
         return out
 
-    def hand_points(self, vertices, side):
-        """Returns {"index" | "middle" | "pinky": knuckle centre (3,)}."""
+    def hand_points(self, vertices: np.ndarray, side: str) -> dict[str, np.ndarray]:
+        """Returns the centres (3,) of the knuckles 'index', 'middle' and 'pinky'."""
         return {
             k: self.cube_centre(vertices, [c.replace('-l-', f'-{side.lower()}-')])
             for k, c in HAND_CUBES.items()
         }
 
 
-def unit(v):
-    """Returns vector of length 1 in the direction of v."""
+def unit(v: np.ndarray) -> np.ndarray:
+    """Returns a vector of length 1 in the direction of v."""
     return v / np.linalg.norm(v)
 
 
-def frame(first, second):
+def frame(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Returns orthonormal columns: `first`, `second` made orthogonal to it, and their cross product."""
     first = unit(first)
     second = unit(second - first * (first @ second))
     return np.stack([first, second, np.cross(first, second)], 1)
 
 
-def rotation_between(a, b):
-    """Returns shortest rotation (3, 3) taking direction a to direction b."""
+def rotation_between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Returns the shortest rotation (3, 3) taking direction a to direction b."""
     a, b = unit(a), unit(b)
     v, c = np.cross(a, b), a @ b
     k = np.array([[0, -v[2], v[1]], [v[2], 0, -v[0]], [-v[1], v[0], 0]])
     return np.eye(3) + k + k @ k / (1 + c)
 
 
-def quaternions(matrices):
-    """Returns (n, 3, 3) -> (n, 4) in w, x, y, z order."""
+def quaternions(matrices: np.ndarray) -> np.ndarray:
+    """Returns quaternions (n, 4), w first, of rotations (n, 3, 3)."""
     return np.roll(Rotation.from_matrix(matrices).as_quat(), 1, axis=-1)
 
 
-def twist_about(matrix, axis):
-    """Returns angle of the twist about the unit `axis` in matrix = swing * twist."""
+def twist_about(matrix: np.ndarray, axis: np.ndarray) -> float:
+    """Returns the angle of the twist about the unit `axis` in matrix = swing * twist."""
     q = quaternions(matrix[None])[0]
     angle = 2 * np.arctan2(q[1:] @ axis, q[0])
     return (angle + np.pi) % (2 * np.pi) - np.pi
 
 
-def quaternion_product(a, b):
+def quaternion_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Returns products (..., 4) of quaternions (w, x, y, z)."""
     w1, x1, y1, z1 = np.moveaxis(a, -1, 0)
     w2, x2, y2, z2 = np.moveaxis(b, -1, 0)
@@ -154,8 +155,10 @@ def quaternion_product(a, b):
     )
 
 
-def dual_quaternion_skin(vertices, weights, rotations, translations):
-    """Returns skinned vertices (n, 3): weights (n, b), rigid motions x -> R x + t with R (b, 3, 3), t (b, 3)."""
+def dual_quaternion_skin(
+    vertices: np.ndarray, weights: np.ndarray, rotations: np.ndarray, translations: np.ndarray
+) -> np.ndarray:
+    """Returns vertices (n, 3) under weights (n, b) and motions x -> R x + t, R (b, 3, 3), t (b, 3)."""
     q = quaternions(rotations)
     dual = 0.5 * quaternion_product(np.concatenate([np.zeros((len(q), 1)), translations], 1), q)
     sign = np.where(q[weights.argmax(1)] @ q.T < 0, -1.0, 1.0)  # shortest way round, per vertex
@@ -168,18 +171,20 @@ def dual_quaternion_skin(vertices, weights, rotations, translations):
     return rotated + 2 * (s * ud - sd * u + np.cross(u, ud))
 
 
-def rotation_z(degrees):
-    """Returns rotation matrix (3, 3) about the z axis."""
+def rotation_z(degrees: float) -> np.ndarray:
+    """Returns the rotation (3, 3) about the z axis."""
     return Rotation.from_euler('z', degrees, degrees=True).as_matrix()
 
 
-def tpose_rotations(joints, hands, clavicle_degrees=9.0):
-    """Returns global rotation (24, 3, 3) per joint that takes MakeHuman's rest (arms at ~45 deg) to the T-pose."""
+def tpose_rotations(
+    joints: np.ndarray, hands: dict[str, dict[str, np.ndarray]], clavicle_degrees: float = 9.0
+) -> np.ndarray:
+    """Returns global rotations (24, 3, 3) from MakeHuman's rest (arms at about 45 degrees) to the T-pose."""
     out = np.tile(np.eye(3), (24, 1, 1))
     for side, s in (('L', 1.0), ('R', -1.0)):
         at = {k: joints[JOINT[f'{side}_{k}']] for k in ('hip', 'knee', 'ankle', 'shoulder', 'elbow', 'wrist')}
 
-        def put(joint, matrix, side=side):
+        def put(joint: str, matrix: np.ndarray, side: str = side) -> None:
             out[JOINT[f'{side}_{joint}']] = matrix
 
         put('hip', rotation_between(at['knee'] - at['hip'], np.array([s * -0.015, -1, -0.01])))
@@ -200,7 +205,7 @@ def tpose_rotations(joints, hands, clavicle_degrees=9.0):
     return out
 
 
-def place_joints(rotations, joints):
+def place_joints(rotations: np.ndarray, joints: np.ndarray) -> np.ndarray:
     """Returns joint positions (24, 3) after global rotations (24, 3, 3), pelvis at the origin."""
     out = np.zeros((24, 3))
     for j in range(1, 24):
@@ -208,8 +213,8 @@ def place_joints(rotations, joints):
     return out
 
 
-def to_tpose(vertices, rig):
-    """Returns T-posed vertices (19158, 3) and joints (24, 3) of base vertices (19158, 3) in MakeHuman's rest pose.
+def to_tpose(vertices: np.ndarray, rig: Rig) -> tuple[np.ndarray, np.ndarray]:
+    """Returns base vertices (19158, 3) and joints (24, 3) brought from MakeHuman's rest pose to the T-pose.
 
     Mirror-symmetric up to rounding; the roll of wrist and shoulder is spread over the split limb bones.
     """
@@ -237,7 +242,7 @@ def to_tpose(vertices, rig):
     return dual_quaternion_skin(vertices, rig.weights, rotations, translations), placed
 
 
-def symmetrise(vertices, joints, mirror):
+def symmetrise(vertices: np.ndarray, joints: np.ndarray, mirror: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns T-posed vertices (n, 3) and joints (24, 3), averaged with their mirror images."""
     flip = np.array([-1.0, 1.0, 1.0])
     return 0.5 * (vertices + vertices[mirror] * flip), 0.5 * (joints + joints[MIRROR_JOINTS] * flip)

@@ -2,12 +2,13 @@
 
 import heapq
 from collections import defaultdict
+from collections.abc import Iterable
 
 import numpy as np
 
 
-def outside_visibility(vertices, quads, rays=200, seed=0):
-    """Returns fraction (n_quads,) of random outward rays from each quad's centre that leave the body unhindered."""
+def outside_visibility(vertices: np.ndarray, quads: np.ndarray, rays: int = 200, seed: int = 0) -> np.ndarray:
+    """Returns which share (n_quads,) of random rays from each quad's centre leaves the body unhindered."""
     import trimesh
     from trimesh.ray.ray_pyembree import RayMeshIntersector
 
@@ -25,7 +26,7 @@ def outside_visibility(vertices, quads, rays=200, seed=0):
     return free / rays
 
 
-def connected_pieces(quads, chosen):
+def connected_pieces(quads: np.ndarray, chosen: list[int]) -> list[list[int]]:
     """Returns edge-connected pieces (lists of quad ids), largest first, of the quads with ids `chosen`."""
     by_edge = defaultdict(list)
     for i in chosen:
@@ -51,10 +52,14 @@ def connected_pieces(quads, chosen):
     return sorted(pieces, key=len, reverse=True)
 
 
-def outer_quads(vertices, quads, mirror, eye_centres):
+def outer_quads(
+    vertices: np.ndarray, quads: np.ndarray, mirror: np.ndarray, eye_centres: list[np.ndarray]
+) -> np.ndarray:
     """Returns quads (m, 4) of the outer skin: without the mouth cavity and the eye sockets.
 
-    vertices (19158, 3) of the neutral body, eye_centres two points (3,).
+    Args:
+        vertices: (19158, 3) of the neutral body.
+        eye_centres: two points (3,).
     """
     visible = outside_visibility(vertices, quads)
     index = {frozenset(q.tolist()): i for i, q in enumerate(quads)}
@@ -78,8 +83,8 @@ def outer_quads(vertices, quads, mirror, eye_centres):
     return quads[sorted(connected_pieces(quads, np.flatnonzero(~drop).tolist())[0])]
 
 
-def boundary_loops(faces):
-    """Returns closed loops of vertex ids along the open border, oriented so that filling faces match the winding."""
+def boundary_loops(faces: np.ndarray) -> list[list[int]]:
+    """Returns loops of vertex ids along the open border, in the winding of faces that fill them."""
     edges = {(int(a), int(b)) for f in faces for a, b in zip(f, np.roll(f, -1), strict=True)}
     after = defaultdict(list)
     for a, b in edges:
@@ -101,8 +106,10 @@ def boundary_loops(faces):
     return loops
 
 
-def fill_loop(vertices, loop, existing):
-    """Returns minimum-area triangulation of one loop without the `existing` edges (frozensets)."""
+def fill_loop(
+    vertices: np.ndarray, loop: list[int], existing: set[frozenset[int]]
+) -> list[tuple[int, int, int]]:
+    """Returns the minimum-area triangulation of one loop without the `existing` edges (frozensets)."""
     n, p = len(loop), vertices[loop]
     cost, split = np.zeros((n, n)), np.zeros((n, n), int)
     for length in range(2, n):
@@ -125,8 +132,8 @@ def fill_loop(vertices, loop, existing):
     return triangles
 
 
-def closed_triangles(vertices, split_by, quads):
-    """Returns closed triangle mesh (t, 3) of quads (m, 4).
+def closed_triangles(vertices: np.ndarray, split_by: np.ndarray, quads: np.ndarray) -> np.ndarray:
+    """Returns a closed triangle mesh (t, 3) of quads (m, 4).
 
     Quads are split along the shorter diagonal of `split_by`, holes filled using the shape `vertices`.
     """
@@ -146,7 +153,15 @@ def closed_triangles(vertices, split_by, quads):
 class _Collapser:
     """State of the half-edge collapses of `decimate`."""
 
-    def __init__(self, vertices, faces, mirror, locked, weight, spread):
+    def __init__(
+        self,
+        vertices: np.ndarray,
+        faces: np.ndarray,
+        mirror: np.ndarray,
+        locked: set[int],
+        weight: np.ndarray,
+        spread: float,
+    ) -> None:
         self.v, self.mirror, self.locked, self.w, self.spread = vertices, mirror, locked, weight, spread
         self.faces = [tuple(int(x) for x in f) for f in faces]
         self.face_alive = [True] * len(self.faces)
@@ -165,23 +180,23 @@ class _Collapser:
                     self.quadric[x] += area * np.outer(plane, plane)
         self.alive = np.array([len(s) > 0 for s in self.of_vertex])
 
-    def ring(self, v):
+    def ring(self, v: int) -> set[int]:
         """Vertices that share a face with v."""
         return {x for i in self.of_vertex[v] for x in self.faces[i]} - {v}
 
-    def cost(self, u, v):
+    def cost(self, u: int, v: int) -> float:
         """Returns quadric error of moving u to v, plus a term against long edges (the spacing stays even)."""
         h = np.append(self.v[v], 1.0)
         error = max(0.0, h @ (self.quadric[u] + self.quadric[v]) @ h)
         length2 = ((self.v[u] - self.v[v]) ** 2).sum()
         return (error + self.spread * length2 * length2) * 0.5 * (self.w[u] + self.w[v])
 
-    def may(self, u, v):
+    def may(self, u: int, v: int) -> bool:
         """Returns semantic vertices stay; midline vertices slide along the midline; twins never merge."""
         m = self.mirror
         return u not in self.locked and not (m[u] == u and m[v] != v) and m[u] != v
 
-    def valid(self, u, v):
+    def valid(self, u: int, v: int) -> bool:
         """Returns the collapse u -> v keeps a closed manifold without folded or sliver faces."""
         if not (self.alive[u] and self.alive[v]):
             return False
@@ -206,8 +221,8 @@ class _Collapser:
                 return False
         return True
 
-    def collapse(self, u, v):
-        """Returns merge u into v; returns a record for `undo`."""
+    def collapse(self, u: int, v: int) -> tuple:
+        """Merges u into v and returns a record for `undo`."""
         log = [(i, self.faces[i], self.face_alive[i]) for i in self.of_vertex[u]]
         for i, f, _ in log:
             if v in f:
@@ -223,7 +238,7 @@ class _Collapser:
         self.alive[u] = False
         return record
 
-    def undo(self, record):
+    def undo(self, record: tuple) -> None:
         """Takes back the collapse that returned `record`."""
         u, v, log, quadric = record
         for i, _, _ in log:
@@ -237,12 +252,26 @@ class _Collapser:
         self.alive[u] = True
 
 
-def decimate(vertices, faces, mirror, target, locked=(), weight=None, spread=0.02):
-    """Returns mirror-symmetric half-edge-collapse decimation of a closed mesh down to exactly `target` vertices.
+def decimate(
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    mirror: np.ndarray,
+    target: int,
+    locked: Iterable[int] = (),
+    weight: np.ndarray | None = None,
+    spread: float = 0.02,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns `target` vertices that are kept of a closed mesh, (target,), and faces of their old ids.
 
-    vertices (n, 3), faces (m, 3), mirror (n,) twin of each vertex, locked = vertex ids that must stay, weight
-    (n,) scales the cost. Returns kept vertex ids (target,) and faces in the old ids: kept vertices are a
-    subset of the input, so every per-vertex quantity of the input can simply be indexed.
+    Half-edge collapses, in mirrored pairs: kept vertices are a subset of the input, so that every quantity of
+    its vertices can simply be indexed.
+
+    Args:
+        vertices, faces: (n, 3), (m, 3).
+        mirror: (n,) the twin of each vertex.
+        locked: ids of vertices that must stay.
+        weight: (n,) scales the cost.
+        spread: weight of the term against long edges.
     """
     locked = {int(x) for x in locked} | {int(mirror[x]) for x in locked}
     state = _Collapser(
@@ -250,7 +279,7 @@ def decimate(vertices, faces, mirror, target, locked=(), weight=None, spread=0.0
     )
     heap, stamp, left = [], np.zeros(len(vertices), int), int(state.alive.sum())
 
-    def push(u):
+    def push(u: int) -> None:
         for x in state.ring(u):
             for a, b in ((u, x), (x, u)):
                 if state.may(a, b):

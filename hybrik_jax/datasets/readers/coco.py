@@ -53,7 +53,7 @@ def _photo(fields: reading.Fields, split: str) -> str:
 
 def _person(fields: reading.Fields, root: pathlib.Path, split: str) -> AnnotatedPerson | Skipped:
     photo = fields.text('photo')
-    name = f'{pathlib.PurePosixPath(photo).stem}-{fields.get("id")}'
+    name = f'{pathlib.PurePosixPath(photo).stem}-{fields.key("id")}'
     if fields.item.get('iscrowd'):
         return Skipped('crowd', name)
     if fields.item.get('category_id', 1) != 1:

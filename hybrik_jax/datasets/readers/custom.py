@@ -76,6 +76,8 @@ def read(
         FileNotFoundError: there is no such file.
     """
     for file in _files(pathlib.Path(path)):
+        if file.stem in SPLITS and file.stem != split:
+            continue
         for item in _people(file, split, allow_outside):
             if isinstance(item, Problem):
                 raise AnnotationError(f'{item} (all that is wrong: python -m tools.validate_people {path})')
@@ -106,9 +108,8 @@ def _files(path: pathlib.Path) -> list[pathlib.Path]:
         return [path]
     files = [path / f'{split}.json' for split in SPLITS if os.path.isfile(path / f'{split}.json')]
     if not files:
-        raise FileNotFoundError(
-            f'{path} has none of {", ".join(SPLITS)}.json: give the JSON file, or its folder'
-        )
+        names = ', '.join(f'{split}.json' for split in SPLITS)
+        raise FileNotFoundError(f'{path} has none of {names}: give the JSON file, or its folder')
     return files
 
 
@@ -127,7 +128,7 @@ def _people(path: pathlib.Path, split: str | None, allow_outside: bool) -> Itera
         entries = _coco_entries(file, header.coco, skeletons[header.coco.skeleton])
     names: dict[int, int] = {}
     left_out, somebody = collections.Counter(), False
-    like_corners, judged = [], 0
+    corners, first_corners = collections.Counter(), ''
     for index, (where, raw) in enumerate(entries):
         belongs = _split_of(raw, path)
         if split is not None and split != belongs in SPLITS:
@@ -153,7 +154,8 @@ def _people(path: pathlib.Path, split: str | None, allow_outside: bool) -> Itera
                 labels = labels_of(entry, size, skeletons, header.box_enlargement)
                 person = AnnotatedPerson(f'{NAME}/{name}', photo, labels, entry.sequence, entry.action)
                 looks = looks_like_corners(entry.box, labels)
-                like_corners, judged = like_corners + [where] * bool(looks), judged + (looks is not None)
+                corners[looks] += 1
+                first_corners = first_corners or (where if looks else '')
                 if split is None:
                     faults += [('', message) for message in sanity.check_person(person)]
             except Wrong as wrong:
@@ -161,9 +163,9 @@ def _people(path: pathlib.Path, split: str | None, allow_outside: bool) -> Itera
         yield from (Problem(file, where, *fault) for fault in faults)
         if not faults:
             yield person
-    if len(like_corners) > judged / 2:
-        what = f'looks like x0, y0, x1, y1 (as do {len(like_corners)} of {judged} boxes)'
-        yield Problem(file, like_corners[0], 'box', f'{what}: it must be x, y, width, height')
+    if corners[True] > corners[False]:
+        what = f'looks like x0, y0, x1, y1 (as do {corners[True]} of {corners[True] + corners[False]} boxes)'
+        yield Problem(file, first_corners, 'box', f'{what}: it must be x, y, width, height')
     if not somebody:
         text = ', '.join(f'{count} are left out: {reason}' for reason, count in left_out.items())
         yield Problem(file, '', 'people', f'there is nobody: {text or "the list is missing or empty"}')
@@ -177,9 +179,8 @@ def _header(
     if kinds is None or values.get('format') != FORMAT:
         return None, {}, [_another_kind(kinds, values, path)]
     known = sorted([*schema.Header.model_fields, 'people', 'extra'])
-    faults = [
-        (key or "''", f'no such field; there are {", ".join(known)}') for key in kinds.keys() - {*known}
-    ]
+    unknown = f'no such field; there are {", ".join(known)}'
+    faults = [(key or "''", unknown) for key in sorted(kinds.keys() - {*known})]
     header, more = schema.parsed(schema.Header, values)
     faults, skeletons = faults + more, dict(SKELETONS)
     if kinds.get('people', 'list') != 'list':
@@ -234,31 +235,28 @@ def _coco_entries(
         images[_identity(image, 'id', f'{path}: images[{index}]')] = {'photo': image.get('file_name')} | sized
     for index, one in enumerate(stream_items(path, 'annotations')):
         where = f'annotations[{index}] (id {schema.shown(one.get("id", "not given"))})'
-        image_id, area, flat = (
-            _identity(one, 'image_id', f'{path}: {where}'),
-            one.get('area'),
-            one.get('keypoints'),
-        )
+        image_id = _identity(one, 'image_id', f'{path}: {where}')
         if image_id not in images:
-            raise AnnotationError(
-                f'{path}: {where}.image_id is {schema.shown(image_id)}, no image has this id'
-            )
-        reason = (
-            'crowd'
-            if one.get('iscrowd')
-            else 'no area'
-            if isinstance(area, (int, float)) and area <= 0
-            else ''
+            what = f'is {schema.shown(image_id)}, no image has this id'
+            raise AnnotationError(f'{path}: {where}.image_id {what}')
+        area = one.get('area', 1)
+        reason = 'no area' if isinstance(area, (int, float)) and area <= 0 else ''
+        reason = 'crowd' if one.get('iscrowd') else reason
+        reason = 'not a person' if one.get('category_id', 1) not in people else reason
+        if reason:
+            yield where, Skipped(reason, f'{path}: {where}')
+            continue
+        flat = one.get('keypoints') or []
+        rows = [flat[k : k + 3] for k in range(0, len(flat), 3)] if isinstance(flat, list) else flat
+        yield (
+            where,
+            images[image_id]
+            | {
+                'name': str(_identity(one, 'id', f'{path}: {where}')) if 'id' in one else '',
+                'box': one.get('bbox', [0, 0, 0, 0]),
+                'keypoints_2d': {'skeleton': source.skeleton, 'points': rows},
+            },
         )
-        if one.get('category_id', 1) not in people:
-            reason = 'not a person'
-        rows = [flat[k : k + 3] for k in range(0, len(flat), 3)] if isinstance(flat, list) else flat or []
-        entry = images[image_id] | {
-            'name': str(_identity(one, 'id', f'{path}: {where}')) if 'id' in one else '',
-            'box': one.get('bbox', [0, 0, 0, 0]),
-            'keypoints_2d': {'skeleton': source.skeleton, 'points': rows},
-        }
-        yield where, Skipped(reason, f'{path}: {where}') if reason else entry
 
 
 def _coco_people(path: pathlib.Path, source: schema.Coco, kind: schema.Skeleton) -> list[int]:
@@ -320,9 +318,8 @@ def _photo(
             raise Wrong('photo', str(error)) from error
         return path, None
     if said and said != size:
-        raise Wrong(
-            'photo_size', f'is {said[0]} x {said[1]}, the file has {size[0]} x {size[1]} (EXIF turns nothing)'
-        )
+        what = f'the file has {size[0]} x {size[1]} (EXIF turns nothing)'
+        raise Wrong('photo_size', f'is {said[0]} x {said[1]}, {what}')
     return path, size
 
 

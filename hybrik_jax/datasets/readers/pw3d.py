@@ -72,7 +72,7 @@ def _of_image(fields: reading.Fields) -> dict[str, Any]:
 
 def _person(fields: reading.Fields, root: pathlib.Path, split: str) -> AnnotatedPerson | Skipped:
     sequence, file_name = fields.text('sequence'), fields.text('file_name')
-    name = f'{sequence}/{pathlib.PurePosixPath(file_name).stem}-{fields.get("id")}'
+    name = f'{sequence}/{pathlib.PurePosixPath(file_name).stem}-{fields.key("id")}'
     box = fields.box()
     if is_small(box):
         return Skipped(_TOO_SMALL, name)
@@ -124,7 +124,7 @@ def _read_sequence(path: pathlib.Path, root: pathlib.Path, split: str) -> Iterat
     sequence = fields.text('sequence') if fields.has('sequence') else path.stem
     photos = root / 'imageFiles' / sequence
     width, height = _photo_size(photos)
-    frames = len(fields.get('cam_poses'))
+    frames = fields.count('cam_poses')
     cameras = fields.numbers('cam_poses', (frames, 4, 4))
     intrinsics = fields.numbers('cam_intrinsics', (3, 3))
     focal, centre = np.diag(intrinsics)[:2], intrinsics[:2, 2]
@@ -162,25 +162,25 @@ def _read_sequence(path: pathlib.Path, root: pathlib.Path, split: str) -> Iterat
 
 def _actors(fields: reading.Fields, frames: int) -> list[dict[str, Any]]:
     """Returns the checked arrays of every person of a sequence file."""
-    people = len(fields.get('poses'))
+    people = fields.count('poses')
     shapes = {
         'poses': (frames, 72),
         'trans': (frames, 3),
         'poses2d': (frames, 3, 18),
         'campose_valid': (frames,),
     }
-    of = {key: fields.get(key) for key in (*shapes, 'betas', 'genders')}
-    for key, values in of.items():
-        if len(values) != people:
-            raise AnnotationError(f'{fields.where}: {key} is of {len(values)} people, poses of {people}.')
+    keys = (*shapes, 'betas', 'genders')
+    for key in keys:
+        if (count := fields.count(key)) != people:
+            raise AnnotationError(f'{fields.where}: {key} is of {count} people, poses of {people}.')
     actors = []
     for k in range(people):
-        one = reading.Fields({key: values[k] for key, values in of.items()}, f'{fields.where}, person {k}')
-        betas = np.asarray(one.get('betas'), np.float64).ravel()
-        if betas.size < 10:
-            raise AnnotationError(f'{one.where}: betas has {betas.size} numbers, expected are 10.')
+        one = reading.Fields({key: fields.get(key)[k] for key in keys}, f'{fields.where}, person {k}')
+        if (count := one.count('betas')) < 10:
+            raise AnnotationError(f'{one.where}: betas has {count} numbers, expected are 10.')
         arrays = {key: one.numbers(key, shape) for key, shape in shapes.items()}
-        actors.append(arrays | {'betas': betas[:10], 'gender': str(one.get('genders'))})
+        betas = one.numbers('betas', (count,))[:10]
+        actors.append(arrays | {'betas': betas, 'gender': str(one.get('genders'))})
     return actors
 
 

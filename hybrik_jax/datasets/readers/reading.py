@@ -6,6 +6,7 @@ Numbers that are not finite pass here: `sanity.check_person` names them by field
 import dataclasses
 import itertools
 import pathlib
+import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from hybrik_jax.data import record
 from hybrik_jax.datasets.annotation import AnnotatedPerson, AnnotationError, stream_items
 
 NO_BOX = 'box without area in the photo'
+_LARGEST_PHOTO = 1 << 20  # pixels, either side
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,10 +98,10 @@ def joined_items(path: pathlib.Path, of_image: Callable[['Fields'], dict[str, An
     images = {}
     for index, item in enumerate(stream_items(path, 'images')):
         image = Fields(item, f'{path}, images[{index}]')
-        images[image.get('id')] = of_image(image)
+        images[image.key('id')] = of_image(image)
     for index, item in enumerate(stream_items(path, 'annotations')):
         fields = Fields(item, f'{path}, annotations[{index}]')
-        image_id = fields.get('image_id')
+        image_id = fields.key('image_id')
         if image_id not in images:
             raise AnnotationError(f'{fields.where}: image_id is {image_id!r}, no image has this id.')
         yield Fields(item | images[image_id], fields.where)
@@ -134,14 +136,21 @@ class Fields:
         """Returns a text that is not empty."""
         value = self.get(name)
         if not isinstance(value, str) or not value:
-            raise AnnotationError(f'{self.where}: {name} is {value!r}, expected is a text.')
+            raise AnnotationError(f'{self.where}: {name} is {reprlib.repr(value)}, expected is a text.')
+        return value
+
+    def key(self, name: str) -> int | float | str:
+        """Returns a text or a number that something is called by."""
+        value = self.get(name)
+        if not isinstance(value, int | float | str):
+            raise AnnotationError(f'{self.where}: {name} is {reprlib.repr(value)}, expected is a number.')
         return value
 
     def number(self, name: str) -> float:
         """Returns one number."""
         value = self.get(name)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise AnnotationError(f'{self.where}: {name} is {value!r}, expected is a number.')
+            raise AnnotationError(f'{self.where}: {name} is {reprlib.repr(value)}, expected is a number.')
         return value
 
     def numbers(self, name: str, *shapes: tuple[int, ...]) -> np.ndarray:
@@ -149,7 +158,7 @@ class Fields:
         value = self.get(name)
         try:
             array = np.asarray(value, np.float64)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             raise AnnotationError(f'{self.where}: {name} is no regular list of numbers ({error}).') from None
         flat = array.size == max(array.shape, default=0)
         for shape in shapes:
@@ -158,11 +167,19 @@ class Fields:
         expected = ' or '.join(map(str, shapes))
         raise AnnotationError(f'{self.where}: {name} has the shape {array.shape}, expected is {expected}.')
 
+    def count(self, name: str) -> int:
+        """Returns the length of a list."""
+        value = self.get(name)
+        if not isinstance(value, list | tuple) and not (isinstance(value, np.ndarray) and value.ndim):
+            raise AnnotationError(f'{self.where}: {name} is {type(value).__name__}, expected is a list.')
+        return len(value)
+
     def size(self) -> tuple[int, int]:
         """Returns width and height of the photo, pixels."""
         width, height = self.number('width'), self.number('height')
-        if not (width >= 1 and height >= 1):
-            raise AnnotationError(f'{self.where}: width and height are {width} and {height}, not positive.')
+        if not (1 <= width <= _LARGEST_PHOTO and 1 <= height <= _LARGEST_PHOTO):
+            size = f'{reprlib.repr(width)} and {reprlib.repr(height)}'
+            raise AnnotationError(f'{self.where}: width and height are {size}, not those of a photo.')
         return int(width), int(height)
 
     def box(self, name: str = 'bbox') -> np.ndarray | None:
@@ -183,29 +200,18 @@ class Fields:
         return value, siblings
 
 
-def person(
-    fields: Fields,
-    *,
-    name: str,
-    photo: pathlib.Path,
-    labels: Mapping[str, Any],
-    sequence: str = '',
-    action: str = '',
-) -> NumberedPerson:
-    """Returns the person of an annotation, with its numbers `image_id` and `id`, if there are such."""
-    image_id, number = (
+def person(fields: Fields, *, labels: Mapping[str, Any], **known: Any) -> NumberedPerson:
+    """Returns the person of an annotation, with its `image_id` and `id` where these are numbers.
+
+    Args:
+        labels: of any types, see `finished`.
+        known: name, photo and, where there are such, sequence and action, as in `AnnotatedPerson`.
+    """
+    image_id, annotation_id = (
         value if isinstance(value, int) and not isinstance(value, bool) else None
         for value in (fields.item.get('image_id'), fields.item.get('id'))
     )
-    return NumberedPerson(
-        name=name,
-        photo=photo,
-        labels=finished(labels),
-        sequence=sequence,
-        action=action,
-        image_id=image_id,
-        annotation_id=number,
-    )
+    return NumberedPerson(labels=finished(labels), image_id=image_id, annotation_id=annotation_id, **known)
 
 
 # ---- fields of `record.FEATURES`, to be merged into a person's labels

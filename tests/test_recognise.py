@@ -1,0 +1,100 @@
+"""Networks are recognised by the names and shapes of their parameters."""
+
+import functools
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from configs import default
+from hybrik_jax.export import torch as export
+from hybrik_jax.export.recognise import recognise
+from hybrik_jax.model import hybrik
+
+NAMES = json.loads((pathlib.Path(__file__).parent / 'golden' / 'state_dict.json').read_text())
+HRNET = {'preact.stage2.0.branches.0.0.conv1.weight': (48, 48, 3, 3), 'preact.conv1.weight': (64, 3, 3, 3)}
+
+
+def empty(shapes):
+    """Arrays of these shapes that take no memory."""
+    return {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
+
+
+def state_of(config):
+    """The names and shapes of the network that a configuration describes."""
+    model = hybrik.create_model(config.model)
+    create = functools.partial(hybrik.initialise, model, image_size=config.image_size)
+    shapes = jax.eval_shape(create, jax.random.key(0))
+    return export.to_state_dict(jax.tree.map(lambda x: np.broadcast_to(np.float32(0), x.shape), shapes))
+
+
+@pytest.mark.parametrize(
+    ('changes', 'joints', 'title'),
+    [
+        ({}, 24, 'HybrIK-Transformer with 6 blocks of width 512, feed-forward 3 x 512, on a ResNet-34'),
+        (
+            {
+                'image_size': 96,
+                'model.backbone.depth': 50,
+                'model.backbone.width': 16,
+                'model.transformer.num_blocks': 11,
+                'model.transformer.width': 64,
+                'model.transformer.ffn_width': 24,
+                'model.transformer.ffn_depth': 2,
+                'model.transformer.leaf_tokens': False,
+            },
+            24,
+            'HybrIK-Transformer with 11 blocks of width 64, feed-forward 2 x 24, on a ResNet-50',
+        ),
+        ({'model.backbone.depth': 152, 'model.lifting': 'deconv'}, 24, 'with 24 joints on a ResNet-152'),
+        (
+            {
+                'model.lifting': 'deconv',
+                'model.backbone.depth': 18,
+                'model.deconv.num_joints': 29,
+                'model.deconv.width': 32,
+                'model.deconv.depth_bins': 16,
+            },
+            29,
+            "HybrIK's deconvolution head with 29 joints on a ResNet-18",
+        ),
+    ],
+)
+def test_every_size_is_found_again(changes, joints, title):
+    config = default.get_config()
+    config.update_from_flattened_dict(changes)
+    state = state_of(config)
+    architecture = recognise({f'module.{name}': array for name, array in state.items()})
+    assert title in architecture.title and architecture.num_joints == joints
+    for key, value in changes.items():
+        assert (architecture.keys | architecture.assumed)[key] == value, key
+
+
+def test_a_backbone_alone():
+    names = NAMES['transformer_resnet18_original']
+    state = {name.removeprefix('preact.'): shape for name, shape in names.items() if 'preact.' in name}
+    architecture = recognise(empty(state | {'fc.weight': (1000, 512), 'fc.bias': (1000,)}))
+    assert architecture.keys == {'model.backbone.depth': 18, 'model.backbone.width': 64}
+    assert architecture.num_joints is None
+
+
+@pytest.mark.parametrize(
+    ('shapes', 'message'),
+    [
+        (NAMES['rootnet_resnet50'], 'a RootNet, which predicts where .*: not supported yet'),
+        (HRNET, 'a network on an HRNet: not supported yet'),
+        ({'stage2.0.branches.0.0.conv1.weight': (3, 3, 3, 3)}, 'HRNet'),
+        ({'deccam.weight': (3, 1024), 'fc1.weight': (1024, 512)}, 'a camera: not supported yet'),
+        ({'encoder.weight': (3, 3), 'decoder.weight': (3, 3)}, 'no network that is known .* decoder.weight'),
+        (
+            {'layer1.0.conv1.weight': (64, 64, 3, 3)},
+            r'has \(1, 0, 0, 0\) basic blocks: none of ResNet-18, -34',
+        ),
+        ({'smpl.v_template': (6890, 3)}, 'no network that is known .* there are none'),
+    ],
+)
+def test_what_is_not_here_is_called_by_its_name(shapes, message):
+    with pytest.raises(ValueError, match=message):
+        recognise(empty(shapes))
