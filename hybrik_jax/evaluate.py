@@ -24,7 +24,7 @@ from hybrik_jax.body import skeleton
 from hybrik_jax.data import augment, pipeline
 from hybrik_jax.scoring import protocols, table
 from hybrik_jax.scoring.protocols import Frames, Protocol
-from hybrik_jax.scoring.roots_and_boxes import Found, check_box_is_stored
+from hybrik_jax.scoring.roots_and_boxes import Found, check_box_is_stored, read_numbers
 from hybrik_jax.step import TrainState, parallel_eval_step, split_over_devices
 from hybrik_jax.types import Batch, Measured
 
@@ -121,7 +121,10 @@ class _Split:
         named = augment.text(source[0]['dataset']) if len(source) else name
 
         def found(path: str, kind: str) -> Found | None:
-            return Found(path.replace('{dataset}', name), kind) if path else None
+            if not path:
+                return None
+            numbers = read_numbers(pathlib.Path(config.data.root) / name, 'test')
+            return Found(path.replace('{dataset}', name), kind, numbers)
 
         return cls(
             name=name,

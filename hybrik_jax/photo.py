@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from hybrik_jax.boxes import centre_and_side
 from hybrik_jax.data import augment
 from hybrik_jax.types import Crop, View
 
@@ -75,7 +76,7 @@ def frame(request: Request, image_size: int) -> list[Framed]:
         said = list(warnings)
         if np.abs(used - box).max() > 1:
             said.append(f'The box leaves the photo and was clipped to {",".join(f"{x:g}" for x in used)}.')
-        crop_centre, side = augment.box_centre_and_side(corners, request.enlargement)
+        crop_centre, side = centre_and_side(corners, request.enlargement)
         affine = augment.crop_affine(crop_centre, side, 0.0, image_size)
         assumed_m = ASSUMED_SIDE_M * math.sqrt(focal[0] * focal[1]) / side
         view = View(

@@ -138,8 +138,8 @@ def _train(config: ConfigDict, path: pathlib.Path) -> TrainState:
             meter.step(fields[pipeline.SOURCE])
             due = {name: step % n == 0 or step == total_steps for name, n in every.items()}
             log_now = step % config.log_every == 0 or step == start + 1
-            # Looking at a step's figures waits for it: stay one behind, so that the device never waits for us;
-            # and several hosts must stop at one step: they ask each other then, as it costs a round trip.
+            # Looking at a step's figures waits for it: staying one behind, the device never waits for us.
+            # Several hosts must stop at one step; they ask each other now and then: it costs a round trip.
             stopping = stop.requested if hosts == 1 else log_now and stop.requested_anywhere()
             settle = log_now or any(due.values()) or stopping
             while len(in_flight) > (0 if settle else 1):

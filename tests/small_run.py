@@ -1,4 +1,5 @@
-"""What the tests of prediction and report share: a run with random parameters, one that tells the truth, a photo."""
+"""What the tests of prediction and report share: a run with random parameters, one that tells the truth, a "
+"photo."""
 
 import copy
 import json

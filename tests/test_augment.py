@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from hybrik_jax.body import camera, ik, projection, smpl_file
 from hybrik_jax.body import rotations as rot
+from hybrik_jax.boxes import centre_and_side
 from hybrik_jax.data import augment, record
 from hybrik_jax.data.augment import Augmentation, AugmentationSettings
 from tests.helpers import CROP_SIZE, person, without_3d
@@ -57,7 +58,7 @@ def test_crop_geometry():
 
 
 def test_box_grows_to_a_square_and_is_enlarged():
-    centre, side = augment.box_centre_and_side([10, 20, 30, 80], 1.25)
+    centre, side = centre_and_side([10, 20, 30, 80], 1.25)
     assert centre.tolist() == [20, 50] and side == 75
 
 
@@ -181,7 +182,7 @@ def test_occlusion_stays_in_the_photo_and_in_its_limits():
         found += 1
         x0, y0, x1, y1, _ = drawn.occlusion
         assert 0 <= x0 <= x1 < one['width'] and 0 <= y0 <= y1 < one['height']
-        _, side = augment.box_centre_and_side(one['box'], float(one['box_enlargement']))
+        _, side = centre_and_side(one['box'], float(one['box_enlargement']))
         assert (x1 - x0) * (y1 - y0) <= 0.4 * side**2 * 1.1 + 300
     assert found > 150
 

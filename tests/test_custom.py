@@ -7,7 +7,7 @@ import pytest
 
 from hybrik_jax.body import skeleton
 from hybrik_jax.data import record
-from hybrik_jax.datasets.readers import custom, mpi_inf_3dhp
+from hybrik_jax.datasets.readers import custom
 from tests.own_people import (
     HEIGHT,
     ROOT,
@@ -65,7 +65,7 @@ def test_coco_keypoints_are_pixels_only(tmp_path):
 @pytest.mark.parametrize('kind, names', [('h36m17', skeleton.H36M_NAMES), ('mpi28', None)])
 def test_named_skeletons_put_joints_where_they_belong(tmp_path, kind, names):
     if kind == 'mpi28':
-        names = mpi_inf_3dhp.JOINTS
+        names = skeleton.MPI_NAMES
     points = joints_of(names)
     joints_3d = {'skeleton': kind, 'frame': 'camera', 'points_m': points.tolist()}
     path = write(tmp_path, [entry(joints_3d=joints_3d)])

@@ -222,7 +222,7 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     other = dataclasses.replace(
         other, variables=jax.tree.map(lambda x: np.zeros((*x.shape, 2)), other.variables)
     )
-    message = r'step 1 .*does not fit this network: 1 of 6 arrays differ .*variables.params.w: .3,. there, .3, 2. now'
+    message = 'step 1 .*does not fit this network: 1 of 6 arrays differ .*params.w: .3,. there, .3, 2. now'
     with pytest.raises(ValueError, match=message):
         Checkpoints(tmp_path).restore(other, {})
 

@@ -27,6 +27,7 @@ from ml_collections import ConfigDict
 from hybrik_jax import config as configuration
 from hybrik_jax import inference, metric_writer
 from hybrik_jax.body import skeleton
+from hybrik_jax.boxes import centre_and_side
 from hybrik_jax.data import augment, pipeline, store
 from hybrik_jax.photo import Request, read_photo
 from hybrik_jax.predict import Predictor, synthetic_only
@@ -85,7 +86,7 @@ def test_examples(predictor: Predictor, source: Sequence, count: int) -> list[re
 
 def crop_camera(record: Mapping[str, Any], crop_size: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns focal lengths (2,) and principal point (2,) of a record's evaluation crop, crop pixels."""
-    centre, side = augment.box_centre_and_side(record['box'], float(record['box_enlargement']))
+    centre, side = centre_and_side(record['box'], float(record['box_enlargement']))
     affine = augment.crop_affine(centre, side, 0.0, crop_size)
     return np.asarray(record['focal']) * crop_size / side, affine[:, :2] @ record['centre'] + affine[:, 2]
 

@@ -33,6 +33,8 @@ H36M_NAMES = (
 EVALUATION_JOINTS_14 = (6, 5, 4, 1, 2, 3, 16, 15, 14, 11, 12, 13, 8, 10)
 
 # Points of other datasets. X_OF_Y[k] is the point of X that stands for joint k of Y.
+# SMPL joint: the Human3.6M joint that stands for it, as MPI-INF-3DHP's do; the hips do not.
+H36M_OF_SMPL = {0: 0, 4: 2, 5: 5, 7: 3, 8: 6, 12: 8, 16: 11, 17: 14, 18: 12, 19: 15, 20: 13, 21: 16}
 COCO_OF_SMPL = {4: 13, 5: 14, 7: 15, 8: 16, 16: 5, 17: 6, 18: 7, 19: 8, 20: 9, 21: 10}  # of 17 keypoints
 MPI_NAMES = (
     'spine3', 'spine4', 'spine2', 'spine', 'pelvis', 'neck', 'head', 'head_top', 'left_clavicle',

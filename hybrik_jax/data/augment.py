@@ -12,6 +12,7 @@ import numpy as np
 import simplejpeg
 
 from hybrik_jax.body import skeleton
+from hybrik_jax.boxes import centre_and_side
 from hybrik_jax.data import jpeg
 from hybrik_jax.units import DEPTH_SCALE_M
 
@@ -97,7 +98,7 @@ def draw_occlusion(
     Area, a share of the enlarged box, and aspect are drawn uniformly; rectangles that leave the photo are
     drawn again (50 times at most, after which there is none).
     """
-    (x0, y0), side = box_centre_and_side(record['box'], float(record['box_enlargement']))
+    (x0, y0), side = centre_and_side(record['box'], float(record['box_enlargement']))
     width, height = int(record['width']), int(record['height'])
     x0, y0 = x0 - side / 2, y0 - side / 2
     for _ in range(50):
@@ -108,12 +109,6 @@ def draw_occlusion(
         if x >= 0 and y >= 0 and x + w < width and y + h < height:
             return int(x), int(y), int(x + w), int(y + h), int(rng.integers(2**31))
     return None
-
-
-def box_centre_and_side(box: Any, enlargement: float) -> tuple[np.ndarray, float]:
-    """Returns the centre (2,) of an xyxy box and the side of its square crop: the longer side, enlarged."""
-    box = np.asarray(box, np.float64)
-    return (box[:2] + box[2:]) / 2, float((box[2:] - box[:2]).max() * enlargement)
 
 
 def crop_affine(centre: np.ndarray, side: float, rotation_degrees: float, crop_size: int) -> np.ndarray:
@@ -130,7 +125,7 @@ def crop_affine(centre: np.ndarray, side: float, rotation_degrees: float, crop_s
 
 def affine_of(record: dict[str, Any], augmentation: Augmentation, crop_size: int) -> np.ndarray:
     """Returns the map (2, 3) from photo pixels to crop pixels for one example's box, scale and rotation."""
-    centre, side = box_centre_and_side(record['box'], float(record['box_enlargement']))
+    centre, side = centre_and_side(record['box'], float(record['box_enlargement']))
     return crop_affine(centre, side * augmentation.scale, augmentation.rotation_degrees, crop_size)
 
 

@@ -11,7 +11,6 @@ from typing import Any, BinaryIO
 import ijson
 import numpy as np
 
-MM = 1e-3  # metres
 NO_CHARACTER = '\ufdd0'  # what half of a surrogate pair reads as; Unicode has no such character
 _DEEPEST = 64  # lists and objects within each other; published files have 6
 _OTHERS = {
@@ -51,19 +50,6 @@ class Skipped:
 
     reason: str
     where: str
-
-
-def box_from_xywh(box: Any, width: int, height: int) -> np.ndarray | None:
-    """Returns the box x0 y0 x1 y1 (4,) float32 of x y w h, clipped to the photo, or None where it misses it.
-
-    x1 = x0 + max(0, w - 1), then both to [0, width - 1]; likewise y.
-    """
-    x, y, w, h = (float(v) for v in box)
-    if not np.isfinite([x, y, w, h]).all():
-        raise AnnotationError(f'box {list(box)} is not finite')
-    low = np.clip([x, y], 0, [width - 1, height - 1])
-    high = np.clip([x + max(0.0, w - 1), y + max(0.0, h - 1)], 0, [width - 1, height - 1])
-    return np.array([*low, *high], np.float32) if (high > low).all() else None
 
 
 def stream_items(path: pathlib.Path, key: str) -> Iterator[dict[str, Any]]:

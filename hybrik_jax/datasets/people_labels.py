@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import numpy as np
 from PIL import Image
 
+from hybrik_jax import boxes
 from hybrik_jax.body.projection import project
 from hybrik_jax.datasets import sanity
-from hybrik_jax.datasets.annotation import box_from_xywh
 from hybrik_jax.datasets.people_schema import Camera, Joints, Keypoints, Person, Skeleton
 from hybrik_jax.datasets.readers import reading
 
@@ -112,7 +112,7 @@ def _corners(box: np.ndarray, width: int, height: int) -> np.ndarray:
         raise Wrong('box', f'{_short(box)} has no size: its last two numbers are width and height')
     if (box[2:] > _LARGEST_BOX * max(width, height)).any():
         raise Wrong('box', f'{_short(box)} is much larger than {photo}')
-    corners = box_from_xywh(box, width, height)
+    corners = boxes.clipped(box, width, height)
     if corners is None:
         raise Wrong('box', f'{_short(box)} has no part in {photo}')
     return corners

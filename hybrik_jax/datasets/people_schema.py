@@ -16,7 +16,6 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from hybrik_jax.body import skeleton
 from hybrik_jax.datasets.annotation import NO_CHARACTER
-from hybrik_jax.datasets.readers import coco, mpi_inf_3dhp
 
 SPLITS = ('train', 'validation', 'test')
 FORMAT = 'hybrik_jax people 1'
@@ -215,17 +214,15 @@ class Skeleton:
         return sorted({*self.joints.values(), *self.h36m.values()})
 
 
-# As MPI-INF-3DHP's: pelvis, neck and limbs stand for SMPL's, the hips do not.
-_H36M17 = {0: 0, 4: 2, 5: 5, 7: 3, 8: 6, 12: 8, 16: 11, 17: 14, 18: 12, 19: 15, 20: 13, 21: 16}
 SKELETONS = {
     'smpl24': Skeleton(24, {k: k for k in range(24)}, {}),
     'smpl29': Skeleton(29, {k: k for k in range(29)}, {}),
-    'h36m17': Skeleton(17, _H36M17, {k: k for k in range(17)}),
-    'coco17': Skeleton(17, coco.SMPL_OF_KEYPOINTS, {}),
+    'h36m17': Skeleton(17, skeleton.H36M_OF_SMPL, {k: k for k in range(17)}),
+    'coco17': Skeleton(17, skeleton.COCO_OF_SMPL, {}),
     'mpi28': Skeleton(
-        len(mpi_inf_3dhp.JOINTS),
-        mpi_inf_3dhp.SMPL_OF_JOINTS,
-        {k: mpi_inf_3dhp.TEST_JOINTS[j] for k, j in enumerate(mpi_inf_3dhp.H36M_OF_TEST)},
+        len(skeleton.MPI_NAMES),
+        skeleton.MPI_OF_SMPL,
+        {k: skeleton.MPI_OF_MPI_TEST[j] for k, j in enumerate(skeleton.MPI_TEST_OF_H36M)},
     ),
 }
 

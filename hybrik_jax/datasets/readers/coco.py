@@ -16,7 +16,6 @@ from hybrik_jax.datasets.readers import reading
 DATASET = catalogue.DATASETS['coco']
 PHOTOS = {'train': 'train2017', 'validation': 'val2017'}
 BOX_ENLARGEMENT = 1.25
-SMPL_OF_KEYPOINTS = DATASET.joints
 
 
 def splits(root: pathlib.Path) -> tuple[str, ...]:

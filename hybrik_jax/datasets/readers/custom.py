@@ -12,13 +12,13 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+from hybrik_jax import boxes
 from hybrik_jax.datasets import people_schema as schema
 from hybrik_jax.datasets import sanity
 from hybrik_jax.datasets.annotation import (
     AnnotatedPerson,
     AnnotationError,
     Skipped,
-    box_from_xywh,
     read_top,
     stream,
     stream_items,
@@ -284,7 +284,7 @@ def _left_out(entry: schema.Person, where: str) -> Skipped | None:
     """Returns why a person of a file of COCO's form, where many have no keypoints, is left out."""
     if not any(point[2] > 0 for point in entry.keypoints_2d.points):
         return Skipped('no labelled keypoint', where)
-    if min(entry.box[2:]) <= 0 or entry.photo_size and box_from_xywh(entry.box, *entry.photo_size) is None:
+    if min(entry.box[2:]) <= 0 or entry.photo_size and boxes.clipped(entry.box, *entry.photo_size) is None:
         return Skipped('no area', where)
     return None
 

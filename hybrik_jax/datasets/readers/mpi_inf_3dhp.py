@@ -20,9 +20,6 @@ PHOTOS = {'train': 'mpi_inf_3dhp_train_set', 'test': 'mpi_inf_3dhp_test_set'}
 ACTIVITIES = DATASET.protocol.actions  # activity_id 1..7
 BOX_ENLARGEMENT = 1.25
 _SEQUENCE = re.compile(r'TS([1-6])')
-# For `custom`.
-JOINTS, SMPL_OF_JOINTS = skeleton.MPI_NAMES, skeleton.MPI_OF_SMPL
-TEST_JOINTS, H36M_OF_TEST = skeleton.MPI_OF_MPI_TEST, skeleton.MPI_TEST_OF_H36M
 
 
 def read(root: str | pathlib.Path, split: str) -> Iterator[AnnotatedPerson | Skipped]:
