@@ -201,7 +201,7 @@ def _as_tree(state: TrainState) -> dict[str, Any]:
     if jax.process_count() > 1:
         return jax.tree.map(ocp.utils.fully_replicated_host_local_array_to_global_array, tree)
     # One copy now: the training step that follows gives its input's memory away.
-    return jax.tree.map(np.array, tree)
+    return jax.tree.map(lambda x: x if isinstance(x, np.ndarray) else np.array(x), tree)
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

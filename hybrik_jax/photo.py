@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hybrik_jax.boxes import centre_and_side
+from hybrik_jax import boxes
 from hybrik_jax.data import augment
 from hybrik_jax.types import Crop, View
 
@@ -63,20 +63,19 @@ def frame(request: Request, image_size: int) -> list[Framed]:
             f'The photo is {photo.dtype} of shape {photo.shape}: give (height, width, 3) uint8 RGB.'
         )
     height, width = photo.shape[:2]
-    boxes, warnings = request.boxes, []
-    if boxes is None:
+    warnings = []
+    if request.boxes is None:
         warnings.append('No box was given: the whole photo is taken as the box of the person.')
-        boxes = [[0, 0, width, height]]
-    boxes = _boxes(boxes)
+    wanted = _as_boxes([[0, 0, width, height]] if request.boxes is None else request.boxes)
     focal, centre = _camera(request.intrinsics, width, height)
     people = []
-    for box, depth_m in zip(boxes, _depths(request.root_depth_m, len(boxes)), strict=True):
-        corners = clip_box(box, width, height)
+    for box, depth_m in zip(wanted, _depths(request.root_depth_m, len(wanted)), strict=True):
+        corners = _clipped(box, width, height)
         used = np.concatenate([corners[:2], corners[2:] - corners[:2] + 1])
         said = list(warnings)
         if np.abs(used - box).max() > 1:
             said.append(f'The box leaves the photo and was clipped to {",".join(f"{x:g}" for x in used)}.')
-        crop_centre, side = centre_and_side(corners, request.enlargement)
+        crop_centre, side = boxes.centre_and_side(corners, request.enlargement)
         affine = augment.crop_affine(crop_centre, side, 0.0, image_size)
         assumed_m = ASSUMED_SIDE_M * math.sqrt(focal[0] * focal[1]) / side
         view = View(
@@ -129,37 +128,28 @@ def read_photo(path: str | pathlib.Path) -> np.ndarray:
     return cv2.cvtColor(photo, cv2.COLOR_BGR2RGB)
 
 
-def clip_box(box: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Returns the corners (4,) x0 y0 x1 y1, the last pixels included, of the part of an x y w h box in the
-    photo.
-
-    Raises:
-        ValueError: the numbers are not finite, the box has no size, or no part of it is in the photo.
-    """
-    box = np.asarray(box, np.float64)
+def _clipped(box: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Returns the corners (4,) x0 y0 x1 y1, the last pixels included, of the part of a box in the photo."""
     named = ','.join(f'{value:g}' for value in box)
     if not np.isfinite(box).all():
         raise ValueError(f'The box {named} has numbers that are not finite: give x,y,w,h in pixels.')
     if (box[2:] <= 0).any():
-        raise ValueError(
-            f'The box {named} has no size: its width and height, the last two numbers, must be positive.'
-        )
-    last = np.array([width, height]) - 1.0
-    low, high = np.maximum(box[:2], 0), np.minimum(box[:2] + box[2:] - 1, last)
-    if (high - low < 1).any():
+        raise ValueError(f'The box {named} has no size: width and height, the last two, must be positive.')
+    corners = boxes.clipped(box, width, height)
+    if corners is None:
         raise ValueError(f'The box {named} has no part in the photo of {width} x {height} pixels.')
-    return np.concatenate([low, high])
+    return corners.astype(np.float64)
 
 
-def _boxes(boxes: Any) -> np.ndarray:
+def _as_boxes(given: Any) -> np.ndarray:
     """Returns boxes as (N, 4) float64."""
     try:
-        array = np.asarray(boxes, np.float64)
+        array = np.asarray(given, np.float64)
     except (TypeError, ValueError, OverflowError):
         array = np.zeros(0)
     if array.ndim != 2 or array.shape[1] != 4:
         raise ValueError(
-            f'boxes={boxes!r:.100} must be a list of x, y, w, h, four numbers of pixels a person.'
+            f'boxes={given!r:.100} must be a list of x, y, w, h, four numbers of pixels a person.'
         )
     return array
 

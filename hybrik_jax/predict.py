@@ -21,6 +21,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hybrik_jax import checkpoint, inference, setup
+from hybrik_jax import config as configuration
 from hybrik_jax.body import rotations as rot
 from hybrik_jax.body import skeleton, smpl, smpl_file
 from hybrik_jax.body.projection import project
@@ -216,7 +217,7 @@ def _forward(
 
 def run_config(run: checkpoint.Run) -> ConfigDict:
     """Returns the configuration of a run."""
-    return ConfigDict(run.config)
+    return ConfigDict(configuration.completed(run.config))
 
 
 def synthetic_only(config: dict[str, Any]) -> bool:

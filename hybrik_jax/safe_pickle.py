@@ -142,6 +142,10 @@ class Unpickler(pickle._Unpickler):
         items = self.pop_mark()
         self.append(items)
 
+    def _bytearray(self) -> None:
+        (size,) = struct.unpack('<Q', self.read(8))
+        self.append(self.read(size))  # Python's own fills `size` bytes before it looks how many there are
+
     def _append(self, items: list) -> None:
         if not isinstance(self.stack[-1], list):
             raise Refused(f'items in a {type(self.stack[-1]).__name__}')
@@ -159,6 +163,7 @@ class Unpickler(pickle._Unpickler):
             ((pickle.APPENDS, pickle.ADDITEMS), lambda self: self._append(self.pop_mark())),
             ((pickle.EMPTY_SET,), lambda self: self.append([])),
             ((pickle.FROZENSET,), _frozenset),
+            ((pickle.BYTEARRAY8,), _bytearray),
         )
         for code in codes
     }
@@ -299,8 +304,8 @@ def load_dict(path: str | pathlib.Path, kind: str, unpickler: type[Unpickler] = 
             ) from None
         except DAMAGED as error:
             raise ValueError(
-                f'{path} is no readable pickle of {kind} ({type(error).__name__}: {error}): it may be '
-                'another file, or cut off: download it again.'
+                f'{path} is no readable pickle of {kind} ({type(error).__name__}: {str(error)[:100]}): it '
+                'may be another file, or cut off: download it again.'
             ) from error
     if not isinstance(content, dict):
         raise ValueError(f'{path}: {kind} is a pickled dict, this is a {type(content).__name__}.')

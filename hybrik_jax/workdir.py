@@ -10,9 +10,12 @@ import os
 import pathlib
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
+from typing import IO
 
 LOCK = 'run.lock'
+PATIENCE_S = 2.0  # a killed process takes a moment to let go
 _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 LOG = logging.getLogger(__name__)
 
@@ -48,15 +51,12 @@ def lock(workdir: pathlib.Path) -> Iterator[None]:
         BlockingIOError: another process holds it, here or on a host that shares the file system's locks.
     """
     with (workdir / LOCK).open('a+') as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            advice = 'wait for it, stop it, or give another --config.workdir'
-            raise BlockingIOError(f'{workdir} is in use by {_holder(workdir)}: {advice}.') from None
-        except OSError as error:
-            if error.errno not in _WITHOUT_LOCKS:
-                raise
-            LOG.warning('%s cannot be locked (%s): start no second run in it.', workdir, error.strerror)
+        give_up = time.monotonic() + PATIENCE_S
+        while not _taken(file):
+            if time.monotonic() > give_up:
+                advice = 'wait for it, stop it, or give another --config.workdir'
+                raise BlockingIOError(f'{workdir} is in use by {_holder(workdir)}: {advice}.')
+            time.sleep(0.05)
         file.truncate(0)
         holder = {
             'host': socket.gethostname(),
@@ -66,6 +66,19 @@ def lock(workdir: pathlib.Path) -> Iterator[None]:
         file.write(json.dumps(holder) + '\n')
         file.flush()
         yield
+
+
+def _taken(file: IO[str]) -> bool:
+    """Returns whether the lock is ours now; where there are no locks, it is."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _WITHOUT_LOCKS:
+            raise
+        LOG.warning('%s cannot be locked (%s): start no second run there.', file.name, error.strerror)
+    return True
 
 
 def _holder(workdir: pathlib.Path) -> str:

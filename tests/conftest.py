@@ -1,5 +1,6 @@
 """Settings of all tests: compiled programs are kept between runs, the recorded outputs are at hand."""
 
+import ctypes
 import gc
 import os
 import pathlib
@@ -8,6 +9,8 @@ from collections.abc import Iterator
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(pathlib.Path(__file__).parent.parent / '.jax_cache'))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '1')
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+if hasattr(ctypes.CDLL(None), 'mallopt'):  # glibc keeps freed arrays for itself: from 256 kB on it shall not
+    ctypes.CDLL(None).mallopt(-3, 1 << 18)
 
 import jax
 import pytest

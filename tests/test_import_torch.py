@@ -18,6 +18,7 @@ import torch
 from ml_collections import ConfigDict
 
 from hybrik_jax import checkpoint, inference, setup
+from hybrik_jax import config as configuration
 from hybrik_jax.body import smpl_file
 from hybrik_jax.export import torch as export
 from hybrik_jax.export import torch_file
@@ -129,7 +130,7 @@ def test_there_and_back(architecture, tmp_path, monkeypatch):
     variables = tree.pop('variables')
     del tree  # a gigabyte
     assert step == 0 and config == json.loads((run / 'config.json').read_text())
-    assert setup.plain(runpy.run_path(str(run / 'config.py'))['get_config']()) == config
+    assert configuration.plain(runpy.run_path(str(run / 'config.py'))['get_config']()) == config
     assert config['model']['right_hand'] == ('leaf' if '29' in architecture else 'released')
 
     ours = outputs(config, variables, recording)

@@ -204,6 +204,8 @@ ENDLESS = {
         'arrays that are larger than the file',
     ),
     'a length': (b'\x8e' + struct.pack('<Q', 2**62) + b'x', 'no readable pickle'),
+    'a length of bytes': (b'\x96' + struct.pack('<Q', 2**38) + b'x', 'no readable pickle'),
+    'a number in words': (b'F' + b'9x' * 5000 + b'\n', 'no readable pickle'),
     'a frame': (b'\x95' + struct.pack('<Q', 2**62) + b'x', 'no readable pickle'),
     'an opcode': (b'\xff', 'no readable pickle'),
     'digits': (b'I' + b'9' * 5000 + b'\n', 'no readable pickle'),
@@ -231,7 +233,7 @@ def test_damaged_anywhere_it_is_refused_or_read(tmp_path):
     refused = 0
     for protocol in (0, 2, 4):
         whole = pickle.dumps(content, protocol)
-        for _ in range(400):
+        for _ in range(200):
             changed = bytearray(whole[: rng.integers(1, len(whole) + 1)])
             for _ in range(rng.integers(0, 4)):
                 changed[rng.integers(len(changed))] = rng.integers(256)
@@ -239,7 +241,7 @@ def test_damaged_anywhere_it_is_refused_or_read(tmp_path):
                 load(tmp_path, bytes(changed))
             except ValueError:
                 refused += 1
-    assert refused > 1000
+    assert refused > 500
 
 
 def test_what_is_no_file(tmp_path):

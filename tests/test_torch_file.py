@@ -211,3 +211,27 @@ def test_many_tensors_of_one_storage_take_its_memory_once(tmp_path):
     torch.save({f'w{i}': base for i in range(2000)}, tmp_path / 'shared.pth')
     ours = torch_file.read(tmp_path / 'shared.pth')
     assert len({array.__array_interface__['data'][0] for array in ours.values()}) == 1
+
+
+def test_damaged_anywhere_it_is_refused_or_read(tmp_path):
+    """A few bytes changed in the pickle or anywhere: a message that names the file, or arrays that fit it."""
+    rng = np.random.default_rng(0)
+    whole = saved({'model': {'w': torch.zeros(2, 3), 'v': torch.zeros(4)[1:]}, 'epoch': 3})
+    with zipfile.ZipFile(io.BytesIO(whole)) as made:
+        entries = {name.replace('archive/', 'a/'): made.read(name) for name in made.namelist()}
+    path, refused = tmp_path / 'changed.pth', 0
+    for i in range(600):
+        content = bytearray(entries['a/data.pkl'] if i % 2 else whole)
+        for _ in range(rng.integers(1, 4)):
+            content[rng.integers(len(content))] = rng.integers(256)
+        path.write_bytes(
+            archive(bytes(content), {k: v for k, v in entries.items() if 'pkl' not in k})
+            if i % 2
+            else content
+        )
+        try:
+            assert sum(array.size for array in torch_file.read(path).values()) <= 10
+        except torch_file.FileError as error:
+            refused += 1
+            assert 'changed.pth' in str(error)
+    assert refused > 200

@@ -5,6 +5,7 @@ import fcntl
 import json
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +21,12 @@ with workdir.lock(pathlib.Path(sys.argv[1])):
     print('held', flush=True)
     time.sleep(600)
 """
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch) -> None:
+    """Tests do not wait for who will not let go."""
+    monkeypatch.setattr(workdir, 'PATIENCE_S', 0.0)
 
 
 @pytest.fixture
@@ -63,9 +70,9 @@ def test_a_second_run_is_refused_and_told_whose_folder_it_is(tmp_path, other_run
     assert (tmp_path / 'config.json').read_text() == '{}'  # readers are not kept out
 
 
-def test_a_killed_run_frees_its_folder(tmp_path, other_run):
-    other_run.kill()
-    other_run.wait()
+def test_a_killed_run_frees_its_folder(tmp_path, other_run, monkeypatch):
+    monkeypatch.setattr(workdir, 'PATIENCE_S', 2.0)
+    os.kill(other_run.pid, signal.SIGKILL)
     with workdir.lock(tmp_path):
         holder = json.loads((tmp_path / workdir.LOCK).read_text())
         assert holder['process'] == os.getpid() and set(holder) == {'host', 'process', 'started'}
@@ -99,4 +106,4 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, caplog):
 
     monkeypatch.setattr(fcntl, 'flock', flock)
     with caplog.at_level(logging.WARNING), workdir.lock(tmp_path):
-        assert 'cannot be locked (No locks available): start no second run in it' in caplog.text
+        assert 'cannot be locked (No locks available): start no second run there' in caplog.text

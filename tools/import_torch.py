@@ -24,7 +24,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from hybrik_jax import setup
+from hybrik_jax import config as configuration
 from hybrik_jax.body import smpl_file
 from hybrik_jax.checkpoint import Checkpoints
 from hybrik_jax.export import torch as torch_export
@@ -178,7 +178,7 @@ def _save_run(folder: pathlib.Path, config: ConfigDict, variables: Any) -> None:
     shapes = jax.eval_shape(functools.partial(fresh_state, optimizer=optimizer), variables)
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
     state = dataclasses.replace(zeros, variables=variables, ema=variables)
-    plain = setup.plain(config)
+    plain = configuration.plain(config)
     checkpoints = Checkpoints(folder)
     checkpoints.save(state, plain)
     checkpoints.close()

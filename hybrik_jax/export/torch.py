@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
-from hybrik_jax.export import torch_file
-
 # Our parameter name -> PyTorch's, for each kind of module.
 CONVOLUTION = LINEAR = {'kernel': 'weight', 'bias': 'bias'}
 BATCH_NORM = {'scale': 'weight', 'bias': 'bias', 'mean': 'running_mean', 'var': 'running_var'}
@@ -91,8 +89,6 @@ TORCHVISION_TABLE: Table = backbone_rows('backbone/', '')
 # What files hold beside parameters: the body model, the mean shape, counters; and torchvision's classifier.
 IGNORED = re.compile(r'smpl\..*|init_shape|init_cam|.*num_batches_tracked')
 CLASSIFIER = re.compile(r'fc\..*')
-
-load_torch_file = torch_file.read
 
 
 def torch_name(path: tuple[str, ...], table: Table = HYBRIK_TABLE) -> str:

@@ -159,9 +159,9 @@ def _read_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
             f'{path}: refused to load {error}: a state dict holds tensors and plain values only, and nothing '
             'in its file is executed. Do not trust this file; if it is your own, save its state_dict() alone.'
         ) from None
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, *safe_pickle.DAMAGED) as error:
+    except (zipfile.BadZipFile, OSError, RuntimeError, *safe_pickle.DAMAGED) as error:
         raise FileError(
-            f'{path} is damaged or cut off ({type(error).__name__}: {error}): download it again.'
+            f'{path} is damaged or cut off ({type(error).__name__}: {str(error)[:100]}): download it again.'
         ) from error
 
 
@@ -191,7 +191,9 @@ def _arrays(tensors: Mapping[str, safe_pickle.StandIn], archive: _Archive) -> di
         except FileError:
             raise
         except (AttributeError, LookupError, TypeError, ValueError) as error:
-            raise FileError(f'{archive.path}: the tensor {name!r} cannot be read ({error}).') from error
+            raise FileError(
+                f'{archive.path}: the tensor {name!r} cannot be read ({str(error)[:200]}).'
+            ) from error
     return arrays
 
 
