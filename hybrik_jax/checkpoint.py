@@ -83,9 +83,7 @@ class Checkpoints:
             self._best.wait_until_finished()
 
     def wait_for_all_hosts(self) -> None:
-        """Returns when everything of every host is on disk; all hosts must call it, and none leaves
-        before.
-        """
+        """Returns when everything of every host is on disk; all hosts must call it."""
         self.wait()
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices('checkpoints are written')

@@ -1,5 +1,4 @@
-"""What is known of the people in a photo before a network is asked: their crops and cameras, given or
-assumed.
+"""What is known of the people in a photo before a network is asked: their crops and cameras.
 
 A photo says neither its focal length nor how far away people are. Without intrinsics, the focal length is
 taken to be the photo's diagonal (a view of 53 degrees from corner to corner). Without a root depth, the

@@ -85,12 +85,12 @@ class Predictor:
 
     @property
     def synthetic_only(self) -> bool:
-        """Whether no real photo was seen in training."""
+        """Tells whether no real photo was seen in training."""
         return synthetic_only(self.run.config)
 
     @property
     def compilations(self) -> int:
-        """How many sizes of batch were compiled so far."""
+        """Counts the sizes of batch that were compiled so far."""
         return self._forward._cache_size()
 
     def __call__(

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from hybrik_jax import evaluate, inference, step
+from hybrik_jax import catalogue, evaluate, inference, step
 from hybrik_jax.body import ik, rotations, skeleton, smpl
 from hybrik_jax.data import record
-from hybrik_jax.scoring import protocols, roots_and_boxes
+from hybrik_jax.scoring import roots_and_boxes
 from hybrik_jax.types import Batch, Lifted, Measured, Posed
 from hybrik_jax.units import DEPTH_SCALE_M, MM_PER_M
 from tests import helpers
@@ -173,7 +173,7 @@ def score(predict, source, dataset, **options):
     rows, _ = evaluate.score_split(
         {('ema', False): predict},
         source,
-        protocols.PROTOCOLS[dataset],
+        catalogue.DATASETS[dataset].protocol,
         batch_size=PEOPLE,
         crop_size=helpers.CROP_SIZE,
         **options,
@@ -190,8 +190,8 @@ def roots_file(tmp_path, source, offset_mm=(0.0, 0.0, 0.0)) -> roots_and_boxes.F
 
 def assert_faultless(rows, dataset):
     for row in rows:
-        assert set(protocols.PROTOCOLS[dataset].measures) <= row.keys()
-        for measure in protocols.PROTOCOLS[dataset].measures:
+        assert set(catalogue.DATASETS[dataset].protocol.measures) <= row.keys()
+        for measure in catalogue.DATASETS[dataset].protocol.measures:
             if measure.startswith('pck'):
                 assert row[measure] == 100
             elif measure.startswith('auc'):

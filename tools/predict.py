@@ -91,8 +91,7 @@ def write(
     about: dict[str, Any],
     formats: Sequence[str] = tuple(PEOPLE_FORMATS),
 ) -> list[pathlib.Path]:
-    """Returns the files written into the folder `out`; older ones are replaced when all new ones are
-    complete.
+    """Returns the files written into the folder `out`, which replace older ones when all are complete.
 
     Args:
         about: what is said beside the people, such as the photo's name.
@@ -172,9 +171,7 @@ def request_of_record(record: dict[str, Any], **changes: Any) -> Request:
 
 
 def truth_errors_mm(person: Person, record: dict[str, Any]) -> dict[str, float]:
-    """Returns the mean error of the 24 joints against a record's, relative to the pelvis; {} without
-    labels.
-    """
+    """Returns the mean error of the 24 joints, each side relative to its pelvis; {} without labels."""
     joints = slice(skeleton.NUM_JOINTS)
     if not np.all(record['joints_weight'][joints] > 0):
         return {}

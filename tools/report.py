@@ -106,9 +106,7 @@ def photo_pictures(
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """Returns the object in a JSON file, {} where there is none; ValueError, naming the file, where it is
-    broken.
-    """
+    """Returns the object in a JSON file, {} where there is none; ValueError, naming it, if it is broken."""
     if not path.is_file():
         return {}
     try:
@@ -121,9 +119,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 
 
 def training_command(config: Mapping[str, Any]) -> str:
-    """Returns a command that trains as `config` says: the nearest file in configs/ and what differs from
-    it.
-    """
+    """Returns a command that trains as `config` says: the nearest file in configs/ and what differs."""
     nearest = None
     for path in sorted(CONFIGS.glob('*.py')):
         base = configuration.flat(
@@ -328,9 +324,7 @@ def without_idle_terms(row: dict[str, Any], config: dict[str, Any]) -> dict[str,
 
 
 def run(argv: Sequence[str] | None = None) -> pathlib.Path:
-    """Returns the path of the report that the command line `argv` asks for; raises where something is
-    wrong.
-    """
+    """Returns the path of the report for the command line `argv`; raises where something is wrong."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
