@@ -35,7 +35,7 @@ LOOPS = {'train', 'evaluate', 'main'}
 # Narrower than their storey: rooms of ours that they may know at most.
 KNOW_ONLY = {
     'body': {'units', 'safe_pickle'},
-    'data': {'body', 'units', 'types'},
+    'data': {'body', 'units', 'types', 'boxes'},
     'scoring': {'body', 'units', 'types', 'boxes'},
     'datasets': {'body', 'units', 'types', 'boxes', 'safe_pickle', 'data', 'scoring', 'catalogue'},
     'synthetic': {'body', 'units', 'types', 'data', 'datasets', 'view'},

@@ -100,7 +100,7 @@ def test_turned_people_score_the_turn(body, people, dataset):
     0.
     """
     turn = Rotation.from_euler('xyz', [5, -12, 8], degrees=True).as_matrix()
-    protocol = protocols.PROTOCOLS[dataset]
+    protocol = DATASETS[dataset].protocol
     row = truth.score(truth.predictor(body, turn=turn), truth.records(people, dataset), dataset)[0]
 
     def moved(points):
@@ -152,7 +152,7 @@ def test_every_record_is_read_once(body, people):
     rows, frames = evaluate.score_split(
         variants,
         Source(truth.records(people, 'pw3d')[:3]),
-        protocols.PROTOCOLS['pw3d'],
+        DATASETS['pw3d'].protocol,
         batch_size=truth.PEOPLE,
         crop_size=helpers.CROP_SIZE,
     )

@@ -173,7 +173,7 @@ def score(predict, source, dataset, **options):
     rows, _ = evaluate.score_split(
         {('ema', False): predict},
         source,
-        protocols.PROTOCOLS[dataset],
+        DATASETS[dataset].protocol,
         batch_size=PEOPLE,
         crop_size=helpers.CROP_SIZE,
         **options,
@@ -190,8 +190,8 @@ def roots_file(tmp_path, source, offset_mm=(0.0, 0.0, 0.0)) -> roots_and_boxes.F
 
 def assert_faultless(rows, dataset):
     for row in rows:
-        assert set(protocols.PROTOCOLS[dataset].measures) <= row.keys()
-        for measure in protocols.PROTOCOLS[dataset].measures:
+        assert set(DATASETS[dataset].protocol.measures) <= row.keys()
+        for measure in DATASETS[dataset].protocol.measures:
             if measure.startswith('pck'):
                 assert row[measure] == 100
             elif measure.startswith('auc'):
