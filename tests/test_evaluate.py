@@ -110,11 +110,11 @@ def test_some_variants_and_a_root_file_for_each_dataset(evaluated, people, tmp_p
     [
         ({'root': 'predicted'}, "root='predicted' needs roots .*root_file=FILE"),
         ({'root_file': 'a.json'}, 'would not be used: add --config.evaluation.root=predicted'),
-        ({'root': 'rootnet'}, "evaluation.root='rootnet': choose 'annotation'"),
+        ({'root': 'rootnet'}, "evaluation.root='rootnet' should be 'annotation'"),
         ({'flips': ()}, 'evaluation.flips'),
         ({'parameters': ('raw', 'best')}, 'evaluation.parameters'),
         ({'datasets': ('pw3d', 'pw3d')}, 'evaluation.datasets'),
-        ({'box_enlargement': 0.0}, 'box_enlargement=0.0 must be positive'),
+        ({'box_enlargement': 0.0}, 'box_enlargement=0.0 should be greater than 0'),
         ({'constant_examples': -1}, 'constant_examples=-1'),
     ],
 )

@@ -11,8 +11,9 @@ from scipy.spatial.transform import Rotation
 
 from hybrik_jax import evaluate, inference, step
 from hybrik_jax.body import ik, rotations, skeleton, smpl
+from hybrik_jax.catalogue import DATASETS as CATALOGUE
 from hybrik_jax.data import record
-from hybrik_jax.scoring import protocols, roots_and_boxes
+from hybrik_jax.scoring import roots_and_boxes
 from hybrik_jax.types import Batch, Lifted, Measured, Posed
 from hybrik_jax.units import DEPTH_SCALE_M, MM_PER_M
 from tests import helpers
@@ -173,7 +174,7 @@ def score(predict, source, dataset, **options):
     rows, _ = evaluate.score_split(
         {('ema', False): predict},
         source,
-        DATASETS[dataset].protocol,
+        CATALOGUE[dataset].protocol,
         batch_size=PEOPLE,
         crop_size=helpers.CROP_SIZE,
         **options,
@@ -190,8 +191,8 @@ def roots_file(tmp_path, source, offset_mm=(0.0, 0.0, 0.0)) -> roots_and_boxes.F
 
 def assert_faultless(rows, dataset):
     for row in rows:
-        assert set(DATASETS[dataset].protocol.measures) <= row.keys()
-        for measure in DATASETS[dataset].protocol.measures:
+        assert set(CATALOGUE[dataset].protocol.measures) <= row.keys()
+        for measure in CATALOGUE[dataset].protocol.measures:
             if measure.startswith('pck'):
                 assert row[measure] == 100
             elif measure.startswith('auc'):

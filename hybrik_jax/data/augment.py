@@ -156,10 +156,7 @@ def decode_jpeg(record: dict[str, Any]) -> np.ndarray:
 def decode_window(
     record: dict[str, Any], window: tuple[int, int, int, int] | None
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """Returns a window (x0 y0 x1 y1), or more, of a record's image, and the pixel (x, y) where it begins.
-
-    The window is (height, width, 4) uint8, RGB and one channel of padding, and valid until this thread's next
-    call; see `jpeg.decode`.
+    """Returns a window of a record's image, and where it begins, as `jpeg.decode` does.
 
     Raises:
         ValueError: where the bytes are no readable JPEG or have another size than the record says.
