@@ -279,7 +279,7 @@ def test_quaternions_are_those_of_the_axis_angles():
     np.testing.assert_allclose(found, jax.vmap(rot.axis_angle_to_matrix)(vectors), atol=1e-5)
 
 
-# ------------------------------------------------------------------------------------------------ broken photos
+# ---------------------------------------------------------------------------------------------- broken photos
 
 
 def test_a_corrupt_jpeg_names_its_record():

@@ -19,6 +19,7 @@ from hybrik_jax.data.record import text
 from hybrik_jax.units import DEPTH_SCALE_M
 
 UPPER_BODY = (0, 3, 6, 9, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26)
+_AS_THEY_ARE = ('root_m', 'h36m_joints_m', 'h36m_weight', 'betas', 'smpl_weight', 'twist_weight')
 # Field of a record -> order of its entries in the mirrored record, and what each is multiplied with.
 _FLIP_X = (-1, 1, 1)
 _MIRRORED = {
@@ -92,14 +93,14 @@ def half_body_box(rng: np.random.Generator, record: dict[str, Any]) -> tuple[flo
 
     None where 8 or fewer joints have pixels, or 2 or fewer of the half that is drawn.
     """
-    labelled = np.asarray(record['joints_px_weight'])[:, 0] > 0
+    labelled = record['joints_px_weight'][:, 0] > 0
     if labelled.sum() <= 8:
         return None
     upper = np.isin(np.arange(len(labelled)), UPPER_BODY)
     chosen = labelled & (upper if rng.random() < 0.5 else ~upper)
     if chosen.sum() <= 2:
         return None
-    points = np.asarray(record['joints_px'])[chosen, :2]
+    points = record['joints_px'][chosen, :2]
     low, high = points.min(0), points.max(0)
     middle, half = (low + high) / 2, (high - low) / 2 * 1.5
     return tuple(np.concatenate([middle - half, middle + half]).tolist())
@@ -298,20 +299,14 @@ def make_targets(record: dict[str, Any], affine: np.ndarray, crop_size: int) -> 
     inverse = inverse_intrinsics(record['focal'], record['centre']) if camera_weight > 0 else np.zeros((3, 3))
     pose = Rotation.from_rotvec(record['pose'].astype(np.float64))
     twists = record['twists'].astype(np.float64)
-    targets = {
+    targets = {name: record[name] for name in _AS_THEY_ARE} | {
         'crop_to_photo': invert_affine(affine),
         'inverse_intrinsics': inverse,
-        'root_m': record['root_m'],
         'uvd': np.where(inside, uvd, 0),
         'uvd_weight': record['joints_px_weight'] * inside,
         'joints_m': record['joints_m'][: skeleton.NUM_JOINTS],
         'joints_weight': record['joints_weight'][: skeleton.NUM_JOINTS],
-        'h36m_joints_m': record['h36m_joints_m'],
-        'h36m_weight': record['h36m_weight'],
         'quaternions': pose.as_quat(canonical=True, scalar_first=True),
-        'betas': record['betas'],
-        'smpl_weight': record['smpl_weight'],
         'twists': np.stack([np.cos(twists), np.sin(twists)], -1),
-        'twist_weight': record['twist_weight'],
     }
     return {name: np.asarray(value, np.float32) for name, value in targets.items()}

@@ -180,8 +180,7 @@ class Found:
                 photo = min(photos)
                 return self._choose(self._by_photo[photo], f'photo {"/".join(photo)!r}', record, annotation)
         if photo_number in self._by_photo:
-            entries = self._by_photo[photo_number]
-            return self._choose(entries, f'photo {photo_number}', record, annotation)
+            return self._choose(self._by_photo[photo_number], f'photo {photo_number}', record, annotation)
         others = [*self._by_name, *self._by_photo, *self._by_annotation]
         shown = '/'.join(others[0]) if isinstance(others[0], tuple) else others[0]
         advice = 'give the entries "file_name" or "name"'
@@ -218,10 +217,7 @@ class Found:
 
 
 def check_box_is_stored(record: Mapping[str, Any], box: np.ndarray, enlargement: float) -> None:
-    """Raises ValueError where the crop around a box (4,) xyxy shows parts of the photo that the record lacks.
-
-    A record's image is a region around the annotated box; 2 pixels at its edges are let pass.
-    """
+    """Raises ValueError where the crop around a box (4,) xyxy shows over 2 pixels that are not stored."""
     centre, side = boxes.centre_and_side(box, enlargement)
     last = np.array([record['width'], record['height']]) - 1
     low, high = (np.clip(centre + sign * side / 2, 0, last) for sign in (-1, 1))

@@ -28,9 +28,7 @@ Row = tuple[str, float, float]  # what, worst error, tolerance
 
 
 def compare_losses(golden: pathlib.Path) -> list[Row]:
-    """Returns the relative error of the total loss and of its recorded terms (float32 here, float64
-    there).
-    """
+    """Returns the relative errors of the total loss and of its terms (float32 here, float64 there)."""
     z = np.load(golden / 'loss.npz')
 
     def target(name: str, *shape: int) -> jnp.ndarray:
