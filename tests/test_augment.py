@@ -86,7 +86,7 @@ def test_uvd_and_3d_say_the_same_under_every_augmentation():
 
 def test_an_unmirrored_camera_is_off():
     one = person(0, box_enlargement=2.8)
-    example = augment.make_example(one, Augmentation(mirror=True), crop_size=CROP_SIZE, mirror_camera=False)
+    example = augment.make_example(one, Augmentation(mirror=True, mirror_camera=False), crop_size=CROP_SIZE)
     place = {k: example[k] for k in ('uvd', 'crop_to_photo', 'inverse_intrinsics', 'root_m')}
     assert np.abs(to_camera(**place, crop_size=CROP_SIZE)[:24] - example['joints_m']).max() > 1e-2
 

@@ -46,6 +46,7 @@ class Augmentation:
     colour: (3,) factors of the RGB channels.
     occlusion: (x0, y0, x1, y1, noise seed), photo pixels before mirroring, or None.
     box: (4,) the half body's box in place of the annotated one, photo pixels before mirroring, or None.
+    mirror_camera: whether the camera of a mirrored photo is mirrored too, see `mirror_record`.
     """
 
     scale: float = 1.0
@@ -54,6 +55,7 @@ class Augmentation:
     colour: tuple[float, float, float] = (1.0, 1.0, 1.0)
     occlusion: tuple[int, int, int, int, int] | None = None
     box: tuple[float, float, float, float] | None = None
+    mirror_camera: bool = True
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def draw(rng: np.random.Generator, record: dict[str, Any], settings: Augmentatio
     colour = tuple(rng.uniform(1 - settings.colour, 1 + settings.colour, 3).tolist())
     area, aspect = settings.occlusion.get(text(record['dataset']), (0.0, 1.0))
     occlusion = draw_occlusion(rng, record, area, aspect) if area > 0 else None
-    return Augmentation(scale, rotation, mirror, colour, occlusion, box)
+    return Augmentation(scale, rotation, mirror, colour, occlusion, box, settings.mirror_camera)
 
 
 def half_body_box(rng: np.random.Generator, record: dict[str, Any]) -> tuple[float, ...] | None:
@@ -246,7 +248,6 @@ def make_example(
     augmentation: Augmentation,
     *,
     crop_size: int,
-    mirror_camera: bool = True,
     image: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Returns the fields of `types.Batch` for one person, without the batch axis.
@@ -255,14 +256,13 @@ def make_example(
         record: as `record.FEATURES` says.
         augmentation: what was drawn; `Augmentation()` in evaluation.
         crop_size: side of the crop, pixels.
-        mirror_camera: see `mirror_record`.
         image: the decoded image where the caller has it already.
     """
     to_stored = photo_to_image(record)
     if augmentation.box is not None:
         record = dict(record, box=np.array(augmentation.box, np.float32))
     if augmentation.mirror:
-        record = mirror_record(record, mirror_camera=mirror_camera)
+        record = mirror_record(record, mirror_camera=augmentation.mirror_camera)
     affine = affine_of(record, augmentation, crop_size)
     from_image = compose(affine, invert_affine(photo_to_image(record)))
     if augmentation.mirror:  # the image itself stays: one pass over its pixels less

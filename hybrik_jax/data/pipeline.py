@@ -43,13 +43,8 @@ def training_examples(
 
     def augmented(item: tuple[int, dict[str, Any]], rng: np.random.Generator) -> dict[str, np.ndarray]:
         source, record = item
-        example = augment.make_example(
-            record,
-            augment.draw(rng, record, settings),
-            crop_size=crop_size,
-            mirror_camera=settings.mirror_camera,
-        )
-        return example | {SOURCE: np.int32(source)}
+        drawn = augment.draw(rng, record, settings)
+        return augment.make_example(record, drawn, crop_size=crop_size) | {SOURCE: np.int32(source)}
 
     streams = [
         grain.MapDataset.source(sources[name])

@@ -163,8 +163,9 @@ def crop_rows(path: pathlib.Path, stored: dict[str, Any], image: np.ndarray | No
     """
     z = np.load(path)
     colour = tuple(float(c) for c in z['color'])
-    augmentation = augment.Augmentation(float(z['scale']), float(z['rotation_deg']), bool(z['flip']), colour)
-    ours = augment.make_example(stored, augmentation, crop_size=256, mirror_camera=False, image=image)
+    scale, rotation, mirror = float(z['scale']), float(z['rotation_deg']), bool(z['flip'])
+    drawn = augment.Augmentation(scale, rotation, mirror, colour, mirror_camera=False)
+    ours = augment.make_example(stored, drawn, crop_size=256, image=image)
     crop = (ours['image'][::4, ::4] / 255 - MEAN) / STD
     pixel_error = np.abs((crop.transpose(2, 0, 1) - z['crop_every_4']) * STD[:, None, None]).mean()
 
