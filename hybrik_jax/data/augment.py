@@ -223,14 +223,14 @@ def mirror_record(record: dict[str, Any], *, mirror_camera: bool = True) -> dict
     """
     mirrored = dict(record)
     last = float(record['width']) - 1
-    x0, y0, x1, y1 = record['box']
+    x0, y0, x1, y1 = np.asarray(record['box'], np.float32)
     mirrored['box'] = np.array([last - x1, y0, last - x0, y1], np.float32)
     left, top = record['region_offset']
     extent = (float(record['region_size'][0]) - 1) / float(record['region_scale'])  # photo pixels
     mirrored['region_offset'] = np.array([last - left - extent, top], np.float32)
     for name, (order, sign) in _MIRRORED.items():
         mirrored[name] = record[name][list(order)] * np.array(sign, np.float32)
-    mirrored['joints_px'][:, 0] += last
+    mirrored['joints_px'] = np.float32(mirrored['joints_px']) + np.array([last, 0, 0], np.float32)
     if mirror_camera:
         mirrored['centre'] = np.array([last - record['centre'][0], record['centre'][1]], np.float32)
         mirrored['root_m'] = record['root_m'] * np.array(_FLIP_X, np.float32)
