@@ -11,7 +11,6 @@ from hybrik_jax.scoring.protocols import BODY_MEASURES, H36M_MEASURES, Protocol
 
 SMPL_NAME = 'SMPL'  # as in body.smpl, which needs JAX
 _READERS = 'hybrik_jax.datasets.readers'
-_FOURTEEN = '14 of the 17 Human3.6M joints'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,7 +22,6 @@ class Dataset:
     reader: the module that reads it, imported by those who make records.
     drawn: there are no annotation files, its people are drawn.
     protocol: how it is scored.
-    published: the protocol is one whose figures are compared: they are SMPL's, see `protocol_of`.
     folder: its folder in a root that holds several datasets; '' where it is not one of those.
     files: split -> its annotation file in that folder.
     marks: patterns of paths that its folder has and that of no other dataset.
@@ -37,23 +35,11 @@ class Dataset:
     reader: str
     protocol: Protocol
     drawn: bool = False
-    published: bool = False
     folder: str = ''
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
     marks: tuple[str, ...] = ()
     joints: Mapping[int, int] = dataclasses.field(default_factory=dict)
     occlusion: tuple[float, float] | None = None
-
-
-def _unpublished(name: str) -> Protocol:
-    """Returns how datasets without a published protocol are scored."""
-    return Protocol(
-        name=name,
-        joints=_FOURTEEN,
-        h36m_joints=skeleton.EVALUATION_JOINTS_14,
-        measures=BODY_MEASURES,
-        groups=('action',),
-    )
 
 
 _ENTRIES = (
@@ -68,12 +54,9 @@ _ENTRIES = (
         },
         marks=('annotations/*uman36M*.json',),
         occlusion=(0.3, 2.0),
-        published=True,
         protocol=Protocol(
             name='human36m',
-            joints=f'{_FOURTEEN} (protocol 2)',
-            h36m_joints=skeleton.EVALUATION_JOINTS_14,
-            measures=BODY_MEASURES,
+            joints='14 of the 17 Human3.6M joints (protocol 2)',
             required=('mpjpe_mm', 'pa_mpjpe_mm'),
             groups=('action',),
             mean_over='action',
@@ -91,7 +74,6 @@ _ENTRIES = (
         marks=('annotation_mpi_inf_3dhp_*.json', 'mpi_inf_3dhp_*_set'),
         joints=skeleton.MPI_OF_SMPL,
         occlusion=(0.0, 2.0),
-        published=True,
         protocol=Protocol(
             name='mpi_inf_3dhp',
             joints='all 17 of the test file',
@@ -110,14 +92,7 @@ _ENTRIES = (
         files={'train': 'json/3DPW_train_new.json', 'test': 'json/3DPW_test_new.json'},
         marks=('json/3DPW_*.json', 'imageFiles', 'sequenceFiles'),
         occlusion=(0.3, 2.0),
-        published=True,
-        protocol=Protocol(
-            name='pw3d',
-            joints=_FOURTEEN,
-            h36m_joints=skeleton.EVALUATION_JOINTS_14,
-            measures=BODY_MEASURES,
-            required=BODY_MEASURES,
-        ),
+        protocol=Protocol(name='pw3d', required=BODY_MEASURES),
     ),
     Dataset(
         name='coco',
@@ -131,20 +106,20 @@ _ENTRIES = (
         marks=('annotations/person_keypoints_*.json', 'train2017', 'val2017'),
         joints=skeleton.COCO_OF_SMPL,
         occlusion=(0.7, 3.3),
-        protocol=_unpublished('coco'),
+        protocol=Protocol(name='coco', groups=('action',)),
     ),
     Dataset(
         name='custom',
         title='your own data',
         reader=f'{_READERS}.custom',
-        protocol=_unpublished('custom'),
+        protocol=Protocol(name='custom', groups=('action',)),
     ),
     Dataset(
         name='synthetic',
         title='the synthetic people',
         reader='hybrik_jax.synthetic.reader',
         drawn=True,
-        protocol=_unpublished('synthetic'),
+        protocol=Protocol(name='synthetic', groups=('action',)),
     ),
 )
 DATASETS: Mapping[str, Dataset] = {dataset.name: dataset for dataset in _ENTRIES}
@@ -156,23 +131,19 @@ def occlusion() -> dict[str, tuple[float, float]]:
 
 
 def protocol_of(dataset: str, body_name: str, *, allow_other_body: bool = False) -> Protocol:
-    """Returns the protocol of a dataset, known or not.
-
-    A published one is scored with SMPL only: with another body the joints are other points of another mesh,
-    and the figure would not be the one that its name promises.
+    """Returns the protocol of a dataset, known or not; a published one is scored with SMPL only.
 
     Args:
         dataset: as the records name it.
-        body_name: of the body model in use.
         allow_other_body: score a published dataset with another body than SMPL, under another name:
             'human36m-like (open_body)'.
 
     Raises:
         ValueError: a published protocol, and the body is not SMPL.
     """
-    known = DATASETS.get(dataset)
-    protocol = known.protocol if known else _unpublished(dataset)
-    if known is None or not known.published or body_name == SMPL_NAME:
+    unpublished = Protocol(name=dataset, groups=('action',))
+    protocol = DATASETS[dataset].protocol if dataset in DATASETS else unpublished
+    if not protocol.required or body_name == SMPL_NAME:
         return protocol
     variant = f'{dataset}-like ({body_name.split(" (")[0]})'
     if not allow_other_body:

@@ -31,14 +31,13 @@ from hybrik_jax.types import Batch, Measured
 LOG = logging.getLogger(__name__)
 Variant = Callable[[Batch], Measured]  # from a batch with a device axis to figures with one
 _TEXT_BYTES = {'name': 256, 'sequence': 128, 'action': 128}
+# Fields of an example that are kept for scoring; the first have the same name in `Frames`.
+_AS_THEY_ARE = ('joints_weight', 'h36m_weight', 'smpl_weight', 'root_m', 'true_root_m', 'has_camera')
+_KEPT = (*_AS_THEY_ARE, *_TEXT_BYTES, 'joints_m', 'h36m_joints_m')
 
 
 def evaluate(config: ConfigDict, state: TrainState | None = None) -> dict[str, Any]:
-    """Returns, prints and writes the figures of the test splits of `config.evaluation.datasets`, in one
-    table.
-
-    Every split is scored under its protocol with `config.evaluation.parameters`, with and without flip test
-    as `config.evaluation.flips` says.
+    """Scores the test splits of `config.evaluation.datasets`; returns, prints and writes what is written.
 
     Args:
         state: None reads the last checkpoint in `config.workdir`.
@@ -62,7 +61,7 @@ def evaluate(config: ConfigDict, state: TrainState | None = None) -> dict[str, A
         step = parallel_eval_step(network=network, flip=flip)
         variants |= {(name, flip): partial(step, own, body_on_device) for name, own in variables.items()}
     hashes = {name: checkpoint_hash(own) for name, own in variables.items()}
-    rows, constants = [], {}
+    rows, constant = [], {}
     for split in splits:
         own_rows, frames = score_split(
             variants,
@@ -77,18 +76,15 @@ def evaluate(config: ConfigDict, state: TrainState | None = None) -> dict[str, A
             boxes=split.boxes,
             box_enlargement=options.box_enlargement,
         )
-        said = {
-            'dataset': split.name,
-            'body_model': str(body.name),
-            'config': configuration.digest(plain),
-        }
+        said = {'dataset': split.name, 'body_model': str(body.name), 'config': configuration.digest(plain)}
         rows += [said | {'checkpoint': hashes[row['parameters']]} | row for row in own_rows]
-        constants[split.name] = _constant_prediction(config, split, body, frames)
+        if figures := _constant_prediction(config, split, body, frames):
+            constant[split.name] = figures
     result = {
         'step': int(state.step),
         'tail_updates': int(state.tail_count),
         'rows': rows,
-        'constant_prediction': {name: figures for name, figures in constants.items() if figures},
+        'constant_prediction': constant,
         'protocol': protocols.explanations(rows)
         | {
             'box': 'enlarged as the dataset says, unless a figure is given',
@@ -104,9 +100,7 @@ def evaluate(config: ConfigDict, state: TrainState | None = None) -> dict[str, A
 
 @dataclasses.dataclass(frozen=True)
 class _Split:
-    """The test split of a dataset with its protocol, and the roots and boxes that other programs found for
-    it.
-    """
+    """The test split of a dataset, its protocol, and roots and boxes that other programs found for it."""
 
     name: str
     source: Sequence
@@ -119,24 +113,18 @@ class _Split:
         options = config.evaluation
         source = setup.open_source(config, name, 'test', body)
         named = augment.text(source[0]['dataset']) if len(source) else name
-
-        def found(path: str, kind: str) -> Found | None:
-            if not path:
-                return None
-            numbers = read_numbers(pathlib.Path(config.data.root) / name, 'test')
-            return Found(path.replace('{dataset}', name), kind, numbers)
-
-        return cls(
-            name=name,
-            source=source,
-            protocol=catalogue.protocol_of(named, str(body.name), allow_other_body=options.allow_other_body),
-            roots=found(options.root_file, 'root'),
-            boxes=found(options.box_file, 'box'),
-        )
+        protocol = catalogue.protocol_of(named, str(body.name), allow_other_body=options.allow_other_body)
+        folder = pathlib.Path(config.data.root) / name
+        found = {
+            kind: Found(path.replace('{dataset}', name), kind, read_numbers(folder, 'test'))
+            for kind, path in (('root', options.root_file), ('box', options.box_file))
+            if path
+        }
+        return cls(name, source, protocol, roots=found.get('root'), boxes=found.get('box'))
 
 
 def _parameters(wanted: Sequence[str], state: TrainState) -> list[str]:
-    """Returns those of the wanted parameters that there are yet, saying which are not."""
+    """Returns those of the wanted parameters that there are yet."""
     names = [name for name in wanted if name != 'tail' or int(state.tail_count)]
     if len(names) < len(wanted):
         LOG.info('The tail average has not begun at step %d: it is left out.', int(state.step))
@@ -189,15 +177,15 @@ def measure_split(
 
     def example_of(index: int) -> dict[str, np.ndarray]:
         record = source[min(index, len(source) - 1)]
-        facts = {
-            'true_root_m': np.asarray(record['root_m'], np.float32),
-            'camera_weight': np.float32(record['camera_weight']),
-            **{name: _padded(record[name], size) for name, size in _TEXT_BYTES.items()},
-        }
-        record = _with_found(record, roots, boxes, box_enlargement)
-        return pipeline.evaluation_example(record, crop_size=crop_size) | {
-            f'{FACT}{name}': value for name, value in facts.items()
-        }
+        facts = {name: _padded(record[name], size) for name, size in _TEXT_BYTES.items()}
+        facts['true_root_m'] = np.asarray(record['root_m'], np.float32)
+        facts['has_camera'] = np.bool_(record['camera_weight'] > 0)
+        if roots is not None:
+            record = record | {'root_m': roots.root_m(record)}
+        if boxes is not None:
+            record = record | {'box': boxes.box(record), 'box_enlargement': np.float32(box_enlargement)}
+            check_box_is_stored(record, record['box'], box_enlargement)
+        return pipeline.evaluation_example(record, crop_size=crop_size) | facts
 
     batches = pipeline.evaluation_batches(
         mine,
@@ -206,24 +194,19 @@ def measure_split(
         threads=threads,
         prefetch=prefetch,
     )
-    collected: dict[tuple[str, Hashable], list[np.ndarray]] = {}
+    collected: dict[str, list[np.ndarray]] = {}
     progress = tqdm(total=len(mine), desc=title, unit='image', disable=host != 0, mininterval=1, leave=False)
     for fields, count in batches:
-        facts = {name.removeprefix(FACT): fields.pop(name) for name in list(fields) if name.startswith(FACT)}
-        batch = pipeline.to_batch(fields)
-        split = split_over_devices(batch, devices)
-        arrays = {('fact', name): value for name, value in facts.items()}
-        arrays |= {('batch', name): getattr(batch, name) for name in _TRUTH}
-        arrays[('batch', 'root_m')] = batch.crop.root_m
+        arrays = {name: fields[name] for name in _KEPT}
+        batch = split_over_devices(pipeline.to_batch(fields), devices)
         for number, variant in enumerate(variants.values()):
-            measured = vars(variant(split))
+            measured = {name: value for name, value in vars(variant(batch)).items() if value is not None}
             arrays |= {
-                (number, name): np.asarray(value).reshape(-1, *value.shape[2:])
+                f'{name} {number}': np.asarray(value).reshape(-1, *value.shape[2:])
                 for name, value in measured.items()
-                if value is not None
             }
         for key, value in arrays.items():
-            collected.setdefault(key, []).append(np.asarray(value[:count]))
+            collected.setdefault(key, []).append(value[:count])
         progress.update(count)
     progress.close()
     arrays = _gathered({key: np.concatenate(parts) for key, parts in collected.items()}, hosts)
@@ -231,58 +214,32 @@ def measure_split(
     return {name: _frames(arrays, number) for number, name in enumerate(variants)}
 
 
-FACT = 'fact_'  # prefix of an example's fields that no batch has
-_TRUTH = ('joints_m', 'joints_weight', 'h36m_joints_m', 'h36m_weight', 'smpl_weight')
-
-
-def _with_found(
-    record: dict[str, Any], roots: Found | None, boxes: Found | None, box_enlargement: float
-) -> dict[str, Any]:
-    """Returns the record with root and box of other programs in the place of its own."""
-    changed = {}
-    if roots is not None:
-        changed['root_m'] = roots.root_m(record)
-    if boxes is not None:
-        changed |= {'box': boxes.box(record), 'box_enlargement': np.float32(box_enlargement)}
-        check_box_is_stored(record, changed['box'], box_enlargement)
-    return record | changed
-
-
-def _gathered(arrays: dict[Hashable, np.ndarray], hosts: int) -> dict[Hashable, np.ndarray]:
+def _gathered(arrays: dict[str, np.ndarray], hosts: int) -> dict[str, np.ndarray]:
     """Returns the arrays of all hosts, whose frames take turns, in the order of the frames."""
     if hosts == 1:
         return arrays
-    keys = sorted(arrays, key=str)  # gathered as a list: the same order everywhere
-    gathered = multihost_utils.process_allgather([arrays[key] for key in keys])
+    gathered = multihost_utils.process_allgather(arrays)
     # (hosts, n, ...): frame i is [i % hosts, i // hosts]
-    return {
-        key: np.swapaxes(value, 0, 1).reshape(-1, *value.shape[2:])
-        for key, value in zip(keys, gathered, strict=True)
-    }
+    return {key: np.swapaxes(value, 0, 1).reshape(-1, *value.shape[2:]) for key, value in gathered.items()}
 
 
-def _frames(arrays: dict[Hashable, np.ndarray], variant: int) -> Frames:
+def _frames(arrays: dict[str, np.ndarray], variant: int) -> Frames:
     return Frames(
-        names=_texts(arrays['fact', 'name']),
-        sequences=_texts(arrays['fact', 'sequence']),
-        actions=_texts(arrays['fact', 'action']),
-        joints_m=arrays[variant, 'posed_joints_m'],
-        true_joints_m=arrays['batch', 'joints_m'],
-        joints_weight=arrays['batch', 'joints_weight'],
-        h36m_joints_m=arrays.get((variant, 'h36m_joints_m')),
-        true_h36m_joints_m=arrays['batch', 'h36m_joints_m'],
-        h36m_weight=arrays['batch', 'h36m_weight'],
-        pve_m=arrays[variant, 'pve_m'],
-        smpl_weight=arrays['batch', 'smpl_weight'],
-        root_m=arrays['batch', 'root_m'],
-        true_root_m=arrays['fact', 'true_root_m'],
-        has_camera=arrays['fact', 'camera_weight'] > 0,
+        names=_texts(arrays['name']),
+        sequences=_texts(arrays['sequence']),
+        actions=_texts(arrays['action']),
+        joints_m=arrays[f'posed_joints_m {variant}'],
+        true_joints_m=arrays['joints_m'],
+        h36m_joints_m=arrays.get(f'h36m_joints_m {variant}'),
+        true_h36m_joints_m=arrays['h36m_joints_m'],
+        pve_m=arrays[f'pve_m {variant}'],
+        **{name: arrays[name] for name in _AS_THEY_ARE},
     )
 
 
 def _padded(text: str | bytes, size: int) -> np.ndarray:
     """Returns a text as `size` bytes, which travel between hosts."""
-    data = text if isinstance(text, bytes) else str(text).encode()
+    data = augment.text(text).encode()
     if len(data) > size:
         raise ValueError(f'The text {data.decode()!r} of a record is longer than {size} bytes.')
     return np.frombuffer(data.ljust(size, b'\0'), np.uint8)
@@ -305,11 +262,9 @@ def score_split(
     box_enlargement: float = 1.25,
     **options: Any,
 ) -> tuple[list[dict[str, Any]], Frames]:
-    """Returns the rows of a split, for each variant those of `protocols.score`, and the last variant's
-    frames.
+    """Returns the rows of a split, those of `protocols.score` by variant, and the last variant's frames.
 
-    A row has all of `scoring.table.PROTOCOL` but dataset, body_model, checkpoint and config, which the caller
-    knows.
+    A row has all of `scoring.table.PROTOCOL` but dataset, body_model, checkpoint and config.
 
     Args:
         variants: (parameters, flip test) -> function, as in `measure_split`, which takes the `options` too.
@@ -339,40 +294,37 @@ def errors_mm(frames: Frames) -> dict[str, np.ndarray]:
     A measure without any label is left out, and so is MRPE.
     """
     errors = protocols.errors_mm(frames)
-    known = {m: e[~np.isnan(e)] for m, e in errors.items() if not m.startswith('mrpe')}
-    return {m: e for m, e in known.items() if len(e)}
+    labelled = {m: e[~np.isnan(e)] for m, e in errors.items() if not m.startswith('mrpe')}
+    return {m: e for m, e in labelled.items() if len(e)}
 
 
 def constant_prediction(
     train: Sequence, frames: Frames, protocol: Protocol, *, examples: int = 0
 ) -> dict[str, float]:
-    """Returns the figures of the best constant guess, the mean root-relative joints of `train`; {} without
-    labels.
+    """Returns what the mean root-relative joints of `train` score; {} where they have no labels.
 
-    This is what a network that does not look at the image can reach.
+    It is what a network that does not look at the image can reach.
 
     Args:
         frames: whose truth is guessed.
         examples: how many records of `train` are read, evenly spaced; 0: all.
     """
     count = len(train) if examples == 0 else min(examples, len(train))
-    sums = {'joints_m': np.zeros((skeleton.NUM_JOINTS, 3)), 'h36m_joints_m': np.zeros((17, 3))}
-    weights = {'joints_m': 'joints_weight', 'h36m_joints_m': 'h36m_weight'}
-    counts = dict.fromkeys(sums, 0)
+    joints, h36m = [], []
     for index in np.unique(np.linspace(0, len(train) - 1, count).round().astype(int)):
         record = train[int(index)]
-        for name, total in sums.items():
-            if np.all(np.asarray(record[weights[name]])[: len(total)] > 0):
-                total += record[name][: len(total)]
-                counts[name] += 1
-    if not counts['h36m_joints_m']:
+        if (record['joints_weight'][: skeleton.NUM_JOINTS] > 0).all():
+            joints.append(record['joints_m'][: skeleton.NUM_JOINTS])
+        if (record['h36m_weight'] > 0).all():
+            h36m.append(record['h36m_joints_m'])
+    if not h36m:
         return {}
-    means = {name: total / max(counts[name], 1) for name, total in sums.items()}
+    mean = np.mean(joints, 0, np.float64) if joints else np.zeros((skeleton.NUM_JOINTS, 3))
     guess = dataclasses.replace(
         frames,
-        joints_m=np.broadcast_to(means['joints_m'], np.shape(frames.true_joints_m)),
-        joints_weight=np.asarray(frames.joints_weight) * (counts['joints_m'] > 0),
-        h36m_joints_m=np.broadcast_to(means['h36m_joints_m'], np.shape(frames.true_h36m_joints_m)),
+        joints_m=np.broadcast_to(mean, np.shape(frames.true_joints_m)),
+        joints_weight=frames.joints_weight * bool(joints),
+        h36m_joints_m=np.broadcast_to(np.mean(h36m, 0, np.float64), np.shape(frames.true_h36m_joints_m)),
         pve_m=None,
         root_m=frames.true_root_m,
     )
@@ -381,12 +333,10 @@ def constant_prediction(
 
 
 def checkpoint_hash(variables: Any) -> str:
-    """Returns the first 12 digits of the sha256 of all parameter arrays by name: the same numbers, the same
-    hash.
-    """
+    """Returns the first 12 digits of the sha256 of all parameter arrays by name."""
     digest = hashlib.sha256()
     for path, leaf in sorted(jax.tree_util.tree_leaves_with_path(variables), key=lambda item: str(item[0])):
         array = np.asarray(leaf)
         digest.update(f'{jax.tree_util.keystr(path)} {array.dtype} {array.shape}'.encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(array.tobytes())
     return digest.hexdigest()[:12]

@@ -173,5 +173,5 @@ def test_predictions_that_are_not_finite_name_the_record(body, people):
         joints_m[0, 2, 5] = np.nan
         return measured.replace(posed_joints_m=joints_m)
 
-    with pytest.raises(ValueError, match="record 'pw3d/test/TS2/000002': joints_m is not finite"):
+    with pytest.raises(ValueError, match="record 'pw3d/test/TS2/000002' has joints_m that is not finite"):
         truth.score(predict, truth.records(people, 'pw3d'), 'pw3d')

@@ -232,7 +232,9 @@ def test_numbers_that_are_not_finite_name_the_record(field, bad):
     values = np.array(getattr(truth(), field))
     values[7] = bad
     for name in EVERY:
-        with pytest.raises(ValueError, match=f"record 'x/test/007': {field} is not finite \\(1 of 12"):
+        with pytest.raises(
+            ValueError, match=f"record 'x/test/007' has {field} that is not finite \\(1 of 12"
+        ):
             overall(planted(truth(), **{field: values}), name)
 
 
@@ -240,7 +242,8 @@ def test_what_a_published_protocol_needs():
     frames, weight = truth(), np.ones((12, 17))
     weight[4, 9] = 0
     with pytest.raises(
-        ValueError, match="record 'x/test/004' has not all labels that MPJPE.*'human36m' scores every"
+        ValueError,
+        match="'human36m': record 'x/test/004' has not all labels that MPJPE.*every frame is scored",
     ):
         overall(planted(frames, h36m_weight=weight), 'human36m')
     assert overall(planted(frames, h36m_weight=weight), 'synthetic')['frames_of'] == {

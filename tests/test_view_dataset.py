@@ -38,7 +38,7 @@ class Sticks:
 
 def entry_of(one, drawn=None, body=None):
     drawn = drawn or augment.Augmentation()
-    return view_dataset.record_entry(one, drawn, crop_size=64, mirror_camera=True, body=body or NoBody())
+    return view_dataset.record_entry(one, drawn, crop_size=64, body=body or NoBody())
 
 
 def changed(picture, ground):

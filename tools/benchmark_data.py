@@ -17,6 +17,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -55,7 +56,7 @@ def write_people(folder: pathlib.Path, width: int, height: int, count: int) -> l
     return people
 
 
-def _labels(box, width: int, height: int, enlargement: float) -> dict[str, np.ndarray]:
+def _labels(box: Sequence[float], width: int, height: int, enlargement: float) -> dict[str, np.ndarray]:
     known = {
         'width': width,
         'height': height,
@@ -90,6 +91,16 @@ def from_full_photo(person: AnnotatedPerson, one: dict, drawn: augment.Augmentat
     affine = augment.affine_of(one, drawn, CROP_SIZE)
     crop = augment.crop_image(photo, affine, drawn, CROP_SIZE)
     return augment.make_targets(one, affine, CROP_SIZE) | {'image': crop}
+
+
+def _theirs(
+    people: list[AnnotatedPerson], whole: list[dict], draws: list[augment.Augmentation], index: int
+) -> dict[str, np.ndarray]:
+    return from_full_photo(people[index], whole[index], draws[index])
+
+
+def _ours(source: Sequence[dict], draws: list[augment.Augmentation], index: int) -> dict[str, np.ndarray]:
+    return augment.make_example(source[index], draws[index], crop_size=CROP_SIZE)
 
 
 @contextlib.contextmanager
@@ -131,12 +142,8 @@ def read(count: int, largest_side: int) -> None:
             draws = [augment.draw(rng, one, settings) for one in records]
             whole = [one | record.whole_photo(width, height) for one in records]
 
-            def theirs(index, people=people, whole=whole, draws=draws):
-                return from_full_photo(people[index], whole[index], draws[index])
-
-            def ours(index, source=source, draws=draws):
-                return augment.make_example(source[index], draws[index], crop_size=CROP_SIZE)
-
+            theirs = partial(_theirs, people, whole, draws)
+            ours = partial(_ours, source, draws)
             times = seconds_of([theirs, ours, source.__getitem__], count)
             full, total, reading = np.median(times, 0)
             ratio = np.median(times[:, 0] / times[:, 1])

@@ -90,15 +90,7 @@ def record_entries(args: argparse.Namespace) -> tuple[list[sheet.Entry], dict[st
         record, drawn = source[index], augment.Augmentation()
         if not args.no_augmentation:
             drawn = augment.draw(np.random.default_rng([args.seed, index]), record, settings)
-        entries.append(
-            record_entry(
-                record,
-                drawn,
-                crop_size=config.image_size,
-                mirror_camera=settings.mirror_camera,
-                body=body,
-            )
-        )
+        entries.append(record_entry(record, drawn, crop_size=config.image_size, body=body))
     how = 'as in evaluation' if args.no_augmentation else 'augmented'
     return entries, {
         'records': f'{len(source)} in the split, {len(chosen)} shown, seed {args.seed}',
@@ -133,16 +125,11 @@ class BodyPictures:
 
 
 def record_entry(
-    record: dict[str, Any],
-    drawn: augment.Augmentation,
-    *,
-    crop_size: int,
-    mirror_camera: bool,
-    body: BodyPictures,
+    record: dict[str, Any], drawn: augment.Augmentation, *, crop_size: int, body: BodyPictures
 ) -> sheet.Entry:
     """Returns the pictures and facts of one record under an augmentation."""
-    example = augment.make_example(record, drawn, crop_size=crop_size, mirror_camera=mirror_camera)
-    seen = augment.mirror_record(record, mirror_camera=mirror_camera) if drawn.mirror else record
+    example = augment.make_example(record, drawn, crop_size=crop_size)
+    seen = augment.mirror_record(record, mirror_camera=drawn.mirror_camera) if drawn.mirror else record
     photo_to_crop = augment.invert_affine(example['crop_to_photo'].astype(np.float64))
     pixels = np.asarray(seen['joints_px'], np.float64)[:, :2] @ photo_to_crop[:, :2].T + photo_to_crop[:, 2]
     known = np.asarray(seen['joints_px']).any(1)

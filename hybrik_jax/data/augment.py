@@ -10,14 +10,30 @@ from typing import Any
 import cv2
 import numpy as np
 import simplejpeg
+from scipy.spatial.transform import Rotation
 
 from hybrik_jax.body import skeleton
 from hybrik_jax.boxes import centre_and_side
 from hybrik_jax.data import jpeg
+from hybrik_jax.data.record import text
 from hybrik_jax.units import DEPTH_SCALE_M
 
-HALF_BODY_JOINTS = 8  # a half body is cut only from people with more labelled joints than this
 UPPER_BODY = (0, 3, 6, 9, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26)
+_AS_THEY_ARE = ('root_m', 'h36m_joints_m', 'h36m_weight', 'betas', 'smpl_weight', 'twist_weight')
+# Field of a record -> order of its entries in the mirrored record, and what each is multiplied with.
+_FLIP_X = (-1, 1, 1)
+_MIRRORED = {
+    'joints_px': (skeleton.MIRROR_JOINTS_29, _FLIP_X),
+    'joints_px_weight': (skeleton.MIRROR_JOINTS_29, 1),
+    'joints_m': (skeleton.MIRROR_JOINTS_29, _FLIP_X),
+    'joints_weight': (skeleton.MIRROR_JOINTS_29, 1),
+    'visible': (skeleton.MIRROR_JOINTS_29, 1),
+    'h36m_joints_m': (skeleton.MIRROR_H36M, _FLIP_X),
+    'h36m_weight': (skeleton.MIRROR_H36M, 1),
+    'pose': (skeleton.MIRROR_JOINTS, (1, -1, -1)),
+    'twists': (skeleton.MIRROR_TWISTS, -1),
+    'twist_weight': (skeleton.MIRROR_TWISTS, 1),
+}
 
 
 @dataclass(frozen=True)
@@ -30,6 +46,7 @@ class Augmentation:
     colour: (3,) factors of the RGB channels.
     occlusion: (x0, y0, x1, y1, noise seed), photo pixels before mirroring, or None.
     box: (4,) the half body's box in place of the annotated one, photo pixels before mirroring, or None.
+    mirror_camera: whether the camera of a mirrored photo is mirrored too, see `mirror_record`.
     """
 
     scale: float = 1.0
@@ -38,6 +55,7 @@ class Augmentation:
     colour: tuple[float, float, float] = (1.0, 1.0, 1.0)
     occlusion: tuple[int, int, int, int, int] | None = None
     box: tuple[float, float, float, float] | None = None
+    mirror_camera: bool = True
 
 
 @dataclass(frozen=True)
@@ -69,7 +87,7 @@ def draw(rng: np.random.Generator, record: dict[str, Any], settings: Augmentatio
     colour = tuple(rng.uniform(1 - settings.colour, 1 + settings.colour, 3).tolist())
     area, aspect = settings.occlusion.get(text(record['dataset']), (0.0, 1.0))
     occlusion = draw_occlusion(rng, record, area, aspect) if area > 0 else None
-    return Augmentation(scale, rotation, mirror, colour, occlusion, box)
+    return Augmentation(scale, rotation, mirror, colour, occlusion, box, settings.mirror_camera)
 
 
 def half_body_box(rng: np.random.Generator, record: dict[str, Any]) -> tuple[float, ...] | None:
@@ -77,14 +95,14 @@ def half_body_box(rng: np.random.Generator, record: dict[str, Any]) -> tuple[flo
 
     None where 8 or fewer joints have pixels, or 2 or fewer of the half that is drawn.
     """
-    labelled = np.asarray(record['joints_px_weight'])[:, 0] > 0
-    if labelled.sum() <= HALF_BODY_JOINTS:
+    labelled = record['joints_px_weight'][:, 0] > 0
+    if labelled.sum() <= 8:
         return None
     upper = np.isin(np.arange(len(labelled)), UPPER_BODY)
     chosen = labelled & (upper if rng.random() < 0.5 else ~upper)
     if chosen.sum() <= 2:
         return None
-    points = np.asarray(record['joints_px'])[chosen, :2]
+    points = record['joints_px'][chosen, :2]
     low, high = points.min(0), points.max(0)
     middle, half = (low + high) / 2, (high - low) / 2 * 1.5
     return tuple(np.concatenate([middle - half, middle + half]).tolist())
@@ -99,14 +117,13 @@ def draw_occlusion(
     drawn again (50 times at most, after which there is none).
     """
     (x0, y0), side = centre_and_side(record['box'], float(record['box_enlargement']))
-    width, height = int(record['width']), int(record['height'])
     x0, y0 = x0 - side / 2, y0 - side / 2
     for _ in range(50):
         area = rng.uniform(0, largest_area) * side * side
         aspect = rng.uniform(1 / largest_aspect, largest_aspect)
         h, w = np.sqrt(area * aspect), np.sqrt(area / aspect)
         x, y = rng.uniform(x0, x0 + side), rng.uniform(y0, y0 + side)
-        if x >= 0 and y >= 0 and x + w < width and y + h < height:
+        if x >= 0 and y >= 0 and x + w < record['width'] and y + h < record['height']:
             return int(x), int(y), int(x + w), int(y + h), int(rng.integers(2**31))
     return None
 
@@ -120,7 +137,7 @@ def crop_affine(centre: np.ndarray, side: float, rotation_degrees: float, crop_s
     angle = np.deg2rad(rotation_degrees)
     scale = crop_size / side
     turn = scale * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    return np.concatenate([turn, (crop_size / 2 - turn @ np.asarray(centre, np.float64))[:, None]], 1)
+    return np.concatenate([turn, (crop_size / 2 - turn @ centre)[:, None]], 1)
 
 
 def affine_of(record: dict[str, Any], augmentation: Augmentation, crop_size: int) -> np.ndarray:
@@ -131,61 +148,38 @@ def affine_of(record: dict[str, Any], augmentation: Augmentation, crop_size: int
 
 def invert_affine(affine: np.ndarray) -> np.ndarray:
     """Returns the inverse (2, 3) of an affine map (2, 3)."""
-    (a, b, x), (c, d, y) = affine.tolist()
-    k = 1 / (a * d - b * c)  # by hand: this is done for every example
-    a, b, c, d = d * k, -b * k, -c * k, a * k
-    return np.array([[a, b, -a * x - b * y], [c, d, -c * x - d * y]])
-
-
-def text(value: str | bytes) -> str:
-    """Returns a record's text field as str; tfds reads it back as bytes."""
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return cv2.invertAffineTransform(np.asarray(affine, np.float64))
 
 
 def decode_jpeg(record: dict[str, Any]) -> np.ndarray:
-    """Returns the image of a record, the region of the photo that is stored, (height, width, 3) uint8 RGB.
-
-    Raises:
-        ValueError: as `decode_window` does.
-    """
+    """Returns the whole image of a record, (height, width, 3) uint8 RGB; see `decode_window`."""
     return np.ascontiguousarray(decode_window(record, None)[0][..., :3])
 
 
 def decode_window(
     record: dict[str, Any], window: tuple[int, int, int, int] | None
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """Returns a window (x0 y0 x1 y1), or more, of a record's image, and the pixel (x, y) where it begins.
-
-    The window is (height, width, 4) uint8, RGB and one channel of padding, and valid until this thread's next
-    call; see `jpeg.decode`.
+    """Returns a window of a record's image, and where it begins, as `jpeg.decode` does.
 
     Raises:
         ValueError: where the bytes are no readable JPEG or have another size than the record says.
     """
     data = bytes(record['image'])
     try:
-        height, width = simplejpeg.decode_jpeg_header(data)[:2]
-        decoded = jpeg.decode(data, window)
+        size = simplejpeg.decode_jpeg_header(data)[1::-1]
+        if size != tuple(record['region_size']):
+            raise ValueError(f'{size} pixels (width, height), the record says {tuple(record["region_size"])}')
+        return jpeg.decode(data, window)
     except ValueError as error:
         raise ValueError(
-            f'{_title(record)}: its JPEG cannot be decoded ({error}). Build the dataset again.'
+            f'record {text(record["name"])!r} of {text(record["dataset"])!r}: its JPEG cannot be decoded '
+            f'({error}). Build the dataset again.'
         ) from error
-    expected = tuple(int(n) for n in record['region_size'])
-    if (width, height) != expected:
-        raise ValueError(
-            f'{_title(record)}: the image is {(width, height)} (width, height), '
-            f'its annotation says {expected}. Build the dataset again.'
-        )
-    return decoded
-
-
-def _title(record: dict[str, Any]) -> str:
-    return f'record {text(record["name"])!r} of {text(record["dataset"])!r}'
 
 
 def photo_to_image(record: dict[str, Any]) -> np.ndarray:
     """Returns the affine map (2, 3) from photo pixels to pixels of the record's image."""
-    scale, offset = float(record['region_scale']), np.asarray(record['region_offset'], np.float64)
+    scale, offset = float(record['region_scale']), record['region_offset'].astype(np.float64)
     return np.concatenate([np.eye(2) * scale, -scale * offset[:, None]], 1)
 
 
@@ -206,12 +200,6 @@ def window_of_crop(affine: np.ndarray, crop_size: int) -> tuple[int, int, int, i
     corners = np.array([[0, 0], [last, 0], [0, last], [last, last]]) @ back[:, :2].T + back[:, 2]
     low, high = np.floor(corners.min(0)) - 1, np.floor(corners.max(0)) + 3
     return tuple(np.concatenate([low, high]).astype(int).tolist())
-
-
-def put_noise(image: np.ndarray, corners: np.ndarray, seed: int) -> None:
-    """Puts noise into a rectangle of an image, `corners` (2, 2) its first and last (x, y)."""
-    (x0, y0), (x1, y1) = np.clip(np.round(corners), 0, image.shape[1::-1]).astype(int)
-    image[y0:y1, x0:x1, :3] = np.random.default_rng(seed).integers(0, 256, (y1 - y0, x1 - x0, 3), np.uint8)
 
 
 def crop_image(
@@ -235,40 +223,18 @@ def mirror_record(record: dict[str, Any], *, mirror_camera: bool = True) -> dict
     """
     mirrored = dict(record)
     last = float(record['width']) - 1
-    box = np.array(record['box'], np.float32)
-    mirrored['box'] = np.array([last - box[2], box[1], last - box[0], box[3]], np.float32)
+    x0, y0, x1, y1 = np.asarray(record['box'], np.float32)
+    mirrored['box'] = np.array([last - x1, y0, last - x0, y1], np.float32)
     left, top = record['region_offset']
-    scale = float(record['region_scale'])
-    extent = (float(record['region_size'][0]) - 1) / scale  # photo pixels, first to last
+    extent = (float(record['region_size'][0]) - 1) / float(record['region_scale'])  # photo pixels
     mirrored['region_offset'] = np.array([last - left - extent, top], np.float32)
-    joints, h36m, twists = skeleton.MIRROR_JOINTS_29, skeleton.MIRROR_H36M, skeleton.MIRROR_TWISTS
-    joints, h36m, twists = np.array(joints), np.array(h36m), np.array(twists)
-    px = np.array(record['joints_px'], np.float32)[joints]
-    px[:, 0] = last - px[:, 0]
-    mirrored['joints_px'] = px
-    sign = np.array([-1, 1, 1], np.float32)
-    mirrored['joints_m'] = record['joints_m'][joints] * sign
-    mirrored['h36m_joints_m'] = record['h36m_joints_m'][h36m] * sign
-    for key in ('joints_px_weight', 'joints_weight', 'visible'):
-        mirrored[key] = record[key][joints]
-    mirrored['h36m_weight'] = record['h36m_weight'][h36m]
-    mirrored['pose'] = record['pose'][np.array(skeleton.MIRROR_JOINTS)] * np.array([1, -1, -1], np.float32)
-    mirrored['twists'] = -record['twists'][twists]
-    mirrored['twist_weight'] = record['twist_weight'][twists]
+    for name, (order, sign) in _MIRRORED.items():
+        mirrored[name] = record[name][list(order)] * np.array(sign, np.float32)
+    mirrored['joints_px'] = np.float32(mirrored['joints_px']) + np.array([last, 0, 0], np.float32)
     if mirror_camera:
         mirrored['centre'] = np.array([last - record['centre'][0], record['centre'][1]], np.float32)
-        mirrored['root_m'] = record['root_m'] * sign
+        mirrored['root_m'] = record['root_m'] * np.array(_FLIP_X, np.float32)
     return mirrored
-
-
-def axis_angle_to_quaternion(axis_angle: np.ndarray) -> np.ndarray:
-    """Returns unit quaternions (..., 4), w >= 0 first, of axis-angle vectors (..., 3) in radians."""
-    angle = np.linalg.norm(axis_angle, axis=-1, keepdims=True)
-    half = angle / 2
-    # sin(a / 2) / a is 1/2 - a^2 / 48 near zero
-    factor = np.where(angle > 1e-6, np.sin(half) / np.maximum(angle, 1e-12), 0.5 - angle**2 / 48)
-    quaternion = np.concatenate([np.cos(half), axis_angle * factor], -1)
-    return np.where(quaternion[..., :1] < 0, -quaternion, quaternion)
 
 
 def inverse_intrinsics(focal: np.ndarray, centre: np.ndarray) -> np.ndarray:
@@ -282,7 +248,6 @@ def make_example(
     augmentation: Augmentation,
     *,
     crop_size: int,
-    mirror_camera: bool = True,
     image: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Returns the fields of `types.Batch` for one person, without the batch axis.
@@ -291,17 +256,13 @@ def make_example(
         record: as `record.FEATURES` says.
         augmentation: what was drawn; `Augmentation()` in evaluation.
         crop_size: side of the crop, pixels.
-        mirror_camera: see `mirror_record`.
         image: the decoded image where the caller has it already.
     """
-    corners = None
-    if augmentation.occlusion is not None:
-        to_image = photo_to_image(record)
-        corners = np.array(augmentation.occlusion[:4]).reshape(2, 2) @ to_image[:, :2].T + to_image[:, 2]
+    to_stored = photo_to_image(record)
     if augmentation.box is not None:
         record = dict(record, box=np.array(augmentation.box, np.float32))
     if augmentation.mirror:
-        record = mirror_record(record, mirror_camera=mirror_camera)
+        record = mirror_record(record, mirror_camera=augmentation.mirror_camera)
     affine = affine_of(record, augmentation, crop_size)
     from_image = compose(affine, invert_affine(photo_to_image(record)))
     if augmentation.mirror:  # the image itself stays: one pass over its pixels less
@@ -311,10 +272,14 @@ def make_example(
     if image is None:
         image, start = decode_window(record, window_of_crop(from_image, crop_size))
         from_image[:, 2] += from_image[:, :2] @ start
-    elif corners is not None:
-        image = np.array(image)
-    if corners is not None:
-        put_noise(image, corners - start, augmentation.occlusion[4])
+    elif augmentation.occlusion is not None:
+        image = image.copy()
+    if augmentation.occlusion is not None:
+        *corners, seed = augmentation.occlusion
+        corners = np.reshape(corners, (2, 2)) @ to_stored[:, :2].T + to_stored[:, 2] - start
+        (x0, y0), (x1, y1) = np.clip(np.round(corners), 0, image.shape[1::-1]).astype(int)
+        covered = image[y0:y1, x0:x1, :3]
+        covered[:] = np.random.default_rng(seed).integers(0, 256, covered.shape, np.uint8)
     crop = crop_image(image, from_image, augmentation, crop_size)
     return make_targets(record, affine, crop_size) | {'image': crop}
 
@@ -332,21 +297,16 @@ def make_targets(record: dict[str, Any], affine: np.ndarray, crop_size: int) -> 
     inside = (np.abs(uvd) <= 0.5).all(1, keepdims=True)
     camera_weight = float(record['camera_weight'])
     inverse = inverse_intrinsics(record['focal'], record['centre']) if camera_weight > 0 else np.zeros((3, 3))
+    pose = Rotation.from_rotvec(record['pose'].astype(np.float64))
     twists = record['twists'].astype(np.float64)
-    targets = {
+    targets = {name: record[name] for name in _AS_THEY_ARE} | {
         'crop_to_photo': invert_affine(affine),
         'inverse_intrinsics': inverse,
-        'root_m': record['root_m'],
         'uvd': np.where(inside, uvd, 0),
         'uvd_weight': record['joints_px_weight'] * inside,
         'joints_m': record['joints_m'][: skeleton.NUM_JOINTS],
         'joints_weight': record['joints_weight'][: skeleton.NUM_JOINTS],
-        'h36m_joints_m': record['h36m_joints_m'],
-        'h36m_weight': record['h36m_weight'],
-        'quaternions': axis_angle_to_quaternion(record['pose'].astype(np.float64)),
-        'betas': record['betas'],
-        'smpl_weight': record['smpl_weight'],
+        'quaternions': pose.as_quat(canonical=True, scalar_first=True),
         'twists': np.stack([np.cos(twists), np.sin(twists)], -1),
-        'twist_weight': record['twist_weight'],
     }
     return {name: np.asarray(value, np.float32) for name, value in targets.items()}

@@ -19,7 +19,6 @@ _LARGEST_TILE = 64  # pixels wide, at most
 # Colour sampling -> width and height of a unit of blocks.
 _BLOCKS = {'444': (8, 8), '422': (16, 8), '420': (16, 16)}
 SAMPLINGS = tuple(_BLOCKS)
-_SAMPLING = {name: getattr(cv2, f'IMWRITE_JPEG_SAMPLING_FACTOR_{name}') for name in _BLOCKS}
 _MEMORY = 1 << 24  # bytes, so many that NumPy asks for huge pages, which a turned warp wants
 _EDGE = 1  # pixels at a cut edge that interpolated colours change
 
@@ -46,12 +45,10 @@ def encode(image: np.ndarray, quality: int, sampling: str = '444') -> bytes:
     most = _LARGEST_TILE // _BLOCKS[sampling][0]
     # Every row of tiles begins a new one.
     interval = max(n for n in range(1, most + 1) if units % n == 0)
-    options = {
-        cv2.IMWRITE_JPEG_QUALITY: quality,
-        cv2.IMWRITE_JPEG_SAMPLING_FACTOR: _SAMPLING[sampling],
-        cv2.IMWRITE_JPEG_RST_INTERVAL: interval,
-    }
-    written, data = cv2.imencode('.jpg', image[..., ::-1], [n for option in options.items() for n in option])
+    colours = getattr(cv2, f'IMWRITE_JPEG_SAMPLING_FACTOR_{sampling}')
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, colours]
+    options += [cv2.IMWRITE_JPEG_RST_INTERVAL, interval]
+    written, data = cv2.imencode('.jpg', image[..., ::-1], options)
     if not written:
         raise ValueError(f'An image of shape {image.shape} cannot be written as JPEG.')
     return data.tobytes()
@@ -66,11 +63,9 @@ def decode(
     """Returns an image (height, width, 4) uint8, RGB and padding, and the pixel (x, y) where it begins.
 
     The image holds the whole window, and more; files without tiles are decoded as a whole. It is valid until
-    this thread decodes the next one into the same memory: fresh pages for each cost as much as the crop's
-    warp.
+    this thread's next call: fresh memory for each image costs as much as the crop's warp.
 
     Args:
-        data: a JPEG file.
         window: x0 y0 x1 y1 of the pixels that are needed, the last ones excluded; None for all.
     Raises:
         ValueError: where the bytes are no readable JPEG.
@@ -120,8 +115,6 @@ def _cut(data: bytes, window: tuple[int, int, int, int]) -> tuple[bytes, tuple[i
 def _read_header(data: bytes) -> _Header | None:
     """Returns the header of a baseline JPEG file with one scan, None where it is not one."""
     at, frame, restart_interval = 2, 0, 0
-    width = height = 0
-    unit = (0, 0)
     while at + 4 <= len(data) and data[at] == 0xFF:
         code, length = struct.unpack_from('>xBH', data, at)
         if code == 0xC0:

@@ -5,8 +5,8 @@ processes; resuming at step n is `stream[n * batch_size:]`. The stream is split 
 augmenting, so the union of the hosts' batches is the one-host batch, bit for bit.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import grain
@@ -43,28 +43,19 @@ def training_examples(
 
     def augmented(item: tuple[int, dict[str, Any]], rng: np.random.Generator) -> dict[str, np.ndarray]:
         source, record = item
-        example = augment.make_example(
-            record,
-            augment.draw(rng, record, settings),
-            crop_size=crop_size,
-            mirror_camera=settings.mirror_camera,
-        )
-        return example | {SOURCE: np.int32(source)}
+        drawn = augment.draw(rng, record, settings)
+        return augment.make_example(record, drawn, crop_size=crop_size) | {SOURCE: np.int32(source)}
 
     streams = [
         grain.MapDataset.source(sources[name])
         .seed(seed + 1000 * k)
         .shuffle()
         .repeat()
-        .map(partial(_tagged, k))
+        .map(lambda record, k=k: (k, record))
         for k, name in enumerate(names)
     ]
     mixed = streams[0] if len(streams) == 1 else grain.MapDataset.mix(streams, [mixture[n] for n in names])
     return mixed.seed(seed + 1).random_map(augmented)
-
-
-def _tagged(source: int, record: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    return source, record
 
 
 def training_batches(
@@ -119,10 +110,8 @@ def evaluation_batches(
     for fields in batches.to_iter_dataset(_read_options(threads, prefetch, batch_size)):
         count = len(fields['image'])
         if count < batch_size:
-            fields = {
-                name: np.concatenate([value, np.repeat(value[-1:], batch_size - count, axis=0)])
-                for name, value in fields.items()
-            }
+            rows = np.minimum(np.arange(batch_size), count - 1)
+            fields = {name: value[rows] for name, value in fields.items()}
         yield fields, count
 
 
@@ -137,11 +126,7 @@ def stack(rows: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def to_batch(fields: Mapping[str, np.ndarray]) -> Batch:
-    """Returns the `Batch` of stacked example fields."""
-    fields = {name: value for name, value in fields.items() if name != SOURCE}
-    crop = Crop(
-        crop_to_photo=fields.pop('crop_to_photo'),
-        inverse_intrinsics=fields.pop('inverse_intrinsics'),
-        root_m=fields.pop('root_m'),
-    )
-    return Batch(crop=crop, **fields)
+    """Returns the `Batch` of stacked example fields; fields that no batch has are left out."""
+    crop = Crop(**{field.name: fields[field.name] for field in dataclasses.fields(Crop)})
+    rest = [field.name for field in dataclasses.fields(Batch) if field.name != 'crop']
+    return Batch(crop=crop, **{name: fields[name] for name in rest})

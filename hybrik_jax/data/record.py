@@ -88,6 +88,11 @@ def whole_photo(width: int, height: int) -> dict[str, np.ndarray]:
     }
 
 
+def text(value: str | bytes) -> str:
+    """Returns a record's text field as str; tfds reads it back as bytes."""
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
 def check(record: dict) -> None:
     """Refuses a record that does not keep to the schema.
 
@@ -96,20 +101,17 @@ def check(record: dict) -> None:
     Raises:
         ValueError: naming the record, every field at fault and what is wrong with it.
     """
-    wrong = list(_faults(record))
+    wrong = list(_faults_of_form(record)) or list(_faults_of_values(record))
     if wrong:
         name = record.get('name', 'without a name')
-        name = name.decode() if isinstance(name, bytes) else name
-        raise ValueError(f'record {name}: ' + '; '.join(wrong) + '.')
+        raise ValueError(f'record {text(name)}: {"; ".join(wrong)}.')
 
 
-def _faults(record: dict[str, Any]) -> Iterator[str]:
-    """Yields one sentence per fault; shapes first, and only if they are right what the values say."""
+def _faults_of_form(record: dict[str, Any]) -> Iterator[str]:
+    """Yields what is wrong with names, types and shapes, and numbers that can nowhere be."""
     known = {IMAGE, *FEATURES, *TEXTS}
-    broken = False
     for name in sorted(known - record.keys()):
         yield f'{name} is missing (an unknown label is zeros with a zero weight)'
-        broken = True
     for name in sorted(record.keys() - known):
         yield f'{name} is not a field of the schema'
     for name in TEXTS.keys() & record.keys():
@@ -118,23 +120,19 @@ def _faults(record: dict[str, Any]) -> Iterator[str]:
         elif not record[name] and name not in MAY_BE_EMPTY:
             yield f'{name} is empty'
     for name, field in FEATURES.items():
-        if name not in record:
-            continue
-        value = np.asarray(record[name])
+        value = np.asarray(record.get(name, np.zeros(field.shape, field.dtype)))
         # tfds reads scalars back as int and float.
         same_kind = np.can_cast(value.dtype, field.dtype, 'same_kind')
         if value.shape != field.shape or not (value.dtype == field.dtype or same_kind and field.shape == ()):
             yield f'{name} is {value.dtype} {value.shape}, not {np.dtype(field.dtype)} {field.shape}'
-            broken = True
         elif not np.isfinite(value).all():
             yield f'{name} has values that are not finite at {_where(~np.isfinite(value))}'
-            broken = True
         elif name in WEIGHTS and (value < 0).any():
             yield f'{name} is negative at {_where(value < 0)}'
-    if broken:
-        return
 
-    width, height = int(record['width']), int(record['height'])
+
+def _faults_of_values(record: dict[str, Any]) -> Iterator[str]:
+    """Yields where the fields of a record of the right form contradict each other."""
     try:
         found = simplejpeg.decode_jpeg_header(record[IMAGE])[:2]
     except (ValueError, TypeError) as error:
@@ -143,15 +141,14 @@ def _faults(record: dict[str, Any]) -> Iterator[str]:
         if found[::-1] != tuple(record['region_size']):
             said = record['region_size'].tolist()
             yield f'image is {found[1]} x {found[0]} pixels, region_size says {said}'
-    if record['region_scale'] <= 0:
-        yield f'region_scale is {float(record["region_scale"])}, not positive'
-    x0, y0, x1, y1 = (float(x) for x in record['box'])
-    if not (x1 > x0 and y1 > y0):
-        yield f'box {(x0, y0, x1, y1)} has no area'
-    if x0 < 0 or y0 < 0 or x1 > width - 1 or y1 > height - 1:
-        yield f'box {(x0, y0, x1, y1)} is not clipped to [0, {width - 1}] x [0, {height - 1}]'
-    if record['box_enlargement'] <= 0:
-        yield f'box_enlargement is {float(record["box_enlargement"])}, not positive'
+    for name in ('region_scale', 'box_enlargement'):
+        if record[name] <= 0:
+            yield f'{name} is {float(record[name])}, not positive'
+    box, last = record['box'], [int(record['width']) - 1, int(record['height']) - 1]
+    if (box[2:] <= box[:2]).any():
+        yield f'box {box.tolist()} has no area'
+    if (box[:2] < 0).any() or (box[2:] > last).any():
+        yield f'box {box.tolist()} is not clipped to [0, {last[0]}] x [0, {last[1]}]'
     if record['camera_weight'] > 0:
         if (record['focal'] <= 0).any():
             yield f'focal is {record["focal"].tolist()} although camera_weight is not zero'
@@ -163,5 +160,4 @@ def _faults(record: dict[str, Any]) -> Iterator[str]:
 
 def _where(mask: np.ndarray) -> str:
     """Returns the first places where a mask is true, for a message."""
-    places = [tuple(int(i) for i in place) for place in np.argwhere(mask)[:3]]
-    return ', '.join('the scalar' if place == () else str(list(place)) for place in places)
+    return ', '.join(str(place or 'the scalar') for place in np.argwhere(mask)[:3].tolist())

@@ -26,10 +26,8 @@ def find(folder: str | pathlib.Path) -> pathlib.Path:
     folder = pathlib.Path(folder)
     if is_finished(folder):
         return folder
-    found = sorted(
-        {p.parent for depth in ('*', '*/*', '*/*/*') for p in folder.glob(f'{depth}/dataset_info.json')}
-    )
-    found = [path for path in found if is_finished(path)]
+    infos = (info for depth in ('*', '*/*', '*/*/*') for info in folder.glob(f'{depth}/dataset_info.json'))
+    found = sorted(info.parent for info in infos if is_finished(info.parent))
     if not found:
         raise FileNotFoundError(
             f'There is no finished dataset in {folder}. Build it: python -m tools.build_dataset NAME '
@@ -40,16 +38,10 @@ def find(folder: str | pathlib.Path) -> pathlib.Path:
     return found[0]
 
 
-def splits(folder: str | pathlib.Path) -> dict[str, int]:
-    """Returns split -> number of records of the dataset at or below `folder`."""
-    return {n: s.num_examples for n, s in tfds.builder_from_directory(str(find(folder))).info.splits.items()}
-
-
 def open_split(folder: str | pathlib.Path, split: str) -> Sequence[dict]:
     """Returns the records of a split as a random-access sequence.
 
-    An element is a dict as `record` describes it: image as JPEG bytes, texts as bytes, scalars as int and
-    float.
+    An element is a dict as `record` says: image and texts as bytes, scalars as int and float.
 
     Raises:
         FileNotFoundError, ValueError: see `find`; ValueError too where the split is missing or the dataset
@@ -65,8 +57,8 @@ def open_split(folder: str | pathlib.Path, split: str) -> Sequence[dict]:
         raise ValueError(
             f'{path} was built with another schema ({", ".join(different)}): remove it and build it again.'
         )
-    raw = builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
-    return _Records(raw)
+    raw_bytes = tfds.decode.DeserializeMethod.RAW_BYTES
+    return _Records(builder.as_data_source(split, deserialize_method=raw_bytes))
 
 
 class _Records(Sequence):
@@ -83,10 +75,8 @@ class _Records(Sequence):
         stored = tf_example_pb2.Example.FromString(raw).features.feature
         out = {name: stored[name].bytes_list.value[0] for name in (record.IMAGE, *record.TEXTS)}
         for name, field in record.FEATURES.items():
-            one = stored[name]
-            values = (one.float_list if field.dtype is np.float32 else one.int64_list).value
-            if field.shape:
-                out[name] = np.fromiter(values, field.dtype, len(values)).reshape(field.shape)
-            else:
-                out[name] = values[0]
+            kind = 'float_list' if field.dtype is np.float32 else 'int64_list'
+            values = getattr(stored[name], kind).value
+            array = np.fromiter(values, field.dtype, len(values)).reshape(field.shape)
+            out[name] = array if field.shape else values[0]
         return out

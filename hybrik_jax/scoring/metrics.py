@@ -54,11 +54,6 @@ def pa_mpjpe(prediction: np.ndarray, truth: np.ndarray, *, joints: Sequence[int]
     return (errors if joints is None else errors[:, list(joints)]).mean(-1)
 
 
-def root_errors(prediction: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns distances (N,) of roots (N, 3) in the camera frame, and absolute differences by axis (N, 3)."""
-    return joint_errors(prediction, truth), np.abs(prediction - truth)
-
-
 def pck_auc(errors_m: np.ndarray, groups: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
     """Returns PCK at 150 mm and AUC over 0, 5, ..., 150 mm, percent: (G + 1,) each.
 
@@ -70,11 +65,7 @@ def pck_auc(errors_m: np.ndarray, groups: Sequence[Sequence[int]]) -> tuple[np.n
 
     Source: MPI-INF-3DHP (Mehta et al. 2017), as the released evaluation counts it.
     """
-    sizes = np.array([len(g) for g in groups])
+    sizes = [len(g) for g in groups]
     pck = np.array([(errors_m[:, list(g)] < PCK_THRESHOLD_M).mean() for g in groups])
     auc = np.array([np.mean([(errors_m[:, list(g)] < t).mean() for t in AUC_THRESHOLDS_M]) for g in groups])
-
-    def with_total(x: np.ndarray) -> np.ndarray:
-        return 100 * np.append(x, (x * sizes).sum() / sizes.sum())
-
-    return with_total(pck), with_total(auc)
+    return tuple(100 * np.append(x, np.average(x, weights=sizes)) for x in (pck, auc))

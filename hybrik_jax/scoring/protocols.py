@@ -5,6 +5,7 @@ The protocol of a dataset is in its entry of `hybrik_jax.catalogue`.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -63,16 +64,16 @@ class Protocol:
     joints: which are scored, in words.
     h36m_joints: these of the 17 Human3.6M joints.
     measures: keys of `MEASURES`.
-    required: those whose labels no frame may lack.
+    required: those whose labels no frame may lack; a published protocol has some.
     groups: record texts, 'action' or 'sequence', by which figures are given too.
     mean_over: one of them whose groups are averaged as well, or ''.
     actions: names of the actions in their order, where records may number them (from 1).
     """
 
     name: str
-    joints: str
-    h36m_joints: tuple[int, ...]
-    measures: tuple[str, ...]
+    joints: str = '14 of the 17 Human3.6M joints'
+    h36m_joints: tuple[int, ...] = skeleton.EVALUATION_JOINTS_14
+    measures: tuple[str, ...] = BODY_MEASURES
     required: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     mean_over: str = ''
@@ -128,49 +129,33 @@ def check(frames: Frames, protocol: Protocol) -> None:
     """
     if not len(frames):
         raise ValueError(f'protocol {protocol.name!r}: there are no frames to score.')
-    for field in dataclasses.fields(frames):
-        values = getattr(frames, field.name)
-        if values is None or np.asarray(values).dtype.kind != 'f':
-            continue
-        bad = ~np.isfinite(np.asarray(values)).reshape(len(frames), -1).all(1)
-        if bad.any():
-            raise ValueError(
-                f'{_record(frames, bad)}: {field.name} is not finite ({bad.sum()} of {len(frames)} frames).'
-            )
-    blind = ~np.asarray(frames.has_camera, bool)
-    if blind.any():
-        raise ValueError(
-            f'{_record(frames, blind)} has no camera ({blind.sum()} of {len(frames)} frames): what a network '
-            'says of its crop cannot be brought into the camera frame.'
-        )
+
+    def refuse(which: np.ndarray, fault: str, advice: str) -> None:
+        if which.any():
+            name, share = frames.names[int(np.argmax(which))], f'{which.sum()} of {len(frames)} frames'
+            raise ValueError(f'protocol {protocol.name!r}: record {name!r} {fault} ({share}): {advice}.')
+
+    for field, values in vars(frames).items():
+        if values is not None and np.asarray(values).dtype.kind == 'f':
+            finite = np.isfinite(values).reshape(len(frames), -1).all(1)
+            refuse(~finite, f'has {field} that is not finite', 'the labels or the checkpoint are damaged')
+    no_frame = 'what a network says of its crop cannot be brought into the camera frame'
+    refuse(~np.asarray(frames.has_camera, bool), 'has no camera', no_frame)
     if frames.h36m_joints_m is None and set(protocol.required) & set(H36M_MEASURES):
         raise ValueError(
             f'protocol {protocol.name!r} scores Human3.6M joints, and the body model has no regressor for '
             'them: give --config.h36m_regressor.'
         )
+    build = 'every frame is scored, build the dataset with it'
     for measure in protocol.required:
-        lacking = ~frames.labelled(measure)
-        if lacking.any():
-            raise ValueError(
-                f'{_record(frames, lacking)} has not all labels that {MEASURES[measure]} needs '
-                f'({lacking.sum()} of {len(frames)} frames): protocol {protocol.name!r} scores every frame. '
-                'Build the dataset with them.'
-            )
+        refuse(~frames.labelled(measure), f'has not all labels that {MEASURES[measure]} needs', build)
     for group in protocol.groups if protocol.required else ():
         unnamed = np.array([not text for text in _texts(frames, group)])
-        if unnamed.any():
-            raise ValueError(
-                f'{_record(frames, unnamed)} has no {group} ({unnamed.sum()} of {len(frames)} frames): '
-                f'protocol {protocol.name!r} gives figures by {group}. Build the dataset with it.'
-            )
+        refuse(unnamed, f'has no {group} to give figures by', build)
 
 
-def _record(frames: Frames, mask: np.ndarray) -> str:
-    return f'record {frames.names[int(np.argmax(mask))]!r}'
-
-
-def _texts(frames: Frames, group: str) -> list[str]:
-    return list(frames.actions if group == 'action' else frames.sequences)
+def _texts(frames: Frames, group: str) -> Sequence[str]:
+    return frames.actions if group == 'action' else frames.sequences
 
 
 def errors_mm(frames: Frames, joints: Sequence[int] = skeleton.EVALUATION_JOINTS_14) -> dict[str, np.ndarray]:
@@ -186,8 +171,9 @@ def errors_mm(frames: Frames, joints: Sequence[int] = skeleton.EVALUATION_JOINTS
         pair = _double(frames.h36m_joints_m), _double(frames.true_h36m_joints_m)
         errors['mpjpe_mm'] = metrics.mpjpe(*pair, joints=joints)
         errors['pa_mpjpe_mm'] = metrics.pa_mpjpe(*pair, joints=joints)
-    distance, by_axis = metrics.root_errors(_double(frames.root_m), _double(frames.true_root_m))
-    errors |= {'mrpe_mm': distance, **{f'mrpe_{axis}_mm': by_axis[:, k] for k, axis in enumerate('xyz')}}
+    off = _double(frames.root_m) - _double(frames.true_root_m)
+    errors['mrpe_mm'] = np.linalg.norm(off, axis=-1)
+    errors |= {f'mrpe_{axis}_mm': np.abs(off[:, k]) for k, axis in enumerate('xyz')}
     return {m: np.where(frames.labelled(m), MM_PER_M * errors[m], np.nan) for m in MEASURES if m in errors}
 
 
@@ -223,27 +209,25 @@ def score(frames: Frames, protocol: Protocol, *, root_is_annotation: bool = True
     by_frame = {m: e for m, e in errors_mm(frames, protocol.h36m_joints).items() if m in measures}
     joint_errors = None
     if frames.h36m_joints_m is not None and set(measures) & set(_PERCENT):
-        sides = (_double(x) for x in (frames.h36m_joints_m, frames.true_h36m_joints_m))
-        joint_errors = metrics.joint_errors(*(x - x[:, :1] for x in sides))
+        sides = _double(frames.h36m_joints_m), _double(frames.true_h36m_joints_m)
+        joint_errors = metrics.joint_errors(*(side - side[:, :1] for side in sides))
 
     def row(group: str, over: str, chosen: np.ndarray) -> dict[str, Any]:
-        figures, fewer = {}, {}
-        for measure, errors in by_frame.items():
-            known = errors[chosen][~np.isnan(errors[chosen])]
-            if len(known):
-                figures[measure] = float(known.mean())
-            if 0 < len(known) < chosen.sum():
-                fewer[measure] = len(known)
+        out = {'group': group, 'over': over, 'frames': int(chosen.sum())}
+        known = {m: errors[chosen & ~np.isnan(errors)] for m, errors in by_frame.items()}
+        figures = {m: float(errors.mean()) for m, errors in known.items() if len(errors)}
         if joint_errors is not None:
             figures |= mpi_percentages(joint_errors[chosen])
-        out = {'group': group, 'over': over, 'frames': int(chosen.sum())}
         out |= {m: figures[m] for m in MEASURES if m in figures}
+        fewer = {m: len(errors) for m, errors in known.items() if 0 < len(errors) < chosen.sum()}
         return out | ({'frames_of': fewer} if fewer else {})
 
     rows = [row('all', ALL_FRAMES, np.ones(len(frames), bool))]
+    numbered = {str(number): name for number, name in enumerate(protocol.actions, start=1)}
     for group in protocol.groups:
-        texts = np.array([_group_name(text, group, protocol) for text in _texts(frames, group)])
-        names = sorted({str(text) for text in texts if text}, key=lambda name: _order(name, protocol))
+        known = numbered if group == 'action' else {}
+        texts = np.array([known.get(text, text) for text in _texts(frames, group)])
+        names = sorted({str(text) for text in texts if text}, key=partial(_order, protocol.actions))
         own = [row(group, f'{group} {name}', texts == name) for name in names]
         if group == protocol.mean_over:
             common = [m for m in MEASURES if all(m in one for one in own)]
@@ -254,16 +238,10 @@ def score(frames: Frames, protocol: Protocol, *, root_is_annotation: bool = True
     return rows
 
 
-def _group_name(text: str, group: str, protocol: Protocol) -> str:
-    """Returns the name of an action that a record has as a number, any other text as it is."""
-    numbers = [str(number + 1) for number in range(len(protocol.actions))]
-    return protocol.actions[numbers.index(text)] if group == 'action' and text in numbers else str(text)
-
-
-def _order(name: str, protocol: Protocol) -> tuple:
+def _order(actions: Sequence[str], name: str) -> tuple:
     """Returns what groups are sorted by: actions as the protocol has them, numbers by value, names."""
-    if name in protocol.actions:
-        return 0, protocol.actions.index(name), ''
+    if name in actions:
+        return 0, actions.index(name), ''
     return (0, int(name), '') if name.isdecimal() else (1, 0, name)
 
 

@@ -23,6 +23,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import re
 import reprlib
 from collections.abc import Mapping
 from typing import Any
@@ -90,13 +91,9 @@ class Found:
         try:
             content = json.loads(data)
         except (ValueError, RecursionError) as error:
-            raise ValueError(
-                f'{self.path} is no JSON that can be read ({error}): it may be cut off.'
-            ) from None
-        if not isinstance(content, dict | list):
-            raise ValueError(f'{self.path} holds neither an object nor a list.')
-        if not content:
-            raise ValueError(f'{self.path} is empty.')
+            raise ValueError(f'{self.path} is no JSON that can be read ({error}): is it cut off?') from None
+        if not isinstance(content, dict | list) or not content:
+            raise ValueError(f'{self.path} is empty, or holds neither an object nor a list.')
         if isinstance(content, dict):
             for name, value in content.items():
                 self._by_name[name] = self._numbers(value, f'entry {_shown(name)}', kind)
@@ -130,11 +127,11 @@ class Found:
             self._by_name[name] = numbers
             return
         bbox = self._numbers(entry['bbox'], where, 'box') if 'bbox' in entry else None
-        ids = [entry[key] for key in ('annotation_id', 'ann_id', 'id') if _is_number(entry.get(key))]
+        ids = [entry[key] for key in ('annotation_id', 'ann_id', 'id') if type(entry.get(key)) is int]
         one = _Entry(place, numbers, bbox, ids[0] if ids else None)
         if photo is None and ids:
             self._by_annotation.setdefault(ids[0], []).append(one)
-        elif _is_number(photo):
+        elif type(photo) is int:
             self._by_photo.setdefault(photo, []).append(one)
         elif isinstance(photo, str):
             parts = _parts(photo.removesuffix(pathlib.PurePosixPath(photo).suffix))
@@ -150,15 +147,10 @@ class Found:
     def _numbers(self, value: Any, where: str, kind: str) -> np.ndarray:
         """Returns the root (3,) or box (4,) float32 of an entry, checked."""
         count, meaning = (3, 'x y z, millimetres') if kind == 'root' else (4, 'x y w h, pixels')
-        plain = isinstance(value, list) and all(type(number) in (int, float) for number in value)
-        try:
-            with np.errstate(over='ignore'):
-                numbers = np.array(value if plain else [], np.float64).astype(np.float32)
-        except OverflowError:  # an integer beyond any float
-            numbers = np.empty(0, np.float32)
-        if numbers.shape != (count,) or not np.isfinite(numbers).all():
+        if not (isinstance(value, list) and len(value) == count and all(map(_is_plain, value))):
             shown = _shown(value)
             raise ValueError(f'{self.path}: {where} has {shown}, expected are {count} numbers: {meaning}.')
+        numbers = np.array(value, np.float64).astype(np.float32)
         if kind == 'root' and numbers[2] < NEAREST_MM:
             guess = 'looks like metres: give millimetres' if numbers[2] > 0 else 'lies behind the camera'
             raise ValueError(f'{self.path}: {where} has its root at z = {numbers[2]:g}: it {guess}.')
@@ -168,7 +160,9 @@ class Found:
         name = _name(record)
         if name in self._by_name:
             return self._by_name[name]
-        photo_number, annotation = self._record_numbers.get(name) or _numbers_in(name)
+        in_name = re.fullmatch(r'[^/]*/[^/]*/(\d+)-(\d+)', name)  # coco/train/PHOTO-ANNOTATION
+        known = map(int, in_name.groups()) if in_name else (None, None)
+        photo_number, annotation = self._record_numbers.get(name, known)
         if annotation in self._by_annotation:
             return self._choose(self._by_annotation[annotation], f'id {annotation}', record, annotation)
         parts = _parts('/'.join(name.split('/')[2:]))
@@ -186,21 +180,16 @@ class Found:
                 photo = min(photos)
                 return self._choose(self._by_photo[photo], f'photo {"/".join(photo)!r}', record, annotation)
         if photo_number in self._by_photo:
-            entries = self._by_photo[photo_number]
-            return self._choose(entries, f'photo {photo_number}', record, annotation)
-        raise ValueError(f'{self.path} has no {self.kind} for record {name!r}{self._others(name)}.')
-
-    def _others(self, name: str) -> str:
-        """Returns what there is in place of something for a record, for a message."""
-        known = [*self._by_name, *self._by_photo, *self._by_annotation]
-        shown = '/'.join(known[0]) if isinstance(known[0], tuple) else known[0]
-        text = f'; it has {len(known)} of others, such as {shown!r}'
+            return self._choose(self._by_photo[photo_number], f'photo {photo_number}', record, annotation)
+        others = [*self._by_name, *self._by_photo, *self._by_annotation]
+        shown = '/'.join(others[0]) if isinstance(others[0], tuple) else others[0]
+        advice = 'give the entries "file_name" or "name"'
         if isinstance(shown, int) and name not in self._record_numbers:
-            text += (
-                '. The numbers of its photos are not known: build the dataset again, or give the entries '
-                '"file_name" or "name"'
-            )
-        return text
+            advice = f'the numbers of its photos are not known: build the dataset again, or {advice}'
+        raise ValueError(
+            f'{self.path} has no {self.kind} for record {name!r}; it has {len(others)} of others, such as '
+            f'{shown!r}: {advice}.'
+        )
 
     def _choose(
         self, entries: list[_Entry], what: str, record: Mapping[str, Any], annotation: int | None
@@ -210,9 +199,7 @@ class Found:
         same = [one for one in entries if one.annotation is not None and one.annotation == annotation]
         entries = same if len(same) == 1 else entries
         if len(entries) > 1 or entries[0].bbox is not None:
-            size = int(record['width']), int(record['height'])
-            on_photo = [None if e.bbox is None else boxes.clipped(e.bbox, *size) for e in entries]
-            overlaps = [0.0 if box is None else boxes.overlap(box, record['box']) for box in on_photo]
+            overlaps = [_overlap(entry.bbox, record) for entry in entries]
             best = int(np.argmax(overlaps))
             if overlaps[best] < LEAST_OVERLAP:
                 raise ValueError(
@@ -230,22 +217,19 @@ class Found:
 
 
 def check_box_is_stored(record: Mapping[str, Any], box: np.ndarray, enlargement: float) -> None:
-    """Raises ValueError where the crop around a box (4,) xyxy shows parts of the photo that the record lacks.
-
-    A record's image is a region around the annotated box; 2 pixels at its edges are let pass.
-    """
+    """Raises ValueError where the crop around a box (4,) xyxy shows over 2 pixels that are not stored."""
     centre, side = boxes.centre_and_side(box, enlargement)
-    last = np.array([record['width'], record['height']], np.float64) - 1
+    last = np.array([record['width'], record['height']]) - 1
     low, high = (np.clip(centre + sign * side / 2, 0, last) for sign in (-1, 1))
-    scale, half = float(record['region_scale']), 0.5 / float(record['region_scale']) - 0.5
-    stored_low = np.asarray(record['region_offset'], np.float64) - half
-    stored_high = record['region_offset'] + (np.asarray(record['region_size']) - 1) / scale + half
+    scale = float(record['region_scale'])
+    half = 0.5 / scale - 0.5
+    stored_low = record['region_offset'] - half
+    stored_high = record['region_offset'] + (record['region_size'] - 1) / scale + half
     if (low < stored_low - 2).any() or (high > stored_high + 2).any():
         raise ValueError(
-            f'record {_name(record)!r}: the crop of the detected box reaches from {low.round().tolist()} to '
-            f'{high.round().tolist()} (x, y) on the photo, the record holds only '
-            f'{stored_low.round().tolist()} to {stored_high.round().tolist()}: the box is of somebody else, '
-            'or build the dataset with these boxes.'
+            f'record {_name(record)!r}: the crop of the detected box reaches from {low.round()} to '
+            f'{high.round()} (x, y) on the photo, the record holds only {stored_low.round()} to '
+            f'{stored_high.round()}: the box is of somebody else, or build the dataset with these boxes.'
         )
 
 
@@ -254,20 +238,20 @@ def _name(record: Mapping[str, Any]) -> str:
     return name.decode() if isinstance(name, bytes) else str(name)
 
 
+def _overlap(xywh: np.ndarray | None, record: Mapping[str, Any]) -> float:
+    """Returns the intersection over union of a box and a record's; 0 without a box on the photo."""
+    box = None if xywh is None else boxes.clipped(xywh, int(record['width']), int(record['height']))
+    return 0.0 if box is None else boxes.overlap(box, record['box'])
+
+
 def _shown(value: Any) -> str:
     """Returns a value of a file for a message, short whatever it is."""
     return reprlib.repr(value)[:80]
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _numbers_in(name: str) -> Numbers:
-    """Returns the numbers that a record's name tells, as COCO's 'coco/train/PHOTO-ANNOTATION' does."""
-    photo, _, annotation = '/'.join(name.split('/')[2:]).partition('-')
-    known = photo.isdecimal() and annotation.isdecimal()
-    return (int(photo), int(annotation)) if known else (None, None)
+def _is_plain(value: Any) -> bool:
+    """Returns whether a value is a number that a float32 holds; true and false are none."""
+    return type(value) in (int, float) and abs(value) < 1e38
 
 
 def _parts(path: str) -> tuple[str, ...]:

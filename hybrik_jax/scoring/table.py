@@ -32,12 +32,10 @@ PROTOCOL = {
     'checkpoint': 'checkpoint',
     'config': 'config',
 }
-CONSTANT = 'constant prediction'
 
 
 def markdown(evaluation: dict[str, Any], *, details: bool = True) -> str:
-    """Returns the evaluation in Markdown: a table of the rows over all frames, then, with `details`, by
-    group.
+    """Returns the evaluation in Markdown: a table over all frames, then, with `details`, one by group.
 
     Every row carries its protocol; cells of figures hold numbers only.
     """
@@ -52,7 +50,7 @@ def markdown(evaluation: dict[str, Any], *, details: bool = True) -> str:
     fewer = {
         f'{row["dataset"]}, {MEASURES[m]}: {n} of {row["frames"]} frames have the label'
         for row in main
-        for m, n in (row.get('frames_of') or {}).items()
+        for m, n in row.get('frames_of', {}).items()
     }
     parts += [f'{text}.\n' for text in sorted(fewer)]
     explained = '; '.join(f'{name}: {text}' for name, text in evaluation['protocol'].items())
@@ -61,40 +59,28 @@ def markdown(evaluation: dict[str, Any], *, details: bool = True) -> str:
 
 def _table(rows: Sequence[dict[str, Any]]) -> str:
     measures = [m for m in MEASURES if any(m in row for row in rows)]
-    figures = [['' if m not in row else f'{row[m]:.1f}' for m in measures] for row in rows]
-    cells = [
-        [_word(row.get(key)).replace('|', '/') for key in PROTOCOL] + own
-        for row, own in zip(rows, figures, strict=True)
-    ]
-    return (
-        tabulate(
-            cells,
-            [*PROTOCOL.values(), *(MEASURES[m] for m in measures)],
-            tablefmt='pipe',
-            disable_numparse=True,
-            colalign=['left'] * len(PROTOCOL) + ['right'] * len(measures),
-        )
-        + '\n'
-    )
+    cells = []
+    for row in rows:
+        said = [_word(row.get(key, '')).replace('|', '/') for key in PROTOCOL]
+        cells.append(said + [f'{row[m]:.1f}' if m in row else '' for m in measures])
+    headings = [*PROTOCOL.values(), *(MEASURES[m] for m in measures)]
+    sides = ['left'] * len(PROTOCOL) + ['right'] * len(measures)
+    return tabulate(cells, headings, 'pipe', disable_numparse=True, colalign=sides) + '\n'
 
 
 def _word(value: Any) -> str:
     if isinstance(value, bool):
         return 'yes' if value else 'no'
-    return '' if value is None else str(value)
+    return str(value)
 
 
 def _constant_rows(evaluation: dict[str, Any]) -> list[dict[str, Any]]:
     """Returns the constant predictions as rows like the others."""
     rows = []
-    for dataset, figures in (evaluation.get('constant_prediction') or {}).items():
+    for dataset, figures in evaluation.get('constant_prediction', {}).items():
         like = next(row for row in evaluation['rows'] if row['dataset'] == dataset and row['group'] == 'all')
-        said = {
-            key: like[key]
-            for key in ('dataset', 'protocol', 'group', 'over', 'joints', 'frames')
-            if key in like
-        }
-        rows.append(said | {'parameters': CONSTANT} | figures)
+        said = {key: like[key] for key in ('dataset', 'protocol', 'group', 'over', 'joints', 'frames')}
+        rows.append(said | {'parameters': 'constant prediction'} | figures)
     return rows
 
 

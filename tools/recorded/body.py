@@ -14,6 +14,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from hybrik_jax.body import ik, rotations, smpl, smpl_file
 
@@ -26,7 +27,7 @@ _GRADIENT = 2e-4
 
 
 def toy_body(golden_dir: str | Path, seed: int) -> smpl.SMPL:
-    """The body model that the recordings of `golden_dir` used: made by its `toy_body.py` from `seed`."""
+    """Returns the body model of the recordings, made by `toy_body.py` of `golden_dir` from `seed`."""
     path = Path(golden_dir) / 'toy_body.py'
     spec = importlib.util.spec_from_file_location('recorded_toy_body', path)
     module = importlib.util.module_from_spec(spec)
@@ -35,7 +36,7 @@ def toy_body(golden_dir: str | Path, seed: int) -> smpl.SMPL:
 
 
 def compare_skinning(golden_dir: str | Path) -> list[Comparison]:
-    """(what, worst error, tolerance) of skinning against `lbs.npz`; metres, and rotation entries."""
+    """Returns (what, worst error, tolerance) of skinning against `lbs.npz`; metres, and rotation entries."""
     with np.load(Path(golden_dir) / 'lbs.npz') as file:
         recorded = {key: file[key] for key in file.files}
     body = toy_body(golden_dir, int(recorded['body_seed']))
@@ -50,7 +51,7 @@ def compare_skinning(golden_dir: str | Path) -> list[Comparison]:
 
 
 def compare_ik(golden_dir: str | Path) -> list[Comparison]:
-    """(what, worst error, tolerance) of the solver against every `ik_*.npz`.
+    """Returns (what, worst error, tolerance) of the solver against every `ik_*.npz`.
 
     Quaternions; joints and vertices posed with them, metres; gradients, as a fraction of the recorded array's
     largest entry. Recorded gradient entries that are not finite are skipped; ours must be finite there.
@@ -92,10 +93,12 @@ def compare_ik(golden_dir: str | Path) -> list[Comparison]:
 
 
 @functools.partial(jax.jit, static_argnames=('training', 'right_hand'))
-def _solve(inputs, body, grad_weights, *, training, right_hand):
-    """Quaternions, rotations, and the gradients of sum(quaternions * grad_weights) to the inputs."""
+def _solve(
+    inputs: dict[str, jax.Array], body: smpl.SMPL, grad_weights: jax.Array, *, training: bool, right_hand: str
+) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
+    """Returns quaternions, rotations, and the gradients of sum(quaternions * grad_weights) to the inputs."""
 
-    def solve(inputs):
+    def solve(inputs: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
         rest = jax.vmap(smpl.rest_joints, in_axes=(None, 0))(body, inputs['betas'])
         one = functools.partial(ik.solve, training=training, right_hand=right_hand)
         arguments = [inputs['skeleton'], inputs['twists'], rest]
@@ -104,7 +107,7 @@ def _solve(inputs, body, grad_weights, *, training, right_hand):
         matrices = jax.vmap(one)(*arguments)
         return jax.vmap(jax.vmap(rotations.matrix_to_quaternion))(matrices), matrices
 
-    def objective(inputs):
+    def objective(inputs: dict[str, jax.Array]) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         quaternions, matrices = solve(inputs)
         return jnp.sum(quaternions.reshape(len(quaternions), -1) * grad_weights), (quaternions, matrices)
 
@@ -113,8 +116,8 @@ def _solve(inputs, body, grad_weights, *, training, right_hand):
 
 
 @jax.jit
-def _pose(body, betas, matrices):
-    """Joints relative to SMPL's pelvis, Human3.6M joints and vertices relative to the Human3.6M pelvis."""
+def _pose(body: smpl.SMPL, betas: jax.Array, matrices: jax.Array) -> dict[str, jax.Array]:
+    """Returns joints relative to SMPL's pelvis, the others relative to the Human3.6M pelvis."""
     posed = jax.vmap(smpl.skin, in_axes=(None, 0, 0))(body, betas, matrices)
     return {
         'joints': posed.joints - posed.joints[:, :1],
@@ -123,11 +126,11 @@ def _pose(body, betas, matrices):
     }
 
 
-def _worst(ours, recorded) -> float:
+def _worst(ours: ArrayLike, recorded: np.ndarray) -> float:
     return float(np.max(np.abs(np.asarray(ours, np.float64) - recorded)))
 
 
-def _worst_gradient(ours, recorded) -> float:
+def _worst_gradient(ours: ArrayLike, recorded: np.ndarray) -> float:
     ours = np.asarray(ours, np.float64)
     if not np.isfinite(ours).all():
         return float('inf')

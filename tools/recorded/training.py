@@ -28,9 +28,7 @@ Row = tuple[str, float, float]  # what, worst error, tolerance
 
 
 def compare_losses(golden: pathlib.Path) -> list[Row]:
-    """Returns the relative error of the total loss and of its recorded terms (float32 here, float64
-    there).
-    """
+    """Returns the relative errors of the total loss and of its terms (float32 here, float64 there)."""
     z = np.load(golden / 'loss.npz')
 
     def target(name: str, *shape: int) -> jnp.ndarray:
@@ -165,8 +163,9 @@ def crop_rows(path: pathlib.Path, stored: dict[str, Any], image: np.ndarray | No
     """
     z = np.load(path)
     colour = tuple(float(c) for c in z['color'])
-    augmentation = augment.Augmentation(float(z['scale']), float(z['rotation_deg']), bool(z['flip']), colour)
-    ours = augment.make_example(stored, augmentation, crop_size=256, mirror_camera=False, image=image)
+    scale, rotation, mirror = float(z['scale']), float(z['rotation_deg']), bool(z['flip'])
+    drawn = augment.Augmentation(scale, rotation, mirror, colour, mirror_camera=False)
+    ours = augment.make_example(stored, drawn, crop_size=256, image=image)
     crop = (ours['image'][::4, ::4] / 255 - MEAN) / STD
     pixel_error = np.abs((crop.transpose(2, 0, 1) - z['crop_every_4']) * STD[:, None, None]).mean()
 
