@@ -66,18 +66,15 @@ def solve(
     for every finite input.
 
     Args:
-        joints_m: (24, 3) or (29, 3) joints, metres, any origin; the rotation of joint 0 leads into their
-            frame.
+        joints_m: (24, 3) or (29, 3) joints, metres, any origin; joint 0's rotation leads into their frame.
         twists: (23, 2) cosine and sine of joints 1..23 about their rest bones; normalised here.
         rest_m: (29, 3) rest joints of this shape, metres (`smpl.rest_joints`); 24 are used for 24 joints.
         leaf_quaternions: (5, 4) local rotations of joints 10, 11, 15, 22, 23 for 24 joints, not normalised;
             None: identity. Not used for 29 joints, where the leaf joints give these rotations.
         training: the root by swing and spin instead of SVD; bones that are off by more than 15 mm stay so.
         right_hand: 'leaf' uses the fifth leaf quaternion for joint 23. 'released' repeats the index slip of
-            the released 24-joint program, whose checkpoints depend on it: the hand points its joint to the
-            pelvis. No effect for 29 joints.
-        stop_gradient: no gradient through the predicted bone vectors (root rotation, mended bones), as in the
-            released program.
+            the released 24-joint program, whose checkpoints depend on it: the hand points to the pelvis.
+        stop_gradient: none through predicted bones (root, mended ones), as in the released program.
     Raises:
         ValueError: for another number of joints, or an unknown `right_hand`.
     """
@@ -112,9 +109,8 @@ def solve(
     given = jnp.broadcast_to(jnp.eye(3, dtype=kind), (NUM_JOINTS, 3, 3))
     if leaf_quaternions is not None:
         leaves = jax.vmap(rot.quaternion_to_matrix)(jnp.asarray(leaf_quaternions, kind))
-        given = rot.pick(
-            leaves, [LEAF_JOINTS.index(j) if j in LEAF_JOINTS else -1 for j in range(NUM_JOINTS)]
-        )
+        leaf_of = [LEAF_JOINTS.index(j) if j in LEAF_JOINTS else -1 for j in range(NUM_JOINTS)]
+        given = rot.pick(leaves, leaf_of)
 
     def solve_level(above: _Level, level: tuple) -> tuple[_Level, jax.Array]:
         world, position = above

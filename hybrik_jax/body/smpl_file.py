@@ -59,7 +59,7 @@ def body_from_arrays(arrays: Mapping[str, Any], source: str = 'arrays') -> SMPL:
         arrays: v_template (V, 3), shapedirs (V, 3, 10 or more), posedirs (V, 3, 207), J_regressor (24, V),
             weights (V, 24), kintree_table (2, 24), f (F, 3); and, where they exist, J_regressor_h36m (17, V),
             leaf_vertices (5,) and model_name.
-        source: what errors call the arrays, their file.
+        source: what errors call the arrays.
     Raises:
         ValueError: naming source and key, if an array is missing, has the wrong shape or is not finite.
     """
@@ -80,11 +80,11 @@ def body_from_arrays(arrays: Mapping[str, Any], source: str = 'arrays') -> SMPL:
     regressor = read('J_regressor', (NUM_JOINTS, count))
     weights = read('weights', (count, NUM_JOINTS))
     faces = read('f', ('F', 3))
-    parents = read('kintree_table', (2, NUM_JOINTS))[0]
-    if tuple(parents[1:].astype(np.int64)) != PARENTS[1:]:
+    parents = read('kintree_table', (2, NUM_JOINTS))[0, 1:].astype(np.int64).tolist()
+    if parents != list(PARENTS[1:]):
         raise ValueError(
-            f'{source}: kintree_table gives the parents {parents[1:].astype(np.int64).tolist()} to joints '
-            f'1..23, SMPL has {list(PARENTS[1:])}: other skeletons (SMPL-H, SMPL-X) do not fit here.'
+            f'{source}: kintree_table gives the parents {parents} to joints 1..23, SMPL has '
+            f'{list(PARENTS[1:])}: other skeletons (SMPL-H, SMPL-X) do not fit here.'
         )
     h36m_regressor = None
     if 'J_regressor_h36m' in arrays:
@@ -94,10 +94,9 @@ def body_from_arrays(arrays: Mapping[str, Any], source: str = 'arrays') -> SMPL:
         leaves = read('leaf_vertices', (5,)).astype(np.int64)
     for key, indices in (('f', faces), ('leaf_vertices', leaves)):
         if not 0 <= indices.min() <= indices.max() < count:
-            raise ValueError(
-                f'{source}: {key} names vertices {int(indices.min())} to {int(indices.max())}, the mesh has '
-                f'{count}.'
-            )
+            low, high = int(indices.min()), int(indices.max())
+            raise ValueError(f'{source}: {key} names vertices {low} to {high}, the mesh has {count}.')
+    joint_dirs = np.einsum('jv,vab->jab', regressor, shapedirs, optimize=True)
     name = SMPL_NAME if count == 6890 else Path(source).stem
     return SMPL(
         v_template=v_template.astype(np.float32),
@@ -109,9 +108,7 @@ def body_from_arrays(arrays: Mapping[str, Any], source: str = 'arrays') -> SMPL:
         faces=faces.astype(np.int32),
         leaf_vertices=leaves.astype(np.int32),
         rest_joints_template=np.concatenate([regressor @ v_template, v_template[leaves]]).astype(np.float32),
-        rest_joints_dirs=np.concatenate(
-            [np.einsum('jv,vab->jab', regressor, shapedirs, optimize=True), shapedirs[leaves]]
-        ).astype(np.float32),
+        rest_joints_dirs=np.concatenate([joint_dirs, shapedirs[leaves]]).astype(np.float32),
         name=BodyName(_text(arrays.get('model_name', name), source, 'model_name')),
     )
 
