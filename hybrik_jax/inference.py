@@ -1,8 +1,7 @@
-"""The forward pass: images -> `Lifted` -> `Posed`. Validation, evaluation, prediction, report and exporters
-call it.
-"""
+"""The forward pass, whoever calls it: images -> `Lifted` -> `Posed`."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -40,8 +39,7 @@ def create_network(config: Any, init_betas: np.ndarray, *, axis_name: str | None
 
     Args:
         init_betas: (10,) the mean shape.
-        axis_name: of the device axis, in training; None: batch statistics are not shared, which means nothing
-            outside of training.
+        axis_name: of the device axis, in training; None: batch statistics are not shared.
     """
     if axis_name is None and config.model.backbone.sync_batch_norm:
         config = config.copy_and_resolve_references()
@@ -82,9 +80,8 @@ def lift(network: Network, variables: Any, images: jax.Array, *, flip: bool = Fa
     """Returns what the network says of images (B, S, S, 3) uint8 RGB; arguments as in `forward`."""
 
     def predict(images: jax.Array) -> Lifted:
-        return network.model.apply(
-            variables, images, training=False, init_betas=jnp.asarray(network.init_betas)
-        )
+        init_betas = jnp.asarray(network.init_betas)
+        return network.model.apply(variables, images, training=False, init_betas=init_betas)
 
     images = normalise(images, network)
     return flip_test(predict, images) if flip else predict(images)
@@ -93,8 +90,7 @@ def lift(network: Network, variables: Any, images: jax.Array, *, flip: bool = Fa
 def normalise(images: jax.Array, network: Network) -> jax.Array:
     """Returns (image / 255 - mean) / std, shape unchanged, float32 (float64 stays float64).
 
-    Args:
-        images: (..., 3) RGB in 0..255, uint8 or float.
+    Images are (..., 3) RGB in 0..255, uint8 or float.
     """
     images = jnp.asarray(images)
     dtype = jnp.promote_types(images.dtype, jnp.float32)
@@ -105,9 +101,7 @@ def normalise(images: jax.Array, network: Network) -> jax.Array:
 def flip_test(predict: Callable[[jax.Array], Lifted], images: jax.Array) -> Lifted:
     """Returns the mean of what `predict` says of the images and, mirrored back, of their mirror images.
 
-    Args:
-        predict: images (B, H, W, 3) -> `Lifted`.
-        images: (B, H, W, 3). Both halves go through `predict` in one batch of 2 B.
+    Images are (B, H, W, 3); both halves go through `predict` in one batch of 2 B.
     """
     both = predict(jnp.concatenate([images, images[:, :, ::-1]]))
     straight = jax.tree.map(lambda x: x[: len(images)], both)
@@ -117,9 +111,7 @@ def flip_test(predict: Callable[[jax.Array], Lifted], images: jax.Array) -> Lift
 
 def mirror_lifted(lifted: Lifted) -> Lifted:
     """Returns `lifted` of the mirror image: left and right swapped, u negated, turns reversed."""
-    joints = (
-        skeleton.MIRROR_JOINTS if lifted.uvd.shape[-2] == skeleton.NUM_JOINTS else skeleton.MIRROR_JOINTS_29
-    )
+    joints = skeleton.MIRROR_JOINTS_29 if lifted.uvd.shape[-2] == 29 else skeleton.MIRROR_JOINTS
     leaves = lifted.leaf_quaternions
     if leaves is not None:
         leaves = leaves[..., np.array(skeleton.MIRROR_LEAVES), :] * jnp.array([1.0, 1.0, -1.0, -1.0])
@@ -146,27 +138,15 @@ def pose(
         crop: of the same batch. Where the camera is unknown (zero inverse intrinsics) all joints are zero and
             every gradient is finite.
         training: use the solver's training form (no singular value decomposition).
-        skinned: False leaves out vertices and Human3.6M joints; SMPL's joints then come from forward
-            kinematics.
+        skinned: False leaves out vertices and Human3.6M joints.
     """
 
     def one_person(lifted: Lifted, crop: Crop) -> Posed:
-        joints_m = camera.uvd_to_camera(
-            lifted.uvd,
-            crop.crop_to_photo,
-            crop.inverse_intrinsics,
-            crop.root_m,
-            crop_size=network.image_size,
-        )
+        placed = crop.crop_to_photo, crop.inverse_intrinsics, crop.root_m
+        joints_m = camera.uvd_to_camera(lifted.uvd, *placed, crop_size=network.image_size)
         rest_m = smpl.rest_joints(body, lifted.betas)
-        rotations = ik.solve(
-            joints_m,
-            lifted.twists,
-            rest_m,
-            lifted.leaf_quaternions,
-            training=training,
-            right_hand=network.right_hand,
-        )
+        solve = functools.partial(ik.solve, training=training, right_hand=network.right_hand)
+        rotations = solve(joints_m, lifted.twists, rest_m, lifted.leaf_quaternions)
         vertices_m = h36m_joints_m = None
         if skinned:
             skin = smpl.skin(body, lifted.betas, rotations)

@@ -104,11 +104,8 @@ def need_mesh(weights: Mapping[str, float]) -> bool:
 def terms(lifted: Lifted, posed: Posed, batch: Batch) -> dict[str, Ratio]:
     """Returns the terms by their names in `config.loss`; those that need the mesh only where there is one."""
     skinned = posed.vertices_m is not None
-    return {
-        name: term.error(lifted, posed, batch)
-        for name, term in TERMS.items()
-        if skinned or not term.needs_mesh
-    }
+    present = {name: term for name, term in TERMS.items() if skinned or not term.needs_mesh}
+    return {name: term.error(lifted, posed, batch) for name, term in present.items()}
 
 
 def ratio(numerator: jax.Array, divisor: jax.Array) -> jax.Array:

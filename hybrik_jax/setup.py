@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -12,7 +13,8 @@ from hybrik_jax.body import smpl, smpl_file
 from hybrik_jax.data import augment, store
 from hybrik_jax.export import torch as torch_export
 from hybrik_jax.export import torch_file
-from hybrik_jax.step import AXIS, TrainState, create_optimizer, create_state, fresh_state, inverse_square_root
+from hybrik_jax.model.hybrik import initialise
+from hybrik_jax.step import AXIS, TrainState, create_optimizer, fresh_state, inverse_square_root
 
 
 def load_body(config: ConfigDict) -> smpl.SMPL:
@@ -47,11 +49,9 @@ def open_source(config: ConfigDict, dataset: str, split: str, body: smpl.SMPL) -
             f'There is no dataset {dataset!r} in {folder}: build it there (docs/datasets.md), or point '
             '--config.data.root elsewhere.'
         ) from error
-    if len(source):
-        first = source[0]
-        if first['smpl_weight'] > 0:
-            name = augment.text(first['body'])
-            smpl.check_same_body(body, name, f'pose and betas of dataset {dataset!r}')
+    if len(source) and source[0]['smpl_weight'] > 0:
+        name = augment.text(source[0]['body'])
+        smpl.check_same_body(body, name, f'pose and betas of dataset {dataset!r}')
     return source
 
 
@@ -92,12 +92,8 @@ def step_settings(
 
 
 def initial_state(config: ConfigDict, network: inference.Network) -> TrainState:
-    """Returns the state before the first update, with the backbone of `config.pretrained.backbone` if
-    named.
-    """
-    optimizer = create_optimizer(config.optimizer)
-    state = create_state(network.model, optimizer, seed=config.seed, image_size=config.image_size)
-    if not config.pretrained.backbone:
-        return state
-    weights = torch_file.read(config.pretrained.backbone)
-    return fresh_state(torch_export.load_backbone(weights, state.variables), optimizer)
+    """Returns the state before the first update, with `config.pretrained.backbone` if that is named."""
+    variables = initialise(network.model, jax.random.key(config.seed), image_size=config.image_size)
+    if config.pretrained.backbone:
+        variables = torch_export.load_backbone(torch_file.read(config.pretrained.backbone), variables)
+    return fresh_state(variables, create_optimizer(config.optimizer))

@@ -17,7 +17,6 @@ import optax
 
 from hybrik_jax import inference, losses
 from hybrik_jax.body import smpl
-from hybrik_jax.model.hybrik import HybrIK, initialise
 from hybrik_jax.types import Batch, Measured, Posed
 
 AXIS = 'batch'  # the device axis
@@ -54,16 +53,12 @@ class TrainState:
         return self.variables if which == 'raw' else getattr(self, which)
 
     def averaged(self) -> str:
-        """Returns the name of the parameters to predict with: 'tail', and before that average has begun
-        'ema'.
-        """
+        """Returns the name of the parameters to predict with: 'tail', before that has begun 'ema'."""
         return 'tail' if int(self.tail_count) else 'ema'
 
 
 def inverse_square_root(peak: float, warmup_steps: int) -> optax.Schedule:
-    """Returns the paper's learning rate: linear from 0 to `peak` over `warmup_steps`, then peak sqrt(warmup /
-    n).
-    """
+    """Returns the paper's learning rate: linear to `peak` over n `warmup_steps`, then peak sqrt(n / step)."""
     warmup = optax.linear_schedule(0.0, peak, warmup_steps)
 
     def decay(updates_after_warmup: jax.Array) -> jax.Array:
@@ -77,14 +72,6 @@ def create_optimizer(config: Any) -> optax.GradientTransformation:
     schedule = inverse_square_root(config.learning_rate, config.warmup_steps)
     adam = optax.adam(schedule, b1=config.b1, b2=config.b2, eps=config.eps)
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), adam) if config.clip_norm > 0 else adam
-
-
-def create_state(
-    model: HybrIK, optimizer: optax.GradientTransformation, *, seed: int, image_size: int
-) -> TrainState:
-    """Returns the state before the first update."""
-    variables = initialise(model, jax.random.key(seed), image_size=image_size)
-    return fresh_state(variables, optimizer)
 
 
 def fresh_state(variables: Any, optimizer: optax.GradientTransformation) -> TrainState:
@@ -120,10 +107,9 @@ def train_step(
     gradient is not finite is not made: the state comes back unchanged but for the step, and `finite` is 0.
 
     Args:
-        body: an argument, or its 25 MB would be constants of the program; `without_mesh` where nothing is
-            skinned.
+        body: an argument, or its 25 MB would be constants; `without_mesh` where nothing is skinned.
         batch: leading axis = this device's examples.
-        loss_weights: term -> weight, `config.loss`.
+        loss_weights: term -> weight.
         tail_start: the tail average begins after this update.
     """
     key = jax.random.fold_in(jax.random.key(seed), state.step)
@@ -158,10 +144,8 @@ def train_step(
     finite = jnp.isfinite(loss) & jnp.isfinite(gradient_norm)
 
     updates, optimizer_state = optimizer.update(gradient, state.optimizer, params)
-    variables = {
-        'params': optax.apply_updates(params, updates),
-        'batch_stats': jax.lax.pmean(batch_stats, AXIS),
-    }
+    params = optax.apply_updates(params, updates)
+    variables = {'params': params, 'batch_stats': jax.lax.pmean(batch_stats, AXIS)}
     done = state.step + 1
     decay = jnp.minimum(ema_decay, (1.0 + done) / (10.0 + done))
     tail_count = jnp.where(done > tail_start, state.tail_count + 1, 0)
@@ -192,17 +176,13 @@ def train_step(
 def eval_step(
     variables: Any, body: smpl.SMPL, batch: Batch, *, network: inference.Network, flip: bool
 ) -> Measured:
-    """Returns what figures are made of, from one device's share of the batch; `flip` as in
-    `inference.forward`.
-    """
+    """Returns what figures are made of, from one device's share; `flip` as in `inference.forward`."""
     _, posed = inference.forward(network, variables, body, batch.image, batch.crop, flip=flip)
     return measure(posed, batch, body)
 
 
 def measure(posed: Posed, batch: Batch, body: smpl.SMPL) -> Measured:
-    """Returns what figures are made of: the posed bodies' joints, and their vertex errors against the
-    labels.
-    """
+    """Returns what figures are made of: the posed bodies' joints, and their vertices' errors."""
     true = inference.label_vertices(body, batch.betas, batch.quaternions)
     return Measured(
         posed_joints_m=posed.posed_joints_m,
@@ -216,25 +196,17 @@ def parallel_train_step(**fixed: Any) -> Callable:
 
     The batch has a leading device axis, see `split_over_devices`.
     """
-    return jax.pmap(
-        partial(train_step, **fixed),
-        axis_name=AXIS,
-        in_axes=(None, None, 0),
-        out_axes=None,
-        donate_argnums=(0,),
-    )
+    step = partial(train_step, **fixed)
+    return jax.pmap(step, AXIS, in_axes=(None, None, 0), out_axes=None, donate_argnums=(0,))
 
 
 def parallel_eval_step(**fixed: Any) -> Callable:
-    """Returns `eval_step` over this process's devices: (variables, body, batch) -> `Measured`, device
-    axis.
-    """
+    """Returns `eval_step` over this process's devices: (variables, body, batch) -> `Measured`."""
     return jax.pmap(partial(eval_step, **fixed), axis_name=AXIS, in_axes=(None, None, 0))
 
 
 def replicate(tree: Any) -> Any:
-    """Returns the arrays of `tree` on every device of this process, laid out as the parallel steps give them
-    back.
+    """Returns the arrays of `tree` on every device of this process, laid out as the parallel steps do.
 
     A state that comes in laid out otherwise would have the training step compiled twice.
     """
@@ -249,10 +221,7 @@ def without_mesh(body: smpl.SMPL) -> smpl.SMPL:
 
 
 def split_over_devices(batch: Batch, devices: int) -> Batch:
-    """Returns the batch with a leading device axis.
-
-    Raises ValueError where it cannot be split evenly.
-    """
+    """Returns the batch with a leading device axis; raises ValueError where it cannot be split evenly."""
     size = batch.image.shape[0]
     if size % devices:
         raise ValueError(

@@ -79,8 +79,7 @@ class Measured:
 
 @chex.dataclass(frozen=True, mappable_dataclass=False)
 class Batch:
-    """People with their labels, as the input pipeline hands them over. Every weight is 0 where a label is
-    missing.
+    """People with their labels, as the input pipeline hands them over; a missing label has weight 0.
 
     image: (B, H, W, 3) uint8 RGB crops.
     crop: crop -> photo -> camera, see `Crop`; zero inverse intrinsics where the camera is unknown.
@@ -158,5 +157,4 @@ class Person:
     @property
     def reprojection_px(self) -> float:
         """Mean distance between the posed body's joints on the photo and the network's 2D joints."""
-        distances = np.linalg.norm(self.projected_px - self.joints_px[: len(self.projected_px)], axis=-1)
-        return float(distances.mean())
+        return float(np.linalg.norm(self.projected_px - self.joints_px[:24], axis=-1).mean())

@@ -137,7 +137,7 @@ def test_wrong_inputs_are_refused(people):
     joints, twists, rest = people['joints_29'][0], people['twists'][0], people['rest'][0]
     with pytest.raises(ValueError, match='24 or 29'):
         ik.solve(joints[:17], twists, rest)
-    with pytest.raises(ValueError, match='29 are needed'):
+    with pytest.raises(ValueError, match='as many rest joints'):
         ik.solve(joints, twists, rest[:24])
     with pytest.raises(ValueError, match='right_hand'):
         ik.solve(joints, twists, rest, right_hand='left')

@@ -97,7 +97,7 @@ def test_output_shapes(size, changes, joints, leaves, channels):
         lifted, _ = model.apply(
             variables, images, training=True, init_betas=jnp.zeros(10), rngs=rngs, mutable=['batch_stats']
         )
-        return model.apply(variables, images, method='features'), lifted
+        return model.apply(variables, images, method=lambda m, x: m.backbone(x, training=False)), lifted
 
     features, lifted = jax.eval_shape(run, jax.random.key(0), jnp.zeros((3, size, size, 3)))
     assert features.shape == (3, size // 32, size // 32, channels)
@@ -147,9 +147,7 @@ def test_tokens_and_position_tables():
 def test_hiding_patches_equals_dropping_them():
     rng = np.random.default_rng(0)
     sources, queries = rng.standard_normal((2, 16, 8)), rng.standard_normal((2, 5, 8))
-    visible = lifting.sample_patches(
-        *jax.random.split(jax.random.key(2)), batch_size=2, num_patches=16, min_fraction=0.2
-    )
+    visible = lifting.sample_patches(*jax.random.split(jax.random.key(2)), shape=(2, 16), min_fraction=0.2)
     count = int(visible[0].sum())
     assert 3 <= count < 16
     block = lifting.TransformerBlock(
@@ -168,7 +166,7 @@ def test_hiding_patches_equals_dropping_them():
 
 
 def test_patch_sampling_distribution():
-    sample = functools.partial(lifting.sample_patches, batch_size=3, num_patches=16, min_fraction=0.2)
+    sample = functools.partial(lifting.sample_patches, shape=(3, 16), min_fraction=0.2)
     keys = jax.random.split(jax.random.key(0), 4000)
     visible = np.asarray(jax.jit(jax.vmap(sample))(keys, jax.random.split(jax.random.key(1), 4000)))
     counts = visible.sum(axis=-1)

@@ -274,16 +274,17 @@ def sparse(shape=(2, 3), indptr=(0, 1, 1, 2), indices=(0, 1), values=2):
 @pytest.mark.parametrize(
     ('piece', 'message'),
     [
-        (sparse(), r'shapedirs has the shape \(1,\), expected is \(2, 3'),
-        (sparse(shape=(2**20, 2**20)), 'csc_matrix whose content cannot be read .*the shape'),
-        (sparse(shape=(2, -3)), 'csc_matrix whose content cannot be read'),
-        (sparse(indices=(0, 7)), 'csc_matrix whose content cannot be read'),
+        (sparse(), r'shapedirs has the shape \(1,\) .* of the shape \(2, 3'),
+        (sparse(shape=(2**20, 2**20)), 'csc_matrix that cannot be read .*the shape'),
+        (sparse(shape=(2, -3)), 'csc_matrix that cannot be read'),
+        (sparse(indices=(0, 7)), 'csc_matrix that cannot be read'),
         (sparse(indices=(0, -1)), 'indices fit no column'),
         (sparse(indptr=(0, 5, 1, 2)), 'indptr fits neither'),
+        (sparse(indptr=(0, 5, 0, 0)), 'indptr fits neither'),
         (sparse(indptr=(0, 1, 2)), 'indptr fits neither'),
         (sparse(values=1), 'indices fit no column or no data'),
-        (name('chumpy.ch', 'Ch') + b')\x81q\x05' + dict_of(x=b'h\x05') + BUILD, 'chumpy.ch.Ch whose content'),
-        (name('chumpy.ch', 'Ch') + b')\x81', 'chumpy.ch.Ch whose content'),
+        (name('chumpy.ch', 'Ch') + b')\x81q\x05' + dict_of(x=b'h\x05') + BUILD, 'a chumpy.ch.Ch that cannot'),
+        (name('chumpy.ch', 'Ch') + b')\x81', 'a chumpy.ch.Ch that cannot'),
         (b'](' + 3 * number(1) + b'e', 'v_template is a list, expected is an array'),
         (text('x'), 'v_template is a str, expected is an array'),
     ],
@@ -335,8 +336,3 @@ def test_arrays_of_numpy_still_load(tmp_path):
     for path in (pathlib.Path('/dev/zero'), tmp_path):
         with pytest.raises(ValueError, match='is no file'):
             smpl_file.load_mean_betas(path, None)
-
-
-def test_a_name_that_is_no_text(tmp_path):
-    with pytest.raises(ValueError, match='body.pkl: model_name is a list, expected is a text'):
-        smpl_file._model_name(safe_pickle.load_dict(body_file(tmp_path, model_name=b']'), 'x'), 'body.pkl')

@@ -20,8 +20,7 @@ def uvd_to_camera(
     Args:
         uvd: (K, 3) u, v in [-0.5, 0.5] across the crop, d the depth relative to the root over 2 m.
         crop_to_photo: (2, 3) inverse crop affine, crop pixels -> photo pixels.
-        inverse_intrinsics: (3, 3) homogeneous photo pixels -> ray with z = 1; all zero where the camera is
-            unknown, which gives all-zero joints.
+        inverse_intrinsics: (3, 3) photo pixels -> ray with z = 1; zero (camera unknown) gives zero joints.
         root_m: (3,) root joint in the camera frame, metres.
         crop_size: side of the square crop, pixels.
     """

@@ -66,28 +66,24 @@ def solve(
     for every finite input.
 
     Args:
-        joints_m: (24, 3) or (29, 3) joints, metres, any origin; the rotation of joint 0 leads into their
-            frame.
+        joints_m: (24, 3) or (29, 3) joints, metres, any origin; joint 0's rotation leads into their frame.
         twists: (23, 2) cosine and sine of joints 1..23 about their rest bones; normalised here.
         rest_m: (29, 3) rest joints of this shape, metres (`smpl.rest_joints`); 24 are used for 24 joints.
         leaf_quaternions: (5, 4) local rotations of joints 10, 11, 15, 22, 23 for 24 joints, not normalised;
             None: identity. Not used for 29 joints, where the leaf joints give these rotations.
         training: the root by swing and spin instead of SVD; bones that are off by more than 15 mm stay so.
         right_hand: 'leaf' uses the fifth leaf quaternion for joint 23. 'released' repeats the index slip of
-            the released 24-joint program, whose checkpoints depend on it: the hand points its joint to the
-            pelvis. No effect for 29 joints.
-        stop_gradient: no gradient through the predicted bone vectors (root rotation, mended bones), as in the
-            released program.
+            the released 24-joint program, whose checkpoints depend on it: the hand points to the pelvis.
+        stop_gradient: none through predicted bones (root, mended ones), as in the released program.
     Raises:
         ValueError: for another number of joints, or an unknown `right_hand`.
     """
     count = joints_m.shape[0]
-    if count not in (24, 29):
+    if count not in (24, 29) or rest_m.shape[0] < count:
         raise ValueError(
-            f'joints_m has the shape {joints_m.shape}: the solver takes 24 or 29 joints of one person.'
+            f'joints_m {joints_m.shape}, rest_m {rest_m.shape}: the solver takes 24 or 29 joints of one '
+            'person and as many rest joints (smpl.rest_joints).'
         )
-    if rest_m.shape[0] < count:
-        raise ValueError(f'rest_m has {rest_m.shape[0]} joints, {count} are needed: use smpl.rest_joints.')
     if right_hand not in ('leaf', 'released'):
         raise ValueError(f"right_hand={right_hand!r}: must be 'leaf' or 'released'.")
     child = list(RELEVANT_CHILD_24 if count == 24 else RELEVANT_CHILD_29)
@@ -113,9 +109,8 @@ def solve(
     given = jnp.broadcast_to(jnp.eye(3, dtype=kind), (NUM_JOINTS, 3, 3))
     if leaf_quaternions is not None:
         leaves = jax.vmap(rot.quaternion_to_matrix)(jnp.asarray(leaf_quaternions, kind))
-        given = rot.pick(
-            leaves, [LEAF_JOINTS.index(j) if j in LEAF_JOINTS else -1 for j in range(NUM_JOINTS)]
-        )
+        leaf_of = [LEAF_JOINTS.index(j) if j in LEAF_JOINTS else -1 for j in range(NUM_JOINTS)]
+        given = rot.pick(leaves, leaf_of)
 
     def solve_level(above: _Level, level: tuple) -> tuple[_Level, jax.Array]:
         world, position = above
@@ -132,7 +127,8 @@ def solve(
         local = jnp.where(is_end[:, None, None], given, rot.matmul(swing, twist))
         return (rot.matmul(world, local), position), local
 
-    root = (_root_by_swing if training else _root_by_svd)(bones, predicted)
+    # The bones to hips and spine1 aligned with the predicted ones.
+    root = _root_by_swing(bones, predicted) if training else rot.kabsch(bones[1:4], predicted[1:4])
     start = jnp.broadcast_to(root, (_WIDTH, 3, 3)), jnp.broadcast_to(rest_m[0], (_WIDTH, 3))
     quantities = (bones[:NUM_JOINTS], bone, target, mended, twist, given)
     by_joint = jnp.concatenate([x.reshape(NUM_JOINTS, -1) for x in quantities], axis=-1)
@@ -149,11 +145,6 @@ def _twist_rotations(bone: jax.Array, twists: jax.Array) -> jax.Array:
     twists = jnp.where(zero, jnp.array([1.0, 0.0], twists.dtype), twists)
     axis = jax.vmap(rot.direction)(rot.bound_gradient(bone))
     return jax.vmap(rot.rotation_about)(axis, twists[:, 0], twists[:, 1])
-
-
-def _root_by_svd(bones: jax.Array, predicted: jax.Array) -> jax.Array:
-    """Returns evaluation's root rotation: the bones to hips and spine1 aligned with the predicted ones."""
-    return rot.kabsch(bones[1:4], predicted[1:4])
 
 
 def _root_by_swing(bones: jax.Array, predicted: jax.Array) -> jax.Array:
@@ -201,7 +192,6 @@ def joints_to_rotations(
     Args:
         joints_m: (B, 24, 3) or (B, 29, 3) joints in SMPL's order, metres, any origin.
         betas: (B, 10) shapes.
-        body: the body model (`smpl_file.load_body`).
         twists: (B, 23, 2) cosines and sines; None: no twist.
         leaf_quaternions: (B, 5, 4), for 24 joints; None: identity.
         training, right_hand: as in `solve`.
@@ -233,6 +223,4 @@ def _solve_batch(
 ) -> jax.Array:
     rest_m = template + jnp.einsum('jab,nb->nja', dirs, betas, precision='highest')
     one = functools.partial(solve, training=training, right_hand=right_hand)
-    if leaf_quaternions is None:
-        return jax.vmap(one)(joints_m, twists, rest_m)
     return jax.vmap(one)(joints_m, twists, rest_m, leaf_quaternions)

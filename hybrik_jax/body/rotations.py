@@ -212,7 +212,7 @@ def _best_rotation_svd(covariance: jax.Array) -> tuple[jax.Array, jax.Array, jax
     """Returns R that maximises trace(R.T @ C), U (3, 3) and s = (s0, s1, +-s2), with C = U diag(s) U.T R."""
     zero = jnp.all(covariance == 0)
     u, s, vt = jnp.linalg.svd(jnp.where(zero, jnp.eye(3, dtype=covariance.dtype), covariance))
-    sign = jnp.where(_determinant(u) * _determinant(vt) < 0, -1.0, 1.0).astype(covariance.dtype)
+    sign = jnp.where(jnp.linalg.det(u) * jnp.linalg.det(vt) < 0, -1.0, 1.0).astype(covariance.dtype)
     signs = jnp.stack([jnp.ones_like(sign), jnp.ones_like(sign), sign])
     rotation = matmul(u * signs, vt)
     eye = jnp.eye(3, dtype=covariance.dtype)
@@ -231,11 +231,3 @@ def _best_rotation_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) ->
     inverse = jnp.where(determined, 1.0 / jnp.where(determined, stiffness, 1.0), 0.0)
     turn = rotate(u, inverse * rotate_back(u, lever))
     return rotation, matmul(cross_matrix(turn), rotation)
-
-
-def _determinant(m: jax.Array) -> jax.Array:
-    return (
-        m[0, 0] * (m[1, 1] * m[2, 2] - m[1, 2] * m[2, 1])
-        - m[0, 1] * (m[1, 0] * m[2, 2] - m[1, 2] * m[2, 0])
-        + m[0, 2] * (m[1, 0] * m[2, 1] - m[1, 1] * m[2, 0])
-    )

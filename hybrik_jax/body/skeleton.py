@@ -49,8 +49,6 @@ MPI_TEST_OF_H36M = (14, 11, 12, 13, 8, 9, 10, 15, 1, 16, 0, 5, 6, 7, 2, 3, 4)
 H36M_OF_MPI_TEST = tuple(MPI_TEST_OF_H36M.index(joint) for joint in range(17))
 
 MIRROR_PAIRS = ((1, 2), (4, 5), (7, 8), (10, 11), (13, 14), (16, 17), (18, 19), (20, 21), (22, 23))
-MIRROR_PAIRS_29 = MIRROR_PAIRS + ((25, 26), (27, 28))
-MIRROR_PAIRS_H36M = ((1, 4), (2, 5), (3, 6), (11, 14), (12, 15), (13, 16))
 
 
 def mirror_permutation(count: int, pairs: Sequence[tuple[int, int]]) -> tuple[int, ...]:
@@ -82,8 +80,8 @@ def tree_levels(parents: Sequence[int]) -> tuple[tuple[int, ...], ...]:
 
 
 MIRROR_JOINTS = mirror_permutation(24, MIRROR_PAIRS)
-MIRROR_JOINTS_29 = mirror_permutation(29, MIRROR_PAIRS_29)
-MIRROR_H36M = mirror_permutation(17, MIRROR_PAIRS_H36M)
+MIRROR_JOINTS_29 = mirror_permutation(29, (*MIRROR_PAIRS, (25, 26), (27, 28)))
+MIRROR_H36M = mirror_permutation(17, ((1, 4), (2, 5), (3, 6), (11, 14), (12, 15), (13, 16)))
 # Entry k of the twists belongs to joint k + 1.
 MIRROR_TWISTS = tuple(joint - 1 for joint in MIRROR_JOINTS[1:])
 # Of the five leaf quaternions: feet, head, hands.
@@ -92,13 +90,7 @@ MIRROR_LEAVES = tuple(LEAF_JOINTS.index(MIRROR_JOINTS[joint]) for joint in LEAF_
 RELEVANT_CHILD_24 = relevant_children(PARENTS)
 RELEVANT_CHILD_29 = relevant_children(PARENTS_29)
 
-# Ten levels; the last holds only leaf joints, LEVELS_24 (nine levels) leaves those out.
-LEVELS = tree_levels(PARENTS_29)
 LEVELS_24 = tree_levels(PARENTS)
 
 # Bones for drawing, (parent, joint), of the 29 joints; the first 23 are those of the 24.
 EDGES = tuple((parent, joint) for joint, parent in enumerate(PARENTS_29) if parent >= 0)
-H36M_EDGES = (
-    (0, 1), (1, 2), (2, 3), (0, 4), (4, 5), (5, 6), (0, 7), (7, 8), (8, 9), (9, 10),
-    (8, 11), (11, 12), (12, 13), (8, 14), (14, 15), (15, 16),
-)  # fmt: skip

@@ -73,7 +73,11 @@ def rest_joints(body: SMPL, betas: jax.Array) -> jax.Array:
     Raises:
         ValueError: if there are not ten betas.
     """
-    _check_betas(betas)
+    if jnp.shape(betas) != (NUM_BETAS,):
+        raise ValueError(
+            f'betas of one person must have the shape ({NUM_BETAS},), these have {jnp.shape(betas)}: '
+            'cut longer ones, and use jax.vmap for several people.'
+        )
     dirs = jnp.asarray(body.rest_joints_dirs)
     return body.rest_joints_template + jnp.einsum('jab,b->ja', dirs, betas, precision='highest')
 
@@ -101,7 +105,6 @@ def skin(body: SMPL, betas: jax.Array, rotations: jax.Array) -> Skinned:
     """Returns the posed body of one person.
 
     Args:
-        body: the body model.
         betas: (10,) shape.
         rotations: (24, 3, 3) rotations relative to the parent.
     Source: Loper et al. 2015, equations 2 to 9.
@@ -116,8 +119,8 @@ def skin(body: SMPL, betas: jax.Array, rotations: jax.Array) -> Skinned:
 
     world, joints = pose_skeleton(rotations, rest)
     moves = jnp.concatenate([world, (joints - rot.rotate(world, rest))[:, :, None]], axis=-1)
-    moves = moves.reshape(NUM_JOINTS, 12)
-    moves = jnp.einsum('vj,jk->vk', jnp.asarray(body.weights), moves, precision='highest')
+    weights = jnp.asarray(body.weights)
+    moves = jnp.einsum('vj,jk->vk', weights, moves.reshape(NUM_JOINTS, 12), precision='highest')
     moves = moves.reshape(-1, 3, 4)
     vertices = rot.rotate(moves[:, :, :3], shaped) + moves[:, :, 3]
     h36m_joints = None
@@ -126,24 +129,8 @@ def skin(body: SMPL, betas: jax.Array, rotations: jax.Array) -> Skinned:
     return Skinned(vertices=vertices, joints=joints, h36m_joints=h36m_joints)
 
 
-def _check_betas(betas: jax.Array) -> None:
-    if jnp.shape(betas) != (NUM_BETAS,):
-        raise ValueError(
-            f'betas of one person must have the shape ({NUM_BETAS},), these have {jnp.shape(betas)}: '
-            'cut longer ones, and use jax.vmap for several people.'
-        )
-
-
 def check_same_body(body: SMPL, name: str, what: str) -> None:
-    """Refuses betas, poses or regressors that were made for another body model.
-
-    Args:
-        body: the body model in use.
-        name: name of the model that `what` was made for, such as 'SMPL' or 'open_body (CC0)'.
-        what: what the error calls it.
-    Raises:
-        ValueError: if the names differ.
-    """
+    """Raises ValueError, which calls it `what`, if what was made for the body model `name` meets another."""
     if str(name) != str(body.name):
         raise ValueError(
             f'{what} was made for the body model {str(name)!r}, but {str(body.name)!r} is loaded: their '

@@ -37,32 +37,29 @@ def load_body(path: str | Path | None = None, h36m_regressor: str | Path | None 
     path = OPEN_BODY_FILE if path is None else Path(path)
     with open(path, 'rb') as file:
         is_zip = file.read(4) == b'PK\x03\x04'
-    arrays = _read_npz(path) if is_zip else read_smpl_pickle(path)
-    regressor = None
-    if h36m_regressor is not None:
-        if arrays.get('J_regressor_h36m') is not None:
-            raise ValueError(
-                f'{path}: this body ({_model_name(arrays, path)}) carries its own J_regressor_h36m, and the '
-                f'regressor {h36m_regressor} was made for another mesh: leave h36m_regressor away, or load '
-                'the body model that it belongs to.'
-            )
-        regressor = _read_npy(h36m_regressor)
-        vertices = np.shape(arrays['v_template'])[:1] if 'v_template' in arrays else ('V',)
-        _checked(regressor, (17, *vertices), str(h36m_regressor), 'the Human3.6M regressor')
-    return body_from_arrays(arrays, h36m_regressor=regressor, source=str(path))
+    arrays = _read_npz(path) if is_zip else safe_pickle.load_dict(path, 'a body model', _Unpickler)
+    body = body_from_arrays(arrays, source=str(path))
+    if h36m_regressor is None:
+        return body
+    if body.h36m_regressor is not None:
+        raise ValueError(
+            f'{path}: this body ({body.name}) carries its own J_regressor_h36m, and the regressor '
+            f'{h36m_regressor} was made for another mesh: leave h36m_regressor away, or load the body model '
+            'that it belongs to.'
+        )
+    shape = (17, len(body.v_template))
+    regressor = _checked(_read_npy(h36m_regressor), shape, str(h36m_regressor), 'the Human3.6M regressor')
+    return body.replace(h36m_regressor=regressor.astype(np.float32))
 
 
-def body_from_arrays(
-    arrays: Mapping[str, Any], h36m_regressor: np.ndarray | None = None, source: str = 'arrays'
-) -> SMPL:
+def body_from_arrays(arrays: Mapping[str, Any], source: str = 'arrays') -> SMPL:
     """Returns the body model of arrays that have the names and shapes of an SMPL file.
 
     Args:
         arrays: v_template (V, 3), shapedirs (V, 3, 10 or more), posedirs (V, 3, 207), J_regressor (24, V),
             weights (V, 24), kintree_table (2, 24), f (F, 3); and, where they exist, J_regressor_h36m (17, V),
             leaf_vertices (5,) and model_name.
-        h36m_regressor: (17, V), for arrays without J_regressor_h36m.
-        source: what errors call the arrays, their file.
+        source: what errors call the arrays.
     Raises:
         ValueError: naming source and key, if an array is missing, has the wrong shape or is not finite.
     """
@@ -83,42 +80,36 @@ def body_from_arrays(
     regressor = read('J_regressor', (NUM_JOINTS, count))
     weights = read('weights', (count, NUM_JOINTS))
     faces = read('f', ('F', 3))
-    parents = read('kintree_table', (2, NUM_JOINTS))[0]
-    if tuple(parents[1:].astype(np.int64)) != PARENTS[1:]:
+    parents = read('kintree_table', (2, NUM_JOINTS))[0, 1:].astype(np.int64).tolist()
+    if parents != list(PARENTS[1:]):
         raise ValueError(
-            f'{source}: kintree_table gives the parents {parents[1:].astype(np.int64).tolist()} to joints '
-            f'1..23, SMPL has {list(PARENTS[1:])}: other skeletons (SMPL-H, SMPL-X) do not fit here.'
+            f'{source}: kintree_table gives the parents {parents} to joints 1..23, SMPL has '
+            f'{list(PARENTS[1:])}: other skeletons (SMPL-H, SMPL-X) do not fit here.'
         )
+    h36m_regressor = None
     if 'J_regressor_h36m' in arrays:
-        h36m_regressor = read('J_regressor_h36m', (17, count))
-    elif h36m_regressor is not None:
-        h36m_regressor = _checked(np.asarray(h36m_regressor), (17, count), source, 'h36m_regressor')
+        h36m_regressor = read('J_regressor_h36m', (17, count)).astype(np.float32)
+    leaves = np.array(SMPL_LEAF_VERTICES)
     if 'leaf_vertices' in arrays:
         leaves = read('leaf_vertices', (5,)).astype(np.int64)
-    else:
-        leaves = np.array(SMPL_LEAF_VERTICES)
     for key, indices in (('f', faces), ('leaf_vertices', leaves)):
-        if indices.size and not 0 <= indices.min() <= indices.max() < count:
-            raise ValueError(
-                f'{source}: {key} names vertices {int(indices.min())} to {int(indices.max())}, the mesh has '
-                f'{count}.'
-            )
-
-    leaves = leaves.astype(np.int32)
+        if not 0 <= indices.min() <= indices.max() < count:
+            low, high = int(indices.min()), int(indices.max())
+            raise ValueError(f'{source}: {key} names vertices {low} to {high}, the mesh has {count}.')
+    joint_dirs = np.einsum('jv,vab->jab', regressor, shapedirs, optimize=True)
+    name = SMPL_NAME if count == 6890 else Path(source).stem
     return SMPL(
         v_template=v_template.astype(np.float32),
         shapedirs=np.ascontiguousarray(shapedirs, np.float32),
         posedirs=posedirs.astype(np.float32),
         joint_regressor=regressor.astype(np.float32),
-        h36m_regressor=None if h36m_regressor is None else h36m_regressor.astype(np.float32),
+        h36m_regressor=h36m_regressor,
         weights=weights.astype(np.float32),
         faces=faces.astype(np.int32),
-        leaf_vertices=leaves,
+        leaf_vertices=leaves.astype(np.int32),
         rest_joints_template=np.concatenate([regressor @ v_template, v_template[leaves]]).astype(np.float32),
-        rest_joints_dirs=np.concatenate(
-            [np.einsum('jv,vab->jab', regressor, shapedirs, optimize=True), shapedirs[leaves]]
-        ).astype(np.float32),
-        name=BodyName(_model_name(arrays, source)),
+        rest_joints_dirs=np.concatenate([joint_dirs, shapedirs[leaves]]).astype(np.float32),
+        name=BodyName(_text(arrays.get('model_name', name), source, 'model_name')),
     )
 
 
@@ -133,26 +124,13 @@ def load_mean_betas(path: str | Path, body: SMPL | None) -> np.ndarray:
         ValueError: naming the file, if the betas are another body model's or not ten finite numbers.
     """
     path = Path(path)
-    name = SMPL_NAME
-    if path.suffix == '.npz':
-        arrays = _read_npz(path)
-        if 'betas' not in arrays:
-            raise ValueError(
-                f'{path}: a mean shape needs the key betas; there are: {", ".join(sorted(arrays))}.'
-            )
-        betas, name = arrays['betas'], _text(arrays.get('model_name', SMPL_NAME), path, 'model_name')
-    else:
-        betas = _read_npy(path)
+    arrays = _read_npz(path) if path.suffix == '.npz' else {'betas': _read_npy(path)}
+    if 'betas' not in arrays:
+        raise ValueError(f'{path}: a mean shape needs the key betas; there are: {", ".join(sorted(arrays))}.')
     if body is not None:
+        name = _text(arrays.get('model_name', SMPL_NAME), path, 'model_name')
         check_same_body(body, name, f'the mean shape {path}')
-    return _checked(np.squeeze(betas), (NUM_BETAS,), str(path), 'betas').astype(np.float32)
-
-
-def _model_name(arrays: Mapping[str, Any], source: str | Path) -> str:
-    """Returns the name in the arrays; without one 'SMPL' for its 6890 vertices, else the file's stem."""
-    if 'model_name' in arrays:
-        return _text(arrays['model_name'], source, 'model_name')
-    return SMPL_NAME if np.shape(arrays.get('v_template'))[:1] == (6890,) else Path(source).stem
+    return _checked(np.squeeze(arrays['betas']), (NUM_BETAS,), str(path), 'betas').astype(np.float32)
 
 
 def _text(value: Any, source: str | Path, key: str) -> str:
@@ -173,19 +151,15 @@ def _checked(array: np.ndarray, shape: tuple, source: str, key: str) -> np.ndarr
             return size == wanted
         return size >= int(wanted.split()[0]) if wanted[0].isdigit() else size > 0
 
-    if array.ndim != len(shape) or not all(map(fits, array.shape, shape)):
-        raise ValueError(f'{source}: {key} has the shape {array.shape}, expected is {expected}.')
-    if array.dtype.kind not in 'biuf':
+    if array.ndim != len(shape) or not all(map(fits, array.shape, shape)) or array.dtype.kind not in 'biuf':
         raise ValueError(
-            f'{source}: {key} has the type {array.dtype}, expected are numbers of shape {expected}.'
+            f'{source}: {key} has the shape {array.shape} and the type {array.dtype}, expected are numbers '
+            f'of the shape {expected}.'
         )
-    array = array.astype(np.float64)
-    if not np.isfinite(array).all():
-        raise ValueError(
-            f'{source}: {key}, shape {array.shape}, holds {int((~np.isfinite(array)).sum())} entries that '
-            'are not finite.'
-        )
-    return array
+    wrong = np.count_nonzero(~np.isfinite(array))
+    if wrong:
+        raise ValueError(f'{source}: {key}, shape {array.shape}, holds {wrong} entries that are not finite.')
+    return array.astype(np.float64)
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
@@ -237,20 +211,6 @@ def _read_array(file: BinaryIO, size: int) -> np.ndarray:
     return np.frombuffer(data, dtype, count).reshape(shape, order='F' if fortran else 'C')
 
 
-# ---- SMPL's own pickles, unexecuted
-
-
-def read_smpl_pickle(path: str | Path) -> dict[str, Any]:
-    """Returns the dict in one of SMPL's pickles (Python 2, latin1), without chumpy, running none of its code.
-
-    numpy arrays come as they are; scipy.sparse and chumpy arrays as stand-ins that `body_from_arrays` reads.
-
-    Raises:
-        ValueError: naming the file and the class, if the pickle refers to anything else, or it is no pickle.
-    """
-    return safe_pickle.load_dict(path, 'a body model', _Unpickler)
-
-
 class _Unpickler(safe_pickle.Unpickler):
     """Makes numpy arrays and stand-ins, and nothing else."""
 
@@ -263,17 +223,15 @@ class _Unpickler(safe_pickle.Unpickler):
 
 
 def _dense(value: Any, source: str, key: str) -> np.ndarray:
-    """Returns the dense array of an array, a scipy.sparse matrix, or the stand-in for one or for chumpy."""
+    """Returns the dense array of an array, or of the stand-in for one of scipy.sparse or chumpy."""
     if isinstance(value, safe_pickle.StandIn):
         try:
             return _dense_stand_in(value, source, key)
-        except (KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise ValueError(
-                f'{source}: {key} is a {value.stands_for} whose content cannot be read '
-                f'({type(error).__name__}: {error}).'
+                f'{source}: {key} is a {value.stands_for} that cannot be read ({type(error).__name__}: '
+                f'{error}): open the file with chumpy once and save this array as a numpy array.'
             ) from error
-    if hasattr(value, 'toarray'):
-        value = value.toarray()
     if not hasattr(value, '__array__'):
         raise ValueError(f'{source}: {key} is a {type(value).__name__}, expected is an array.')
     return np.asarray(value)
@@ -287,8 +245,9 @@ def _dense_stand_in(value: safe_pickle.StandIn, source: str, key: str) -> np.nda
         shape = tuple(int(side) for side in state.get('_shape', state.get('shape')))
         indptr, indices, data = (np.asarray(state[part]) for part in ('indptr', 'indices', 'data'))
         sides = shape if kind.startswith('csr') else shape[::-1]
-        if len(sides) != 2 or min(sides) < 0 or math.prod(sides) * data.itemsize > _LARGEST_ARRAY:
+        if len(sides) != 2 or min(sides) < 0 or math.prod(sides) * 8 > _LARGEST_ARRAY:
             raise TypeError(f'the shape {shape}')
+        # By hand: scipy's own check lets a pointer that falls to zero pass, and then reads anywhere.
         counts = np.diff(indptr.astype(np.int64))
         if len(counts) != sides[0] or counts.min(initial=0) < 0 or counts.sum() != len(indices):
             raise TypeError('indptr fits neither shape nor indices')
@@ -302,7 +261,4 @@ def _dense_stand_in(value: safe_pickle.StandIn, source: str, key: str) -> np.nda
     if kind == 'Select':
         chosen = _dense(state['a'], source, key).ravel()[np.asarray(state['idxs'])]
         return chosen.reshape(state['preferred_shape']) if 'preferred_shape' in state else chosen
-    raise ValueError(
-        f'{source}: {key} is a {value.stands_for}, a chumpy expression that would have to be computed: '
-        'open the file with chumpy once and save this array as a numpy array.'
-    )
+    raise TypeError('an expression of chumpy would have to be computed')

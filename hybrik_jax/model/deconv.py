@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from hybrik_jax.body import skeleton
-from hybrik_jax.model.lifting import NUM_BETAS, NUM_LEAVES, NUM_TWISTS, linear
+from hybrik_jax.body.smpl import NUM_BETAS
+from hybrik_jax.model.lifting import NUM_LEAVES, NUM_TWISTS, linear
 from hybrik_jax.model.resnet import batch_norm
 from hybrik_jax.types import Lifted
 
@@ -24,8 +25,7 @@ def soft_argmax(volumes: jax.Array) -> jax.Array:
 
     Args:
         volumes: (B, rows, columns, K, depths) scores; their softmax over a joint's whole volume is the
-            probability of the joint's place. An index is divided by the number of indices of its axis, and
-            0.5 subtracted.
+            probability of the joint's place: index / length of its axis - 0.5.
     """
     probability = nn.softmax(volumes, axis=(1, 2, 4))
 
@@ -33,14 +33,9 @@ def soft_argmax(volumes: jax.Array) -> jax.Array:
         size = marginal.shape[1]
         return jnp.einsum('bsk,s->bk', marginal, jnp.arange(size, dtype=marginal.dtype)) / size - 0.5
 
-    return jnp.stack(
-        [
-            expected(probability.sum(axis=(1, 4))),
-            expected(probability.sum(axis=(2, 4))),
-            expected(jnp.swapaxes(probability.sum(axis=(1, 2)), 1, 2)),
-        ],
-        axis=-1,
-    )
+    columns, rows = probability.sum(axis=(1, 4)), probability.sum(axis=(2, 4))
+    depths = jnp.swapaxes(probability.sum(axis=(1, 2)), 1, 2)
+    return jnp.stack([expected(columns), expected(rows), expected(depths)], axis=-1)
 
 
 class DeconvLifting(nn.Module):
@@ -48,8 +43,7 @@ class DeconvLifting(nn.Module):
 
     Three transposed convolutions (4x4, stride 2, PyTorch's padding 1) make heat-map volumes of (depth_bins, 8
     h, 8 w) per joint; global average pooling and two linear layers without activation make twists, leaf
-    rotations (only with 24 joints) and shape. Convolutions start as N(0, 0.001^2) with zero bias. In training
-    the random stream 'dropout' must be given.
+    rotations (only with 24 joints) and shape. Convolutions start as N(0, 0.001^2) with zero bias.
 
     num_joints: 24, or 29 to localise the five leaves of the mesh in place of predicting leaf rotations.
     width: channels of the transposed convolutions.
@@ -71,11 +65,8 @@ class DeconvLifting(nn.Module):
 
     @nn.compact
     def __call__(self, features: jax.Array, *, training: bool, init_betas: jax.Array) -> Lifted:
-        if self.num_joints not in (skeleton.NUM_JOINTS, skeleton.NUM_JOINTS + NUM_LEAVES):
-            raise ValueError(
-                f'num_joints={self.num_joints}: the baseline knows {skeleton.NUM_JOINTS} or '
-                f'{skeleton.NUM_JOINTS + NUM_LEAVES} joints.'
-            )
+        if self.num_joints not in (24, 29):
+            raise ValueError(f'num_joints={self.num_joints}: the baseline knows 24 or 29 joints.')
         small = nn.initializers.normal(0.001)
         full = jnp.promote_types(features.dtype, jnp.float32)
         norm = functools.partial(batch_norm, training=training, axis_name=self.axis_name, dtype=self.dtype)
@@ -93,8 +84,7 @@ class DeconvLifting(nn.Module):
                 dtype=self.dtype,
                 name=f'deconv{i}',
             )(x)
-            x = norm(name=f'deconv_bn{i}')(x)
-            x = nn.relu(x)
+            x = nn.relu(norm(name=f'deconv_bn{i}')(x))
         channels = self.num_joints * self.depth_bins
         x = nn.Conv(channels, (1, 1), kernel_init=small, dtype=self.dtype, name='volumes')(x)
         uvd = soft_argmax(x.astype(full).reshape(*x.shape[:3], self.num_joints, self.depth_bins))
@@ -106,8 +96,9 @@ class DeconvLifting(nn.Module):
         twists = linear(NUM_TWISTS * 2, dtype=full, name='head_twists')(h)
         leaf_quaternions = None
         if self.num_joints == skeleton.NUM_JOINTS:
-            leaf_quaternions = linear(NUM_LEAVES * 4, dtype=full, name='head_leaves')(h)
-            leaf_quaternions = leaf_quaternions.reshape(-1, NUM_LEAVES, 4)
+            leaf_quaternions = linear(NUM_LEAVES * 4, dtype=full, name='head_leaves')(h).reshape(
+                -1, NUM_LEAVES, 4
+            )
         return Lifted(
             uvd=uvd,
             twists=twists.reshape(-1, NUM_TWISTS, 2),

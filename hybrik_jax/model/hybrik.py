@@ -25,9 +25,6 @@ LIFTINGS: dict[str, Callable[[Any, str | None], nn.Module]] = {
 class HybrIK(nn.Module):
     """A backbone and a lifting network: images (B, H, W, 3), normalised, and a mean shape (10,) -> `Lifted`.
 
-    backbone: called with (images, training=...), gives a feature map.
-    lifting: called with (feature map, training=..., init_betas=...), gives a `Lifted`.
-
     Random streams needed in training: 'dropout', and for the Transformer with patch sampling 'patch_count'
     (same key on every device) and 'patches' (a different one on every device). Training changes
     'batch_stats'.
@@ -40,30 +37,21 @@ class HybrIK(nn.Module):
         features = self.backbone(images, training=training)
         return self.lifting(features, training=training, init_betas=init_betas)
 
-    def features(self, images: jax.Array) -> jax.Array:
-        """Returns the feature map at inference: `model.apply(variables, images, method='features')`."""
-        return self.backbone(images, training=False)
-
 
 def create_model(config: Any, *, axis_name: str | None = None) -> HybrIK:
     """Returns the network that `config`, the section `model` of a configuration, describes.
 
     Args:
-        config: names its backbone (`backbone.name`) and its lifting network (`lifting`); their own keys are
-            read by the functions `create` of their files. Types are names such as 'float32' or 'bfloat16'.
         axis_name: of the device axis, used where `backbone.sync_batch_norm` asks for it.
     Raises:
-        ValueError: if a name is not in its registry, or batch statistics shall be shared and no axis is
-            named.
+        ValueError: for an unknown name, or if batch statistics shall be shared and no axis is named.
     """
     if config.backbone.sync_batch_norm and axis_name is None:
         raise ValueError('model.backbone.sync_batch_norm=True needs the device axis: pass axis_name.')
     statistics_axis = axis_name if config.backbone.sync_batch_norm else None
     create_backbone = _look_up(BACKBONES, config.backbone.name, 'model.backbone.name')
     create_lifting = _look_up(LIFTINGS, config.lifting, 'model.lifting')
-    return HybrIK(
-        backbone=create_backbone(config, statistics_axis), lifting=create_lifting(config, statistics_axis)
-    )
+    return HybrIK(create_backbone(config, statistics_axis), create_lifting(config, statistics_axis))
 
 
 def _look_up(registry: Mapping[str, Callable], name: str, key: str) -> Callable:

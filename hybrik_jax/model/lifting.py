@@ -11,11 +11,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from hybrik_jax.body import skeleton
+from hybrik_jax.body.smpl import NUM_BETAS
 from hybrik_jax.types import Lifted
 
 NUM_TWISTS = skeleton.NUM_JOINTS - 1
 NUM_LEAVES = len(skeleton.LEAF_JOINTS)
-NUM_BETAS = 10
 JOINT_TYPES = 10  # rows of the table of output types; four are used, ten are what released checkpoints hold
 LEAKY_SLOPE = 0.01
 VARIANTS = ('custom', 'original')
@@ -32,20 +32,17 @@ def linear(features: int, *, dtype: Any = jnp.float32, name: str) -> nn.Dense:
 
 
 def sample_patches(
-    count_key: jax.Array, subset_key: jax.Array, *, batch_size: int, num_patches: int, min_fraction: float
+    count_key: jax.Array, subset_key: jax.Array, shape: tuple[int, int], min_fraction: float
 ) -> jax.Array:
-    """Returns which patches each example may see: (B, N) bool, the same number of them in every row.
+    """Returns which patches each example may see: bool of `shape` (B, N), n of them in every row.
 
-    The number n is uniform in [floor(min_fraction N), N], both ends included (at least one); each row is an
-    independent draw of n patches without replacement.
+    n is uniform in [floor(min_fraction N), N], both ends included (at least one), and drawn with `count_key`,
+    the same on all replicas of a step; the rows are independent draws without replacement.
 
-    Args:
-        count_key: draws n; give the same key to all replicas of a step, so that they use the same n.
-        subset_key: draws the subsets; give every replica its own.
     Source: the paper's section Method, 'a small note on training methodology'.
     """
-    n = jax.random.randint(count_key, (), max(1, int(min_fraction * num_patches)), num_patches + 1)
-    order = jnp.argsort(jax.random.uniform(subset_key, (batch_size, num_patches)), axis=-1)
+    n = jax.random.randint(count_key, (), max(1, int(min_fraction * shape[1])), shape[1] + 1)
+    order = jnp.argsort(jax.random.uniform(subset_key, shape), axis=-1)
     return jnp.argsort(order, axis=-1) < n
 
 
@@ -151,13 +148,7 @@ class TransformerBlock(nn.Module):
             return nn.relu(UnbiasedLayerNorm(name=f'{name}_norm')(attended + x))
 
         feed_forward = functools.partial(
-            FeedForward,
-            hidden_width=self.ffn_width,
-            depth=self.ffn_depth,
-            leaky=self.leaky,
-            dropout=self.dropout,
-            training=self.training,
-            dtype=self.dtype,
+            FeedForward, self.ffn_width, self.ffn_depth, self.leaky, self.dropout, self.training, self.dtype
         )
         sources = feed_forward(name='source_ffn')(attend(sources, sources, 'source', visible))
         queries = attend(queries, queries, 'query')
@@ -170,11 +161,8 @@ class TransformerLifting(nn.Module):
 
     Query tokens, in order: 24 joints, 23 twists (joint k + 1 uses row k of the joint table), five leaf
     rotations (rows 24..28), one shape. Linear layers start uniform within 1 / sqrt(fan-in) with zero bias,
-    the joint and type tables standard normal, the position tables uniform in [0, 1); the tables of positions
-    have as many rows as the feature map has rows and columns.
-
-    In training the random streams 'dropout', 'patch_count' (same on every device) and 'patches' (different on
-    every device) must be given.
+    the joint and type tables standard normal, the position tables uniform in [0, 1), with a row per row and
+    column of the feature map. For the random streams of training see `HybrIK`.
 
     variant: 'custom' (LeakyReLU in the feed-forward networks; the paper's) or 'original' (ReLU throughout).
     num_blocks, num_heads, width, ffn_width, ffn_depth, dropout: of the blocks; the paper's are the defaults.
@@ -184,8 +172,8 @@ class TransformerLifting(nn.Module):
     dtype: of the computation; softmax, normalisation, heads and parameters are float32.
 
     Raises:
-        ValueError: if the variant is unknown, patch_sampling is outside (0, 1], C is odd, or the width does
-            not divide by the number of heads.
+        ValueError: for an unknown variant, patch_sampling outside (0, 1], odd C, or a width that the heads
+            cannot share.
     """
 
     variant: str = 'custom'
@@ -209,7 +197,6 @@ class TransformerLifting(nn.Module):
         batch_size, rows, columns, channels = features.shape
         if channels % 2:
             raise ValueError(f'The feature map has {channels} channels: position codes need an even number.')
-        num_patches = rows * columns
         full = jnp.promote_types(features.dtype, jnp.float32)
 
         row_codes = self.param('row_codes', nn.initializers.uniform(1.0), (rows, channels // 2))
@@ -218,19 +205,14 @@ class TransformerLifting(nn.Module):
         codes = jnp.concatenate(
             [jnp.broadcast_to(column_codes[None], half), jnp.broadcast_to(row_codes[:, None], half)], axis=-1
         )
-        sources = (features.astype(full) + codes).reshape(batch_size, num_patches, channels)
+        sources = (features.astype(full) + codes).reshape(batch_size, rows * columns, channels)
         queries = self._query_tokens(channels)
-        queries = jnp.broadcast_to(queries[None], (batch_size, *queries.shape))
+        queries = jnp.broadcast_to(queries, (batch_size, *queries.shape))
 
         visible = None
         if training and self.patch_sampling < 1.0:
-            visible = sample_patches(
-                self.make_rng('patch_count'),
-                self.make_rng('patches'),
-                batch_size=batch_size,
-                num_patches=num_patches,
-                min_fraction=self.patch_sampling,
-            )
+            keys = self.make_rng('patch_count'), self.make_rng('patches')
+            visible = sample_patches(*keys, sources.shape[:2], self.patch_sampling)
 
         sources = linear(self.width, dtype=self.dtype, name='project_sources')(sources)
         queries = linear(self.width, dtype=self.dtype, name='project_queries')(queries)
@@ -264,8 +246,7 @@ class TransformerLifting(nn.Module):
         end_of_twists = skeleton.NUM_JOINTS + NUM_TWISTS
         leaf_quaternions = None
         if self.leaf_tokens:
-            leaves = tokens[:, end_of_twists : end_of_twists + NUM_LEAVES]
-            leaf_quaternions = linear(4, dtype=dtype, name='head_leaves')(leaves)
+            leaf_quaternions = linear(4, dtype=dtype, name='head_leaves')(tokens[:, end_of_twists:-1])
         return Lifted(
             uvd=linear(3, dtype=dtype, name='head_joints')(tokens[:, : skeleton.NUM_JOINTS]),
             twists=linear(2, dtype=dtype, name='head_twists')(tokens[:, skeleton.NUM_JOINTS : end_of_twists]),

@@ -39,10 +39,7 @@ def convolution(planes: int, size: int, *, stride: int = 1, dtype: Any = jnp.flo
 def batch_norm(
     *, training: bool, axis_name: str | None = None, dtype: Any = jnp.float32, name: str
 ) -> nn.BatchNorm:
-    """Returns batch normalisation with epsilon 1e-5 whose running statistics move by a tenth per step.
-
-    Statistics are those of the local batch, or of the batch over `axis_name` where it is given.
-    """
+    """Returns batch normalisation whose running statistics move by a tenth per step, as PyTorch's do."""
     return nn.BatchNorm(
         use_running_average=not training,
         momentum=0.9,
@@ -73,18 +70,16 @@ class Block(nn.Module):
         norm = functools.partial(
             batch_norm, training=self.training, axis_name=self.axis_name, dtype=self.dtype
         )
+        layers = ((self.planes, 3, self.stride), (self.planes, 3, 1))
         if self.bottleneck:
-            layers = ((self.planes, 1, 1), (self.planes, 3, self.stride), (self.planes * EXPANSION, 1, 1))
-        else:
-            layers = ((self.planes, 3, self.stride), (self.planes, 3, 1))
+            layers = ((self.planes, 1, 1), layers[0], (self.planes * EXPANSION, 1, 1))
         y = x
         for i, (planes, size, stride) in enumerate(layers, start=1):
             y = norm(name=f'bn{i}')(conv(planes, size, stride=stride, name=f'conv{i}')(y))
             if i < len(layers):
                 y = nn.relu(y)
         if self.stride != 1 or x.shape[-1] != y.shape[-1]:
-            x = conv(y.shape[-1], 1, stride=self.stride, name='shortcut_conv')(x)
-            x = norm(name='shortcut_bn')(x)
+            x = norm(name='shortcut_bn')(conv(y.shape[-1], 1, stride=self.stride, name='shortcut_conv')(x))
         return nn.relu(x + y)
 
 
@@ -94,12 +89,10 @@ class ResNet(nn.Module):
     C is 8 `width` for depths 18 and 34 (512), 32 `width` for 50, 101 and 152 (2048). Convolutions start as
     torchvision's do (normal, variance 2 / fan-out).
 
-    depth: 18, 34, 50, 101 or 152.
-    width: planes of the stem and of the first stage, doubled by each further stage; 64 is the published
-        network.
-    axis_name: name of the device axis over which training statistics of batch normalisation are taken; None:
-        each device has its own, as in the original. Running variances take the biased batch variance (PyTorch
-        takes the unbiased one; they differ by one part in the number of pixels).
+    depth: one of `STAGES`.
+    width: planes of the stem and of the first stage, doubled by each further stage; published: 64.
+    axis_name: the device axis over which training statistics of batch normalisation are taken; None: each
+        device has its own, as in the original. Running variances are biased (PyTorch's are not).
     dtype: of the computation; parameters and statistics are float32.
     remat: keep only block boundaries for the backward pass, at the price of a second forward pass.
 
@@ -118,9 +111,7 @@ class ResNet(nn.Module):
         if self.depth not in STAGES:
             raise ValueError(f'No ResNet of depth {self.depth}: choose one of {sorted(STAGES)}.')
         if images.shape[1] % 32 or images.shape[2] % 32:
-            raise ValueError(
-                f'Images are {images.shape[1]} x {images.shape[2]}: both sides must be multiples of 32.'
-            )
+            raise ValueError(f'Images are {images.shape[1:3]} pixels: both sides must be multiples of 32.')
         block_counts, bottleneck = STAGES[self.depth]
         block_class = nn.remat(Block) if self.remat else Block
         x = convolution(self.width, 7, stride=2, dtype=self.dtype, name='conv1')(images.astype(self.dtype))

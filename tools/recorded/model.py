@@ -110,7 +110,7 @@ def compare_model(path: pathlib.Path) -> list[tuple[str, float, float]]:
     @jax.jit
     def apply(variables: Any, images: jax.Array) -> tuple[jax.Array, Lifted]:
         def features_and_lifted(network: hybrik.HybrIK, images: jax.Array) -> tuple[jax.Array, Lifted]:
-            features = network.features(images)
+            features = network.backbone(images, training=False)
             lifted = network.lifting(features, training=False, init_betas=jnp.asarray(recorded['init_shape']))
             return features.mean(axis=(1, 2)), lifted
 
