@@ -241,7 +241,7 @@ def test_nan_is_found_wherever_the_reads_are_cut(tmp_path):
 
 
 def test_other_readers_share_the_limits(tmp_path):
-    path = tmp_path / coco.FILES['train']
+    path = tmp_path / coco.DATASET.files['train']
     path.parent.mkdir(parents=True)
     path.write_text('{"images": [{"id": ' + '9' * 5000 + '}]}')
     with pytest.raises(annotation.AnnotationError, match='holds a number of too many digits'):

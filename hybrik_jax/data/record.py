@@ -8,7 +8,7 @@ u = focal * X / Z + centre, without lens distortion. A missing label is zeros wi
 missing key.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -134,7 +134,6 @@ def _faults(record: dict[str, Any]) -> Iterator[str]:
     if broken:
         return
 
-    width, height = int(record['width']), int(record['height'])
     try:
         found = simplejpeg.decode_jpeg_header(record[IMAGE])[:2]
     except (ValueError, TypeError) as error:
@@ -145,20 +144,26 @@ def _faults(record: dict[str, Any]) -> Iterator[str]:
             yield f'image is {found[1]} x {found[0]} pixels, region_size says {said}'
     if record['region_scale'] <= 0:
         yield f'region_scale is {float(record["region_scale"])}, not positive'
-    x0, y0, x1, y1 = (float(x) for x in record['box'])
-    if not (x1 > x0 and y1 > y0):
-        yield f'box {(x0, y0, x1, y1)} has no area'
-    if x0 < 0 or y0 < 0 or x1 > width - 1 or y1 > height - 1:
-        yield f'box {(x0, y0, x1, y1)} is not clipped to [0, {width - 1}] x [0, {height - 1}]'
-    if record['box_enlargement'] <= 0:
-        yield f'box_enlargement is {float(record["box_enlargement"])}, not positive'
-    if record['camera_weight'] > 0:
-        if (record['focal'] <= 0).any():
-            yield f'focal is {record["focal"].tolist()} although camera_weight is not zero'
-        if record['root_m'][2] <= 0:
-            yield f'root_m lies behind the camera (z = {float(record["root_m"][2])})'
+    yield from place_faults(record)
     if record['smpl_weight'] > 0 and not record['body']:
         yield 'body is empty although smpl_weight is not zero'
+
+
+def place_faults(labels: Mapping[str, Any]) -> Iterator[str]:
+    """Yields what cannot be right about box and camera, one sentence each; the shapes are right."""
+    width, height = int(labels['width']), int(labels['height'])
+    x0, y0, x1, y1 = box = [float(x) for x in labels['box']]
+    if not (x1 > x0 and y1 > y0):
+        yield f'box {box} has no area'
+    if x0 < 0 or y0 < 0 or x1 > width - 1 or y1 > height - 1:
+        yield f'box {box} is not clipped to the photo of {width} x {height}'
+    if labels['box_enlargement'] <= 0:
+        yield f'box_enlargement is {float(labels["box_enlargement"])}, not positive'
+    if labels['camera_weight'] > 0:
+        if (labels['focal'] <= 0).any():
+            yield f'focal is {labels["focal"].tolist()}, not positive, although camera_weight is not zero'
+        if labels['root_m'][2] <= 0:
+            yield f'root_m lies behind the camera (z = {float(labels["root_m"][2])}): z must point forward'
 
 
 def _where(mask: np.ndarray) -> str:

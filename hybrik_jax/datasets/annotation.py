@@ -35,6 +35,7 @@ class AnnotatedPerson:
     photo: the image file.
     labels: every field of `record.FEATURES` but region_*; frames and units as there.
     sequence, action: what figures are grouped by; may be empty.
+    image_id, annotation_id: images[].id and annotations[].id of the annotation file, None where it has none.
     """
 
     name: str
@@ -42,6 +43,8 @@ class AnnotatedPerson:
     labels: dict[str, np.ndarray]
     sequence: str = ''
     action: str = ''
+    image_id: int | None = None
+    annotation_id: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)

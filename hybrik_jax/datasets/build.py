@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from tqdm import tqdm
@@ -26,7 +25,6 @@ from hybrik_jax.data import record
 from hybrik_jax.data.store import is_finished
 from hybrik_jax.datasets import processes, region, sanity
 from hybrik_jax.datasets.annotation import AnnotatedPerson, AnnotationError, Skipped
-from hybrik_jax.datasets.readers.reading import NumberedPerson
 from hybrik_jax.scoring.roots_and_boxes import numbers_path
 
 VERSION = '1.0.0'
@@ -75,11 +73,10 @@ def cut_person(person: AnnotatedPerson, settings: Settings) -> dict[str, Any]:
     if photo.shape[1::-1] != (width, height):
         size = f'{photo.shape[1]} x {photo.shape[0]} pixels'
         raise ValueError(f'{person.photo} is {size}, the annotation says {width} x {height}')
-    labels = {k: np.asarray(v, record.FEATURES[k].dtype) for k, v in person.labels.items()}
     cut = region.cut(
         photo,
-        labels['box'],
-        float(labels['box_enlargement']),
+        person.labels['box'],
+        float(person.labels['box_enlargement']),
         encoded=encoded,
         largest_side=settings.largest_side,
         quality=settings.quality,
@@ -87,11 +84,11 @@ def cut_person(person: AnnotatedPerson, settings: Settings) -> dict[str, Any]:
     texts = {
         'name': person.name,
         'dataset': settings.dataset,
-        'body': settings.body if labels['smpl_weight'] > 0 else '',
+        'body': settings.body if person.labels['smpl_weight'] > 0 else '',
         'sequence': person.sequence,
         'action': person.action,
     }
-    return labels | cut | texts
+    return person.labels | cut | texts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -181,7 +178,7 @@ def _check_settings(out: pathlib.Path, settings: Settings) -> None:
 
 
 def survey(
-    splits: Mapping[str, Read], problems_of: Callable[[Item], Sequence[str]] = sanity.check_person
+    splits: Mapping[str, Read], problems_of: Callable[[Item], Sequence[str]]
 ) -> tuple[dict[str, int], dict[str, collections.Counter], str]:
     """Returns people per split, those left out by reason, and a fingerprint of all names.
 
@@ -228,10 +225,21 @@ def _start_or_resume(folder: pathlib.Path, plan: dict) -> None:
     path.write_text(json.dumps(plan, indent=1) + '\n')
 
 
-def _make_split(chunks, bar, folder, split, settings, making, submit, most) -> None:
+def _make_split(
+    chunks: Iterable[list[Item]],
+    bar: tqdm,
+    folder: pathlib.Path,
+    split: str,
+    settings: Settings,
+    making: Making,
+    submit: Callable[..., Future],
+    most: int,
+) -> None:
     """Writes the shards of a split that are not there yet; raises with the photos that cannot be read."""
     failed: list[str] = []
     waiting: collections.deque[tuple[int, Future]] = collections.deque()
+
+    here = dataclasses.replace(making, labels=None)  # what a worker needs, which may have no JAX
 
     def settle(waiting_at_most: int) -> None:
         while len(waiting) > waiting_at_most:
@@ -240,12 +248,12 @@ def _make_split(chunks, bar, folder, split, settings, making, submit, most) -> N
             bar.update(size)
 
     for index, chunk in enumerate(chunks):
-        if (folder / _shard_name(split, index, 'json')).exists():
+        path = folder / f'{split}-{index:05d}.array_record'
+        if path.with_suffix('.json').exists():
             bar.update(len(chunk))  # made before the build was stopped
             continue
         chunk = list(making.labels(chunk)) if making.labels else chunk
-        how = making.problems, making.record
-        waiting.append((len(chunk), submit(_write_shard, chunk, folder, split, index, settings, *how)))
+        waiting.append((len(chunk), submit(_write_shard, path, chunk, settings, here)))
         settle(most)
         if len(failed) >= SHOWN:
             break
@@ -255,18 +263,17 @@ def _make_split(chunks, bar, folder, split, settings, making, submit, most) -> N
         raise AnnotationError(_listed(f'Photos of split {split!r} cannot be used ({hint})', failed))
 
 
-def _write_shard(people, folder, split, index, settings, problems_of, record_of) -> list[str]:
+def _write_shard(path: pathlib.Path, people: Sequence[Item], settings: Settings, making: Making) -> list[str]:
     """Writes one shard and, last, its report; where photos are wrong, returns how and writes nothing."""
-    path = folder / _shard_name(split, index, 'array_record')
     unfinished = path.with_suffix('.tmp')
     features, report, failed = record.features(), _Report(), []
     writer = array_record_module.ArrayRecordWriter(str(unfinished), 'group_size:1')
     for person in people:
-        if problems_of(person):
+        if making.problems(person):
             report.skipped['implausible annotation'] += 1
             continue
         try:
-            made = record_of(person, settings)
+            made = making.record(person, settings)
             record.check(made)
         except (OSError, ValueError) as error:
             failed.append(f'{person.name}: {error}')
@@ -276,8 +283,9 @@ def _write_shard(people, folder, split, index, settings, problems_of, record_of)
         data = features.serialize_example(made)
         writer.write(data)
         report.examples, report.size = report.examples + 1, report.size + len(data)
-        if isinstance(person, NumberedPerson):
-            report.numbers[person.name] = person.image_id, person.annotation_id
+        numbers = getattr(person, 'image_id', None), getattr(person, 'annotation_id', None)
+        if numbers != (None, None):
+            report.numbers[person.name] = numbers
     writer.close()
     if failed and not settings.skip_unreadable:
         unfinished.unlink()
@@ -288,13 +296,9 @@ def _write_shard(people, folder, split, index, settings, problems_of, record_of)
     return []
 
 
-def _shard_name(split: str, index: int, suffix: str) -> str:
-    return f'{split}-{index:05d}.{suffix}'
-
-
 @dataclasses.dataclass
 class _Report:
-    """What was written of a shard or of a split, who was left out, and the numbers of `NumberedPerson`."""
+    """What was written of a shard or of a split, and who was left out; `numbers`: image_id, annotation_id."""
 
     examples: int = 0
     size: int = 0
