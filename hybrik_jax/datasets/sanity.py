@@ -3,7 +3,7 @@
 The limits are wide: what real data hold passes, what a wrong unit or axis makes of them does not.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -60,10 +60,15 @@ def check_person(person: AnnotatedPerson) -> list[str]:
     problems += record.place_faults(labels)
     placed = not problems and labels['camera_weight'] > 0
     for name, weight, limbs in (
-        ('joints_m', 'joints_weight', LIMBS),
-        ('h36m_joints_m', 'h36m_weight', LIMBS_H36M),
+        ('joints_m', labels['joints_weight'], LIMBS),
+        ('h36m_joints_m', labels['h36m_weight'], LIMBS_H36M),
     ):
-        problems += [f'{name}: {text}' for text in limb_problems(labels[name], labels[weight], limbs)]
+        if text := wrong_unit(labels[name], weight, limbs):
+            problems.append(f'{name}: {text}')
+            continue
+        for (a, b), length in _limb_lengths(labels[name], weight, limbs).items():
+            if length > _LONGEST_BONE_M:
+                problems.append(f'{name}: joints {a} and {b} are {length:.3g} m apart')
     if placed:
         problems += _projection_problems(labels)
     if not problems or labels['camera_weight'] == 0:
@@ -72,27 +77,26 @@ def check_person(person: AnnotatedPerson) -> list[str]:
     return problems
 
 
-def limb_problems(points: np.ndarray, weight: np.ndarray, limbs: Mapping[tuple, float]) -> Iterator[str]:
-    """Yields what is wrong with the lengths of limbs, with a guess at the unit.
+def wrong_unit(points: np.ndarray, weight: np.ndarray, limbs: Mapping[tuple, float]) -> str:
+    """Returns what is wrong where the median limb is of no human length, with a guess at the unit, or ''.
 
     Args:
         points: (N, 3) metres.
         weight: (N,), zero where a point is not known.
         limbs: pairs of points and their usual length, metres.
     """
-    known = [pair for pair in limbs if weight[pair[0]] > 0 and weight[pair[1]] > 0]
-    if not known:
-        return
-    lengths = np.array([np.linalg.norm(points[a] - points[b]) for a, b in known])
-    ratio = float(np.median(lengths / [limbs[pair] for pair in known]))
+    lengths = _limb_lengths(points, weight, limbs)
+    ratio = float(np.median([length / limbs[pair] for pair, length in lengths.items()] or [1]))
     low, high = _LIMB_RATIOS
-    if not low <= ratio <= high:
-        guess = next((f': as if {text}' for unit, text in _UNITS.items() if low <= ratio / unit <= high), '')
-        first = f'median of {len(known)}; the first is {lengths[0]:.3g} m'
-        yield f'limbs are {ratio:.3g} times as long as usual ({first}){guess}'
-    elif lengths.max() > _LONGEST_BONE_M:
-        a, b = known[int(lengths.argmax())]
-        yield f'joints {a} and {b} are {lengths.max():.3g} m apart'
+    if low <= ratio <= high:
+        return ''
+    guess = next((f': as if {text}' for unit, text in _UNITS.items() if low <= ratio / unit <= high), '')
+    return f'limbs are {ratio:.3g} times as long as usual (median of {len(lengths)}){guess}'
+
+
+def _limb_lengths(points: np.ndarray, weight: np.ndarray, limbs: Mapping[tuple, float]) -> dict[tuple, float]:
+    known = [(a, b) for a, b in limbs if weight[a] > 0 and weight[b] > 0]
+    return {(a, b): float(np.linalg.norm(points[a] - points[b])) for a, b in known}
 
 
 def _projection_problems(labels: Labels) -> Iterator[str]:
@@ -112,7 +116,7 @@ def _projection_problems(labels: Labels) -> Iterator[str]:
         apart = float(np.linalg.norm(origin - labels['root_m']))
         if apart > max(_MOST_ROOT_OFF_M, 0.1 * abs(float(labels['root_m'][2]))):
             yield (
-                f'root_m {_short(labels["root_m"])} and the place {_short(origin)} that joints_m and '
+                f'root_m {short(labels["root_m"])} and the place {short(origin)} that joints_m and '
                 f'joints_px give joint 0 are {apart:.3g} m apart: check units, focal, centre and axes'
             )
             return
@@ -193,8 +197,9 @@ def _pose_problems(labels: Labels) -> Iterator[str]:
             yield f'{name}{_places(sizes > most)} reaches {sizes.max():.4g}{question}'
 
 
-def _short(numbers: np.ndarray) -> list[float]:
-    return [float(f'{x:.4g}') for x in numbers]
+def short(numbers: Iterable[float]) -> str:
+    """Returns numbers for a message."""
+    return f'[{", ".join(f"{x:.4g}" for x in numbers)}]'
 
 
 def _places(mask: np.ndarray) -> str:

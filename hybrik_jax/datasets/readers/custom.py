@@ -22,7 +22,7 @@ from hybrik_jax.datasets.annotation import (
     read_top,
     stream,
 )
-from hybrik_jax.datasets.people_labels import Wrong, labels_of, looks_like_corners, photo_size
+from hybrik_jax.datasets.people_labels import Wrong, labels_of, looks_like_corners
 from hybrik_jax.datasets.readers import reading
 
 SPLITS = schema.SPLITS
@@ -287,16 +287,15 @@ def _photo(
     strict: then it is wrong, as is one of another size than photo_size.
     """
     path, said = root / entry.photo, tuple(entry.photo_size)
-    suspicious = '..' in path.parts or os.path.isabs(entry.photo)
-    below = pathlib.Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
-    if suspicious and not allow_outside and not below:
+    suspicious = not allow_outside and ('..' in path.parts or os.path.isabs(entry.photo))
+    if suspicious and not pathlib.Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
         raise Wrong('photo', f'{path} is outside of photos_root: --allow-outside takes it all the same')
     if os.path.exists(path) and not os.path.isfile(path):
         raise Wrong('photo', f'{path} is a folder or a device')
     if said and not strict:
         return path, said
     try:
-        size = photo_size(path)
+        size = reading.photo_size(path)
     except (OSError, ValueError) as error:
         if strict:
             raise Wrong('photo', str(error)) from error

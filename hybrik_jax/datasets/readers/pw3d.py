@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import simplejpeg
 from scipy.spatial.transform import Rotation
 
 from hybrik_jax import catalogue, safe_pickle
@@ -214,8 +213,4 @@ def _photo_size(folder: pathlib.Path) -> tuple[int, int]:
         raise FileNotFoundError(
             f'{folder} holds no image_*.jpg: unpack imageFiles.zip of 3DPW beside sequenceFiles.'
         )
-    try:
-        height, width = simplejpeg.decode_jpeg_header(first.read_bytes())[:2]
-    except ValueError as error:
-        raise AnnotationError(f'{first} is no readable JPEG ({error}).') from error
-    return width, height
+    return reading.photo_size(first)
