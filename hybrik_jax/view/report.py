@@ -130,10 +130,8 @@ def write_report(
             'images_per_second', 'step_seconds', 'data_wait_share', ...} and {'kind': 'validation', 'step',
             'mpjpe_*_mm', ...}. Where a step occurs twice (a resumed run) the later line counts.
         evaluation: {'protocol': {name: text}, 'rows': [{'parameters', 'flip_test', 'mpjpe_mm', ...}],
-            'constant_prediction': {dataset: {'mpjpe_mm', 'mpjpe_24_mm'}}}. Rows of several datasets have
-            'dataset' and what else `PROTOCOL` lists; those whose 'group' is neither 'all' nor 'mean'
-            are left out. With one dataset, the constant prediction may stand without its name, and 'frames'
-            and 'dataset' beside it.
+            'constant_prediction': {dataset: {'mpjpe_mm', 'mpjpe_24_mm'}}}. Rows have 'dataset' and what else
+            `PROTOCOL` lists; those whose 'group' is neither 'all' nor 'mean' are left out.
         examples: test images, shown in the order given.
         pictures: (caption, (H, W, 3) uint8 RGB) pairs.
         notes: one paragraph or several.
@@ -143,37 +141,37 @@ def write_report(
         OSError: the file cannot be written; an older file of this name is then left as it was.
     """
     evaluation = evaluation or {}
-    names = _datasets(evaluation)
+    rows = [row for row in evaluation.get('rows') or [] if row and row.get('group', 'all') in ('all', 'mean')]
+    constants = evaluation.get('constant_prediction') or {}
+    of_dataset = {row.get('dataset', ''): [] for row in rows} | {name: [] for name in constants}
+    for row in rows:
+        of_dataset[row.get('dataset', '')].append(row)
+    first = next(iter(of_dataset), '')
+    tables = [_table(name, own, constants.get(name) or {}) for name, own in of_dataset.items()]
+    constant_mm = _number((constants.get(first) or {}).get('mpjpe_mm'))
+    scored = [row for row in of_dataset.get(first, ()) if row.get('group') != 'mean']
+    scored = [row for row in scored if math.isfinite(_number(row.get('mpjpe_mm')))]
+    best = min(scored, key=lambda row: _number(row['mpjpe_mm']), default={})
     train, validation = _by_step(train_log, 'train'), _by_step(train_log, 'validation')
-    protocol = dict(evaluation.get('protocol') or {})
-    for name in ('dataset', 'frames'):
-        if evaluation.get(name) is not None:
-            protocol.setdefault(name, evaluation[name])
-    tables = [
-        _table(_rows(evaluation, name), _constant(evaluation, name), heading=name if len(names) > 1 else '')
-        for name in names
-        if _rows(evaluation, name) or _constant(evaluation, name)
-    ]
-    best = _best_row(evaluation)
     return page.write(
         out_path,
         'report',
         title=title,
         banner=banner,
         best=best,
-        several=len(names) > 1,
-        constant_mm=_number(_constant(evaluation).get('mpjpe_mm')),
-        frames=_number(evaluation.get('frames', best.get('frames'))),
+        several=len(tables) > 1,
+        constant_mm=constant_mm,
+        frames=_number(best.get('frames')),
         train=train,
         medians={key: _median(line.get(key) for line in train) for key in MEDIANS},
         last_epoch=_number(train[-1].get('epoch')) if train else math.nan,
         tables=tables,
-        protocol=protocol,
+        protocol=evaluation.get('protocol') or {},
         in_mm=any(key.endswith('_mm') for table in tables for key in table.columns),
         examples=[(one, _example_pictures(one)) for one in examples],
         errors_mm=[float(one.error_mm) for one in examples if math.isfinite(one.error_mm)],
         pictures=pictures,
-        charts=_charts(train, validation, evaluation) if train or validation else [],
+        charts=_charts(train, validation, constant_mm) if train or validation else [],
         facts=facts or {},
         notes=[notes] if isinstance(notes, str) else notes,
         name_of=_name,
@@ -185,7 +183,7 @@ def write_report(
 # ---- figures
 
 
-def _table(rows: Sequence[Mapping], constant: Mapping, *, heading: str) -> _Table:
+def _table(heading: str, rows: Sequence[Mapping], constant: Mapping) -> _Table:
     """Returns the table of a dataset, with MPJPE also in percent of the constant prediction's."""
     shared = [
         key
@@ -250,7 +248,7 @@ def _example_pictures(example: Example) -> dict[str, np.ndarray | None]:
 
 
 def _charts(
-    train: Sequence[Mapping], validation: Sequence[Mapping], evaluation: Mapping
+    train: Sequence[Mapping], validation: Sequence[Mapping], constant_mm: float
 ) -> list[_Chart | str]:
     """Returns the charts of a run; a sentence stands for one that cannot be."""
     losses = _series(train, 'loss', noisy=True)
@@ -258,8 +256,7 @@ def _charts(
     total = [series for series in losses if series.name == NAMES['loss']]
     terms = [series for series in losses if series.name != NAMES['loss']]
     errors = _series(validation, 'mpjpe')
-    constant = _number(_constant(evaluation).get('mpjpe_mm'))
-    references = [(f'constant prediction, {constant:.0f} mm', constant)]
+    references = [(f'constant prediction, {constant_mm:.0f} mm', constant_mm)]
     charts = [
         _Chart('Training loss, total', total, two_scales=True),
         _Chart('Training loss, by term', terms, two_scales=True),
@@ -303,32 +300,6 @@ def _by_step(log: Sequence[Mapping], kind: str) -> list[Mapping]:
 
 def _keys(lines: Sequence[Mapping]) -> list[str]:
     return list(dict.fromkeys(key for line in lines for key in line))
-
-
-def _datasets(evaluation: Mapping) -> list[str]:
-    """Returns the datasets of the rows, in their order; [''] where the rows name none."""
-    return list(dict.fromkeys(row.get('dataset', '') for row in evaluation.get('rows') or [] if row)) or ['']
-
-
-def _rows(evaluation: Mapping, dataset: str) -> list[Mapping]:
-    """Returns a dataset's rows over all of its frames, and means over groups, without figures by action."""
-    rows = [row for row in evaluation.get('rows') or [] if row and row.get('dataset', '') == dataset]
-    return [row for row in rows if row.get('group', 'all') in ('all', 'mean')]
-
-
-def _constant(evaluation: Mapping, dataset: str | None = None) -> Mapping:
-    """Returns the constant prediction on a dataset, None: on the first one; {} where there is none."""
-    constants = evaluation.get('constant_prediction') or {}
-    if not any(isinstance(value, Mapping) for value in constants.values()):
-        return constants
-    return constants.get(_datasets(evaluation)[0] if dataset is None else dataset) or {}
-
-
-def _best_row(evaluation: Mapping) -> Mapping:
-    """Returns the row of the first dataset, over all frames, with the lowest MPJPE; {}: there is none."""
-    rows = _rows(evaluation, _datasets(evaluation)[0])
-    rows = [row for row in rows if math.isfinite(_number(row.get('mpjpe_mm'))) and row.get('group') != 'mean']
-    return min(rows, key=lambda row: _number(row['mpjpe_mm']), default={})
 
 
 def _number(value: Any) -> float:

@@ -78,14 +78,6 @@ def draw_joints(
     return draw_skeleton(image, places, skeleton.EDGES, colour=np.array(colours) / 255, rings=rings)
 
 
-def draw_box(image: np.ndarray, box: Sequence[float]) -> np.ndarray:
-    """Returns the image with a box x0 y0 x1 y1, pixels of the image."""
-    out = np.ascontiguousarray(image).copy()
-    x0, y0, x1, y1 = (int(round(float(np.clip(c, -1e4, 1e4)))) for c in box)
-    cv2.rectangle(out, (x0, y0), (x1, y1), BOX, max(1, round(max(out.shape[:2]) / 200)))
-    return out
-
-
 def to_picture(image: np.ndarray) -> tuple[np.ndarray, float]:
     """Returns the image at the size that sheets have, and by what its pixels were multiplied."""
     longer = max(image.shape[:2])
@@ -111,7 +103,9 @@ def draw_annotation(
         pixels = (np.asarray(photo, np.float64) - np.asarray(offset, np.float64)) * scale
         return (pixels + 0.5) * factor - 0.5
 
-    picture = draw_box(picture, place(np.reshape(labels['box'], (2, 2))).ravel())
+    low, high = np.rint(np.clip(place(np.reshape(labels['box'], (2, 2))), -1e4, 1e4)).astype(int).tolist()
+    picture = np.ascontiguousarray(picture).copy()
+    cv2.rectangle(picture, low, high, BOX, max(1, round(max(picture.shape[:2]) / 200)))
     joints = np.asarray(labels['joints_px'])
     valid = (np.asarray(labels['joints_px_weight'])[:, :2] > 0).all(1)
     return draw_joints(picture, place(joints[:, :2]), valid, known=joints.any(1))
