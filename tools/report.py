@@ -101,9 +101,8 @@ def photo_pictures(
         name = pathlib.Path(file).name
         overlay = pictures.draw_overlay(read_photo(file), people, faces)
         shown.append((f'{name}, prediction (assumed camera)', overlay))
-        shown += [
-            (f'{name}, from the side', render.side_view(one.vertices_m, faces, size=360)) for one in people
-        ]
+        sides = [render.side_view(one.vertices_m, faces, size=360) for one in people]
+        shown += [(f'{name}, from the side', side) for side in sides]
     return shown
 
 

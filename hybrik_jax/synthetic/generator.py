@@ -75,7 +75,7 @@ class Generator:
         }
 
     def random_pose(self, rng: np.random.Generator) -> tuple[np.ndarray, str, float]:
-        """Returns local rotations (24, 3, 3) with the world orientation in row 0, archetype name, heading in radians.
+        """Returns local rotations (24, 3, 3), row 0 in world axes, archetype name, heading in radians.
 
         A pose of the library with small perturbations and a random heading.
         """
@@ -167,7 +167,7 @@ class Generator:
 
 
 def random_camera(rng: np.random.Generator, vertices: np.ndarray, size: int) -> Camera:
-    """Returns a camera that frames world vertices (n, 3): focal length 1..5 widths, tilted, slightly off centre."""
+    """Returns a camera that frames world vertices (n, 3): 1..5 widths of focal length, tilted, off centre."""
     focal = size * np.exp(rng.uniform(0.0, np.log(5.0)))
     low, high = vertices.min(0), vertices.max(0)
     middle = (low + high) / 2
@@ -207,7 +207,7 @@ def random_light(rng: np.random.Generator) -> np.ndarray:
 def render_person(
     parts: Sequence[Part], camera: Camera, light: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns premultiplied colour (size, size, 3), coverage (size, size), supersampled depth, inf if empty."""
+    """Returns premultiplied colour (size, size, 3), coverage (size, size), supersampled depth, inf: none."""
     ss = SUPERSAMPLE
     side = camera.size * ss
     start = np.cumsum([0] + [len(p.vertices) for p in parts])

@@ -131,7 +131,8 @@ def write_report(
             'mpjpe_*_mm', ...}. Where a step occurs twice (a resumed run) the later line counts.
         evaluation: {'protocol': {name: text}, 'rows': [{'parameters', 'flip_test', 'mpjpe_mm', ...}],
             'constant_prediction': {dataset: {'mpjpe_mm', 'mpjpe_24_mm'}}}. Rows have 'dataset' and what else
-            `PROTOCOL` lists; those whose 'group' is neither 'all' nor 'mean' are left out.
+            `PROTOCOL` lists; those whose 'group' is neither 'all' nor 'mean' are left out. With one dataset,
+            the constant prediction may stand without its name, and 'frames' and 'dataset' beside it.
         examples: test images, shown in the order given.
         pictures: (caption, (H, W, 3) uint8 RGB) pairs.
         notes: one paragraph or several.
@@ -143,15 +144,22 @@ def write_report(
     evaluation = evaluation or {}
     rows = [row for row in evaluation.get('rows') or [] if row and row.get('group', 'all') in ('all', 'mean')]
     constants = evaluation.get('constant_prediction') or {}
+    if not any(isinstance(value, Mapping) for value in constants.values()):  # a single dataset's
+        constants = {rows[0].get('dataset', '') if rows else '': constants}
     of_dataset = {row.get('dataset', ''): [] for row in rows} | {name: [] for name in constants}
     for row in rows:
         of_dataset[row.get('dataset', '')].append(row)
     first = next(iter(of_dataset), '')
-    tables = [_table(name, own, constants.get(name) or {}) for name, own in of_dataset.items()]
+    tables = [
+        _table(name, own, constants.get(name) or {})
+        for name, own in of_dataset.items()
+        if own or constants.get(name)
+    ]
     constant_mm = _number((constants.get(first) or {}).get('mpjpe_mm'))
     scored = [row for row in of_dataset.get(first, ()) if row.get('group') != 'mean']
     scored = [row for row in scored if math.isfinite(_number(row.get('mpjpe_mm')))]
     best = min(scored, key=lambda row: _number(row['mpjpe_mm']), default={})
+    protocol = {key: evaluation[key] for key in ('dataset', 'frames') if evaluation.get(key) is not None}
     train, validation = _by_step(train_log, 'train'), _by_step(train_log, 'validation')
     return page.write(
         out_path,
@@ -161,12 +169,12 @@ def write_report(
         best=best,
         several=len(tables) > 1,
         constant_mm=constant_mm,
-        frames=_number(best.get('frames')),
+        frames=_number(evaluation.get('frames', best.get('frames'))),
         train=train,
         medians={key: _median(line.get(key) for line in train) for key in MEDIANS},
         last_epoch=_number(train[-1].get('epoch')) if train else math.nan,
         tables=tables,
-        protocol=evaluation.get('protocol') or {},
+        protocol=protocol | (evaluation.get('protocol') or {}),
         in_mm=any(key.endswith('_mm') for table in tables for key in table.columns),
         examples=[(one, _example_pictures(one)) for one in examples],
         errors_mm=[float(one.error_mm) for one in examples if math.isfinite(one.error_mm)],
