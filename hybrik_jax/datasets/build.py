@@ -30,6 +30,7 @@ from hybrik_jax.scoring.roots_and_boxes import numbers_path
 VERSION = '1.0.0'
 SHARD = 2000  # people of one shard, skipped ones included; readers keep every file of a dataset open
 SHOWN = 20  # problems in a message
+_ELSEWHERE = 'move it away, or choose another folder'
 _FEW = 0.01  # so many implausible annotations are left out; more, and something is wrong with all of them
 
 Item = Any  # whom a reader yields: has a `name`, unique in its split
@@ -55,12 +56,9 @@ class Settings:
     recipe: str = ''
 
     def __post_init__(self):
-        if not 1 <= self.quality <= 100:
-            raise ValueError(f'quality={self.quality}: give the quality of a JPEG, 1 to 100.')
-        if self.largest_side < region.SMALLEST_SIDE:
-            raise ValueError(
-                f'largest_side={self.largest_side}: give at least {region.SMALLEST_SIDE} pixels.'
-            )
+        if not 1 <= self.quality <= 100 or self.largest_side < region.SMALLEST_SIDE:
+            limits = f'1 to 100, and at least {region.SMALLEST_SIDE} pixels'
+            raise ValueError(f'quality={self.quality}, largest_side={self.largest_side}: give {limits}.')
 
 
 def cut_person(person: AnnotatedPerson, settings: Settings) -> dict[str, Any]:
@@ -69,14 +67,15 @@ def cut_person(person: AnnotatedPerson, settings: Settings) -> dict[str, Any]:
     Raises OSError or ValueError where the photo cannot be used.
     """
     photo, encoded = region.read_photo(person.photo)
-    width, height = int(person.labels['width']), int(person.labels['height'])
+    labels = person.labels
+    width, height = int(labels['width']), int(labels['height'])
     if photo.shape[1::-1] != (width, height):
         size = f'{photo.shape[1]} x {photo.shape[0]} pixels'
         raise ValueError(f'{person.photo} is {size}, the annotation says {width} x {height}')
     cut = region.cut(
         photo,
-        person.labels['box'],
-        float(person.labels['box_enlargement']),
+        labels['box'],
+        float(labels['box_enlargement']),
         encoded=encoded,
         largest_side=settings.largest_side,
         quality=settings.quality,
@@ -84,11 +83,11 @@ def cut_person(person: AnnotatedPerson, settings: Settings) -> dict[str, Any]:
     texts = {
         'name': person.name,
         'dataset': settings.dataset,
-        'body': settings.body if person.labels['smpl_weight'] > 0 else '',
+        'body': settings.body if labels['smpl_weight'] > 0 else '',
         'sequence': person.sequence,
         'action': person.action,
     }
-    return person.labels | cut | texts
+    return labels | cut | texts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -136,16 +135,13 @@ def build(
         print(f'{out} is there already.')
         return out
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise FileExistsError(
-            f'{out} is there but is no finished dataset: move it away, or choose another folder.'
-        )
+        raise FileExistsError(f'{out} is there but is no finished dataset: {_ELSEWHERE}.')
     folder, started = out.with_name(out.name + '.incomplete'), time.perf_counter()
     with processes.pool(workers) as submit:
         counts, skipped, fingerprint = survey(splits, making.problems)
         if not any(counts.values()):
-            raise AnnotationError(
-                f'{settings.dataset}: there is nobody to build from in {", ".join(splits)}.'
-            )
+            nobody = f'there is nobody to build from in {", ".join(splits)}'
+            raise AnnotationError(f'{settings.dataset}: {nobody}.')
         plan = {'settings': dataclasses.asdict(settings), 'shard': shard, 'people': fingerprint}
         _start_or_resume(folder, plan)
         for split, read in splits.items():
@@ -171,10 +167,8 @@ def _check_settings(out: pathlib.Path, settings: Settings) -> None:
     before = json.loads(path.read_text())['settings'] if path.is_file() else {}
     for key, now in dataclasses.asdict(settings).items():
         if before.get(key, now) != now:
-            raise FileExistsError(
-                f'{out} is there already, built with {key} {before[key]!r}, not {now!r}: move it away, or '
-                'choose another folder.'
-            )
+            built = f'built with {key} {before[key]!r}, not {now!r}'
+            raise FileExistsError(f'{out} is there already, {built}: {_ELSEWHERE}.')
 
 
 def survey(
@@ -205,10 +199,8 @@ def survey(
         if twice:
             raise AnnotationError(_listed(f'Names of split {split!r} that occur more than once', twice))
         if implausible > _FEW * counts[split]:
-            share = f'{implausible} of {counts[split]} people'
-            raise AnnotationError(
-                _listed(f'The annotations of split {split!r} cannot be right ({share})', problems)
-            )
+            title = f'The annotations of split {split!r} cannot be right'
+            raise AnnotationError(_listed(f'{title} ({implausible} of {counts[split]} people)', problems))
     return counts, skipped, digest.hexdigest()
 
 
@@ -217,10 +209,8 @@ def _start_or_resume(folder: pathlib.Path, plan: dict) -> None:
     path = folder / 'build.json'
     if path.exists() and (before := json.loads(path.read_text())) != plan:
         different = [k for k in plan if before.get(k) != plan[k]]
-        raise AnnotationError(
-            f'{folder} holds an unfinished build with other {", ".join(different)}: remove it, or repeat its '
-            'settings.'
-        )
+        other = f'an unfinished build with other {", ".join(different)}'
+        raise AnnotationError(f'{folder} holds {other}: remove it, or repeat its settings.')
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(plan, indent=1) + '\n')
 
@@ -334,12 +324,7 @@ def _write_metadata(folder: pathlib.Path, settings: Settings, reports: dict[str,
         data_dir=folder, dataset_name=settings.dataset, filetype_suffix='array_record'
     )
     infos = [
-        tfds.core.SplitInfo(
-            name=split,
-            shard_lengths=one.lengths,
-            num_bytes=one.size,
-            filename_template=template.replace(split=split),
-        )
+        tfds.core.SplitInfo(split, one.lengths, one.size, template.replace(split=split))
         for split, one in reports.items()
         if one.lengths
     ]
