@@ -126,9 +126,8 @@ def _joints(
     if zeros and set(zeros) <= {kind.joints.get(0), kind.h36m.get(0)}:
         raise Wrong(field, f'[{zeros[0]}], the pelvis, is 0, 0, 0: {relative}')
     if zeros:
-        raise Wrong(
-            field, f'[{zeros[0]}] is 0, 0, 0 ({len(zeros)} such): use null for a point that is not known'
-        )
+        hint = 'use null for a point that is not known'
+        raise Wrong(field, f'[{zeros[0]}] is 0, 0, 0 ({len(zeros)} such): {hint}')
     joints, joints_known = _gather(points, known, kind.joints, 29)
     h36m, h36m_known = _gather(points, known, kind.h36m, 17)
     behind = used[points[used, 2] <= 0]
@@ -172,18 +171,14 @@ def _keypoints(part: Keypoints, skeletons: dict[str, Skeleton], labels: Labels, 
         meant = '0 not labelled, 1 labelled but hidden, 2 visible (make these of confidences)'
         raise Wrong(field, f'[{odd[0]}]: v is {v[odd[0]]:g}: {meant}')
     if (zeros := np.flatnonzero((v > 0) & (points[:, :2] == 0).all(1))).size:
-        raise Wrong(
-            field, f'[{zeros[0]}] is 0, 0 ({zeros.size} such): v must be 0 for a point that is not labelled'
-        )
+        hint = 'v must be 0 for a point that is not labelled'
+        raise Wrong(field, f'[{zeros[0]}] is 0, 0 ({zeros.size} such): {hint}')
     pixels, labelled = _gather(points[:, :2], v > 0, kind.joints, 29)
     inside = _share_in_box(pixels[labelled], box) if labelled.any() else 1
     if inside < 0.5:
-        small = np.abs(pixels[labelled]).max() <= 1
-        hint = (
-            'they look normalised, give pixels'
-            if small
-            else 'is the box x, y, w, h, in pixels of the same photo?'
-        )
+        hint = 'is the box x, y, w, h, in pixels of the same photo?'
+        if np.abs(pixels[labelled]).max() <= 1:
+            hint = 'they look normalised, give pixels'
         raise Wrong(field, f'only {100 * inside:.0f} % of them lie in the box: {hint}')
     weight, places = np.array(labels['joints_px_weight'], float), np.array(labels['joints_px'])
     both = labelled & (weight[:, 0] > 0)
@@ -202,13 +197,11 @@ def _skeleton(part: Joints | Keypoints, field: str, points: list, skeletons: dic
     """Returns the skeleton of a part, which must have as many points as there are."""
     kind, name = skeletons.get(part.skeleton), part.skeleton
     if kind is None:
-        raise Wrong(
-            f'{field.partition(".")[0]}.skeleton', f'{name!r} is not known; there are {", ".join(skeletons)}'
-        )
-    if kind.count not in (None, len(points)):
-        raise Wrong(field, f'has {len(points)} points, the skeleton {name!r} has {kind.count}')
-    if kind.used[-1] >= len(points):
-        raise Wrong(field, f'has {len(points)} points, the skeleton {name!r} names point {kind.used[-1]}')
+        part_name = field.partition('.')[0]
+        raise Wrong(f'{part_name}.skeleton', f'{name!r} is not known; there are {", ".join(skeletons)}')
+    if kind.count not in (None, len(points)) or kind.used[-1] >= len(points):
+        wanted = kind.count or f'at least {kind.used[-1] + 1}'
+        raise Wrong(field, f'has {len(points)} points, the skeleton {name!r} has {wanted}')
     return kind
 
 

@@ -91,10 +91,7 @@ class _Table:
 
 @dataclass(frozen=True)
 class _Chart:
-    """Curves of one kind, with horizontal lines as (text, value).
-
-    two_scales: logarithmic as well as linear.
-    """
+    """Curves of one kind, `references` as in `line_chart`; two_scales: logarithmic as well as linear."""
 
     title: str
     series: Sequence[Series]
@@ -193,11 +190,8 @@ def write_report(
 
 def _table(heading: str, rows: Sequence[Mapping], constant: Mapping) -> _Table:
     """Returns the table of a dataset, with MPJPE also in percent of the constant prediction's."""
-    shared = [
-        key
-        for key in PROTOCOL
-        if rows and key in rows[0] and all(row.get(key) == rows[0][key] for row in rows)
-    ]
+    first = rows[0] if rows else {}
+    shared = [key for key in PROTOCOL if key in first and all(row.get(key) == first[key] for row in rows)]
     whole = _number(constant.get('mpjpe_mm'))
     if rows and whole > 0:
         shares = [100 * _number(row.get('mpjpe_mm')) / whole for row in [*rows, constant]]
@@ -213,8 +207,7 @@ def _table(heading: str, rows: Sequence[Mapping], constant: Mapping) -> _Table:
         values = [value for value in (_number(row.get(key)) for row in rows) if math.isfinite(value)]
         if key.endswith('_mm') and len(values) > 1:
             lowest[key] = min(values)
-    said = {_name(key): rows[0][key] for key in shared}
-    return _Table(heading, columns, rows, constant, lowest, said)
+    return _Table(heading, columns, rows, constant, lowest, {_name(key): first[key] for key in shared})
 
 
 def _cell(key: str, value: Any) -> str:
@@ -240,8 +233,7 @@ def _example_pictures(example: Example) -> dict[str, np.ndarray | None]:
         'centre': (np.asarray(example.centre, np.float64) + 0.5) * enlarge - 0.5,
     }
     faces, truth, prediction = example.faces, example.true_vertices_m, example.predicted_vertices_m
-    pictures = dict.fromkeys(('image', 'truth', 'prediction', 'from the side'))
-    pictures['image'] = image
+    pictures = {'image': image} | dict.fromkeys(('truth', 'prediction', 'from the side'))
     known = bool(np.isfinite(truth).all())
     if known:
         pictures['truth'] = overlay(image, truth, faces, colour=TRUTH_COLOUR, **camera)
@@ -279,18 +271,13 @@ def _charts(
 
 def _series(lines: Sequence[Mapping], prefix: str, *, noisy: bool = False) -> list[Series]:
     """Returns the curve of each key that is `prefix` or begins with it and an underscore."""
-    keys = [key for key in _keys(lines) if f'{key}_'.startswith(f'{prefix}_')]
-    chosen = [[line for line in lines if key in line] for key in keys]
-    return [
-        Series(
-            name=_name(key),
-            x=[_number(line['step']) for line in own],
-            y=[_number(line[key]) for line in own],
-            noisy=noisy,
-            colour=number,
-        )
-        for number, (key, own) in enumerate(zip(keys, chosen, strict=True))
-    ]
+    series = []
+    for key in _keys(lines):
+        if f'{key}_'.startswith(f'{prefix}_'):
+            steps, values = zip(*((line['step'], line[key]) for line in lines if key in line), strict=True)
+            x, y = [_number(step) for step in steps], [_number(value) for value in values]
+            series.append(Series(_name(key), x, y, noisy, colour=len(series)))
+    return series
 
 
 # ---- logs and results
@@ -298,12 +285,8 @@ def _series(lines: Sequence[Mapping], prefix: str, *, noisy: bool = False) -> li
 
 def _by_step(log: Sequence[Mapping], kind: str) -> list[Mapping]:
     """Returns the lines of one kind in the order of their steps; of two with the same step, the later one."""
-    lines = {
-        _number(line.get('step')): line
-        for line in log
-        if line.get('kind') == kind and math.isfinite(_number(line.get('step')))
-    }
-    return [lines[step] for step in sorted(lines)]
+    lines = {_number(line.get('step')): line for line in log if line.get('kind') == kind}
+    return [lines[step] for step in sorted(filter(math.isfinite, lines))]
 
 
 def _keys(lines: Sequence[Mapping]) -> list[str]:

@@ -62,17 +62,17 @@ def side_colour(joint: int) -> tuple[int, int, int]:
 
 
 def draw_joints(
-    image: np.ndarray, joints_px: np.ndarray, valid: np.ndarray, *, known: np.ndarray | None = None
+    image: np.ndarray, joints_px: np.ndarray, valid: np.ndarray, *, known: np.ndarray
 ) -> np.ndarray:
     """Returns the image (H, W, 3) with joints: a disc where valid, a ring where only `known`, else nothing.
 
     Args:
         joints_px: (29, 2) pixels of the image, pixel centres at integers.
         valid: (29,) bool, joints that the losses see; bones join two of these.
-        known: (29,) bool, joints with a place but without weight; None: none.
+        known: (29,) bool, joints with a place, also without weight.
     """
     valid = np.asarray(valid, bool)
-    rings = np.zeros_like(valid) if known is None else np.asarray(known, bool) & ~valid
+    rings = np.asarray(known, bool) & ~valid
     places = np.where((valid | rings)[:, None], np.asarray(joints_px, np.float64), np.nan)
     colours = [side_colour(joint) for joint in range(len(places))]
     return draw_skeleton(image, places, skeleton.EDGES, colour=np.array(colours) / 255, rings=rings)

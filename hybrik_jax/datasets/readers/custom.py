@@ -15,13 +15,7 @@ from typing import Any
 from hybrik_jax import boxes
 from hybrik_jax.datasets import people_schema as schema
 from hybrik_jax.datasets import sanity
-from hybrik_jax.datasets.annotation import (
-    AnnotatedPerson,
-    AnnotationError,
-    Skipped,
-    read_top,
-    stream,
-)
+from hybrik_jax.datasets.annotation import AnnotatedPerson, AnnotationError, Skipped, read_top, stream
 from hybrik_jax.datasets.people_labels import Wrong, labels_of, looks_like_corners
 from hybrik_jax.datasets.readers import reading
 
@@ -42,9 +36,8 @@ class Problem:
 
     def __str__(self) -> str:
         where = '.'.join(_one_line(part, 120) for part in (self.record, self.field) if part)
-        return (
-            f'{_one_line(str(self.file), 300)}: {where + ": " if where else ""}{_one_line(self.message, 700)}'
-        )
+        texts = _one_line(str(self.file), 300), where, _one_line(self.message, 700)
+        return ': '.join(text for text in texts if text)
 
 
 Item = AnnotatedPerson | Skipped | Problem
