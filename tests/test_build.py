@@ -14,7 +14,7 @@ from hybrik_jax import catalogue, datasets
 from hybrik_jax.data import augment, record, store
 from hybrik_jax.datasets import build
 from hybrik_jax.datasets.annotation import AnnotatedPerson, AnnotationError, Skipped
-from hybrik_jax.datasets.readers import custom, reading
+from hybrik_jax.datasets.readers import custom
 from hybrik_jax.scoring import roots_and_boxes
 from tests.helpers import ROOT, person
 from tools import build_dataset
@@ -178,7 +178,7 @@ def test_a_device_is_no_photo(tmp_path, photos):
 
 def test_numbers_of_the_annotation_file_are_kept_beside_the_records(tmp_path, photos):
     def numbered(person, image_id):
-        return reading.NumberedPerson(**vars(person), image_id=image_id, annotation_id=50 + image_id)
+        return dataclasses.replace(person, image_id=image_id, annotation_id=50 + image_id)
 
     folder = built(tmp_path, [*(numbered(person, 7 + k) for k, person in enumerate(photos[:5])), *photos[5:]])
     numbers = roots_and_boxes.read_numbers(folder, 'train')

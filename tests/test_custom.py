@@ -7,7 +7,7 @@ import pytest
 
 from hybrik_jax.body import skeleton
 from hybrik_jax.data import record
-from hybrik_jax.datasets.readers import custom
+from hybrik_jax.datasets.readers import custom, reading
 from tests.own_people import (
     HEIGHT,
     ROOT,
@@ -166,10 +166,10 @@ def test_splits_in_one_file_and_in_a_folder(tmp_path):
 
 def test_photo_sizes(tmp_path):
     path = write(tmp_path, [entry()])
-    assert custom.photo_size(tmp_path / 'photos' / 'a.jpg') == (WIDTH, HEIGHT)
-    assert custom.photo_size(tmp_path / 'photos' / 'b.png') == (150, 100)
+    assert reading.photo_size(tmp_path / 'photos' / 'a.jpg') == (WIDTH, HEIGHT)
+    assert reading.photo_size(tmp_path / 'photos' / 'b.png') == (150, 100)
     with pytest.raises(ValueError, match='no image'):
-        custom.photo_size(path)
+        reading.photo_size(path)
 
 
 def test_what_cannot_be_opened_is_left_to_whoever_cuts(tmp_path):

@@ -72,12 +72,12 @@ WRONG = {
     'millimetres': (
         with_3d(points_m=(1000 * SMPL).tolist()),
         'joints_3d.points_m',
-        'they look like millimetres',
+        'as if millimetres were taken for metres',
     ),
     'centimetres': (
         with_3d(points_m=(100 * SMPL).tolist()),
         'joints_3d.points_m',
-        'they look like centimetres',
+        'as if centimetres were taken for metres',
     ),
     'unknown skeleton': (
         with_3d(skeleton='smpl42'),

@@ -11,6 +11,7 @@ import functools
 import os
 import pathlib
 import sys
+from collections.abc import Callable
 
 from hybrik_jax import catalogue, datasets
 from hybrik_jax.datasets.annotation import AnnotationError
@@ -26,16 +27,9 @@ def main(arguments: list[str] | None = None) -> None:
     for name, dataset in catalogue.DATASETS.items():
         one = names.add_parser(name, help=dataset.title)
         one.add_argument('--out', default=f'data/{name}', help='folder of the result; default %(default)s')
-        one.add_argument(
-            '--workers',
-            type=_number(0),
-            default=os.cpu_count(),
-            help='processes, 0: none besides this one; the result is the same',
-        )
-        if dataset.drawn:
-            _add_drawing(one)
-        else:
-            _add_reading(one, dataset)
+        workers = 'processes, 0: none besides this one; the result is the same'
+        one.add_argument('--workers', type=_number(0), default=os.cpu_count(), help=workers)
+        _add_drawing(one) if dataset.drawn else _add_reading(one, dataset)
     args = parser.parse_args(arguments)
     try:
         draw(args) if catalogue.DATASETS[args.name].drawn else build(args)
@@ -43,7 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(f'{parser.prog}: {error}')
 
 
-def _number(least: int, most: int | None = None):
+def _number(least: int, most: int | None = None) -> Callable[[str], int]:
     """Returns what makes a whole number of at least `least` (and at most `most`) of an argument's text."""
 
     def number(text: str) -> int:
@@ -58,46 +52,33 @@ def _number(least: int, most: int | None = None):
 
 def _add_drawing(parser: argparse.ArgumentParser) -> None:
     """Adds the options of people who are drawn. About 40 ms of one core and 10 kB per image."""
+    add = parser.add_argument
     for split in ('train', 'validation', 'test'):
-        parser.add_argument(
-            f'--{split}', type=_number(0), required=True, metavar='N', help='people; 0: no such split'
-        )
-    parser.add_argument('--seed', type=_number(0), default=0)
-    parser.add_argument('--size', type=_number(32), default=256, help='side of the photos, pixels')
+        add(f'--{split}', type=_number(0), required=True, metavar='N', help='people; 0: no such split')
+    add('--seed', type=_number(0), default=0)
+    add('--size', type=_number(32), default=256, help='side of the photos, pixels')
 
 
 def _add_reading(parser: argparse.ArgumentParser, dataset: catalogue.Dataset) -> None:
     """Adds the options of a dataset that is read."""
+    add = parser.add_argument
     where = f'holds {dataset.folder}/' if dataset.folder else 'the JSON file, or its folder'
-    parser.add_argument('--data-root', required=True, help=where)
-    parser.add_argument(
-        '--split', action='append', help='only this split (may be repeated); default: all there are'
-    )
-    parser.add_argument('--body', help='SMPL file, to make labels that the annotations lack')
-    parser.add_argument('--h36m-regressor', help='.npy (17, V), with --body')
-    parser.add_argument(
-        '--open-body', action='store_true', help='pose and betas are of the embedded body, not of SMPL'
-    )
-    parser.add_argument(
-        '--skip-unreadable', action='store_true', help='leave out people whose photo cannot be read'
-    )
-    parser.add_argument(
-        '--largest-side',
-        type=_number(SMALLEST_SIDE),
-        default=LARGEST_SIDE,
-        help='pixels of the stored crop square',
-    )
-    parser.add_argument('--quality', type=_number(1, 100), default=QUALITY, help='of the stored JPEGs')
+    add('--data-root', required=True, help=where)
+    add('--split', action='append', help='only this split (may be repeated); default: all there are')
+    add('--body', help='SMPL file, to make labels that the annotations lack')
+    add('--h36m-regressor', help='.npy (17, V), with --body')
+    add('--open-body', action='store_true', help='pose and betas are of the embedded body, not of SMPL')
+    add('--skip-unreadable', action='store_true', help='leave out people whose photo cannot be read')
+    side = 'pixels of the stored crop square'
+    add('--largest-side', type=_number(SMALLEST_SIDE), default=LARGEST_SIDE, help=side)
+    add('--quality', type=_number(1, 100), default=QUALITY, help='of the stored JPEGs')
     if dataset.name == 'pw3d':
-        parser.add_argument(
-            '--official', action='store_true', help='read sequenceFiles/*.pkl, not the parsed JSON'
-        )
-        parser.add_argument('--male', help='SMPL file, for the men of --official (their shapes belong to it)')
-        parser.add_argument('--female', help='SMPL file, for the women of --official')
+        add('--official', action='store_true', help='read sequenceFiles/*.pkl, not the parsed JSON')
+        add('--male', help='SMPL file, for the men of --official (their shapes belong to it)')
+        add('--female', help='SMPL file, for the women of --official')
     if dataset.name == 'custom':
-        parser.add_argument(
-            '--allow-outside', action='store_true', help='photos may lie outside the folder photos_root'
-        )
+        outside = 'photos may lie outside the folder photos_root'
+        add('--allow-outside', action='store_true', help=outside)
 
 
 def draw(args: argparse.Namespace) -> pathlib.Path:
@@ -121,9 +102,7 @@ def build(args: argparse.Namespace) -> pathlib.Path:
         read = functools.partial(read, allow_outside=True)
     if args.name == 'pw3d' and args.official:
         if not args.body and not args.open_body:
-            raise ValueError(
-                '--official needs --body SMPL_NEUTRAL.pkl: those files have no joints, only poses.'
-            )
+            raise ValueError('--official needs --body SMPL_NEUTRAL.pkl: those files have only poses.')
         read, splits = reader.read_official, args.split or reader.OFFICIAL_FOLDERS
         genders = {'male': args.male, 'female': args.female}
     making = building.FROM_PHOTOS

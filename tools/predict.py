@@ -38,6 +38,7 @@ from hybrik_jax.step import PARAMETERS
 from hybrik_jax.types import Person
 from hybrik_jax.units import MM_PER_M
 from hybrik_jax.view import people as pictures
+from hybrik_jax.view import render
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 
@@ -100,7 +101,7 @@ def write(
     drawn = {'overlay.png': pictures.draw_overlay(photo, people, faces)}
     for number, person in enumerate(people):
         suffix = f'_{number}' if len(people) > 1 else ''
-        drawn[f'side{suffix}.png'] = pictures.draw_side(person, faces)
+        drawn[f'side{suffix}.png'] = render.side_view(person.vertices_m, faces, size=512)
         drawn[f'crop{suffix}.png'] = pictures.draw_crop(photo, person, predictor.network.image_size)
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -34,7 +34,7 @@ from hybrik_jax.predict import Predictor, synthetic_only
 from hybrik_jax.scoring import metrics
 from hybrik_jax.units import MM_PER_M
 from hybrik_jax.view import people as pictures
-from hybrik_jax.view import report
+from hybrik_jax.view import render, report
 from tools import predict
 
 PICTURE_PIXELS = 256  # the crops in the report
@@ -101,7 +101,8 @@ def photo_pictures(
         name = pathlib.Path(file).name
         overlay = pictures.draw_overlay(read_photo(file), people, faces)
         shown.append((f'{name}, prediction (assumed camera)', overlay))
-        shown += [(f'{name}, from the side', pictures.draw_side(one, faces, size=360)) for one in people]
+        sides = [render.side_view(one.vertices_m, faces, size=360) for one in people]
+        shown += [(f'{name}, from the side', side) for side in sides]
     return shown
 
 

@@ -106,7 +106,7 @@ class BodyPictures:
 
     @functools.cached_property
     def body(self) -> 'smpl.SMPL':
-        """The body model."""
+        """Returns the body model."""
         from hybrik_jax.body import smpl_file
 
         return smpl_file.load_body(self._path)

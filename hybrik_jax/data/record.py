@@ -8,7 +8,7 @@ u = focal * X / Z + centre, without lens distortion. A missing label is zeros wi
 missing key.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -141,21 +141,28 @@ def _faults_of_values(record: dict[str, Any]) -> Iterator[str]:
         if found[::-1] != tuple(record['region_size']):
             said = record['region_size'].tolist()
             yield f'image is {found[1]} x {found[0]} pixels, region_size says {said}'
-    for name in ('region_scale', 'box_enlargement'):
-        if record[name] <= 0:
-            yield f'{name} is {float(record[name])}, not positive'
-    box, last = record['box'], [int(record['width']) - 1, int(record['height']) - 1]
-    if (box[2:] <= box[:2]).any():
-        yield f'box {box.tolist()} has no area'
-    if (box[:2] < 0).any() or (box[2:] > last).any():
-        yield f'box {box.tolist()} is not clipped to [0, {last[0]}] x [0, {last[1]}]'
-    if record['camera_weight'] > 0:
-        if (record['focal'] <= 0).any():
-            yield f'focal is {record["focal"].tolist()} although camera_weight is not zero'
-        if record['root_m'][2] <= 0:
-            yield f'root_m lies behind the camera (z = {float(record["root_m"][2])})'
+    if record['region_scale'] <= 0:
+        yield f'region_scale is {float(record["region_scale"])}, not positive'
+    yield from place_faults(record)
     if record['smpl_weight'] > 0 and not record['body']:
         yield 'body is empty although smpl_weight is not zero'
+
+
+def place_faults(labels: Mapping[str, Any]) -> Iterator[str]:
+    """Yields what cannot be right about box and camera, one sentence each; the shapes are right."""
+    width, height = int(labels['width']), int(labels['height'])
+    x0, y0, x1, y1 = box = [float(x) for x in labels['box']]
+    if not (x1 > x0 and y1 > y0):
+        yield f'box {box} has no area'
+    if x0 < 0 or y0 < 0 or x1 > width - 1 or y1 > height - 1:
+        yield f'box {box} is not clipped to the photo of {width} x {height}'
+    if labels['box_enlargement'] <= 0:
+        yield f'box_enlargement is {float(labels["box_enlargement"])}, not positive'
+    if labels['camera_weight'] > 0:
+        if (labels['focal'] <= 0).any():
+            yield f'focal is {labels["focal"].tolist()}, not positive, although camera_weight is not zero'
+        if labels['root_m'][2] <= 0:
+            yield f'root_m lies behind the camera (z = {float(labels["root_m"][2])}): z must point forward'
 
 
 def _where(mask: np.ndarray) -> str:

@@ -35,6 +35,7 @@ class AnnotatedPerson:
     photo: the image file.
     labels: every field of `record.FEATURES` but region_*; frames and units as there.
     sequence, action: what figures are grouped by; may be empty.
+    image_id, annotation_id: images[].id and annotations[].id of the annotation file, None where it has none.
     """
 
     name: str
@@ -42,6 +43,8 @@ class AnnotatedPerson:
     labels: dict[str, np.ndarray]
     sequence: str = ''
     action: str = ''
+    image_id: int | None = None
+    annotation_id: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,15 +59,13 @@ def stream_items(path: pathlib.Path, key: str) -> Iterator[dict[str, Any]]:
     """Yields the objects of the list under the top-level `key` of a JSON file, one at a time.
 
     Raises:
-        AnnotationError: the file is no JSON, is cut off, or has no such list; see also `stream`.
-        FileNotFoundError: there is no such file.
+        AnnotationError, FileNotFoundError: as `stream`, or there is no such list.
     """
     index = -1
     for index, item in enumerate(stream(path, key)):
         if not isinstance(item, dict):
-            raise AnnotationError(
-                f'{path}: {key}[{index}] is {type(item).__name__}, not an object: is it the right file?'
-            )
+            kind = type(item).__name__
+            raise AnnotationError(f'{path}: {key}[{index}] is {kind}, not an object: is it the right file?')
         yield item
     if index < 0:
         kinds, _ = read_top(path)
@@ -133,10 +134,8 @@ def _open(path: pathlib.Path) -> Iterator['_Guarded']:
             text = str(error).replace('\\n', '\n').removeprefix("b'").strip().split('\n')[0]
             if 'overflow' in text or 'digits' in text:
                 raise AnnotationError(f'{path} holds a number of too many digits ({text}).') from error
-            raise AnnotationError(
-                f'{path} is no whole JSON file ({path.stat().st_size} bytes; {text}): it may be cut off, '
-                'download or write it again.'
-            ) from error
+            size, hint = path.stat().st_size, 'it may be cut off, download or write it again'
+            raise AnnotationError(f'{path} is no whole JSON file ({size} bytes; {text}): {hint}.') from error
 
 
 class _Guarded:
@@ -176,9 +175,8 @@ class _Guarded:
         self._start = False
         for mark, kind in _OTHERS.items():
             if data.startswith(mark):
-                raise AnnotationError(
-                    f'{self._path} is {kind}, not JSON: write what it holds as JSON (see docs/datasets.md).'
-                )
+                hint = 'write what it holds as JSON (see docs/datasets.md)'
+                raise AnnotationError(f'{self._path} is {kind}, not JSON: {hint}.')
         return data.removeprefix(b'\xef\xbb\xbf')
 
     def _count(self, data: bytes) -> None:
@@ -192,7 +190,6 @@ class _Guarded:
         depths = np.frombuffer(outside.translate(self._steps, self._no_brackets), np.int8).cumsum(dtype=int)
         if len(depths):
             if self._depth + depths.max() > _DEEPEST:
-                raise AnnotationError(
-                    f'{self._path} is nested more than {_DEEPEST} deep: is it the right file?'
-                )
+                deep = f'is nested more than {_DEEPEST} deep'
+                raise AnnotationError(f'{self._path} {deep}: is it the right file?')
             self._depth += int(depths[-1])

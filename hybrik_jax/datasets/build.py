@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from tqdm import tqdm
@@ -26,12 +25,12 @@ from hybrik_jax.data import record
 from hybrik_jax.data.store import is_finished
 from hybrik_jax.datasets import processes, region, sanity
 from hybrik_jax.datasets.annotation import AnnotatedPerson, AnnotationError, Skipped
-from hybrik_jax.datasets.readers.reading import NumberedPerson
 from hybrik_jax.scoring.roots_and_boxes import numbers_path
 
 VERSION = '1.0.0'
 SHARD = 2000  # people of one shard, skipped ones included; readers keep every file of a dataset open
 SHOWN = 20  # problems in a message
+_ELSEWHERE = 'move it away, or choose another folder'
 _FEW = 0.01  # so many implausible annotations are left out; more, and something is wrong with all of them
 
 Item = Any  # whom a reader yields: has a `name`, unique in its split
@@ -57,12 +56,9 @@ class Settings:
     recipe: str = ''
 
     def __post_init__(self):
-        if not 1 <= self.quality <= 100:
-            raise ValueError(f'quality={self.quality}: give the quality of a JPEG, 1 to 100.')
-        if self.largest_side < region.SMALLEST_SIDE:
-            raise ValueError(
-                f'largest_side={self.largest_side}: give at least {region.SMALLEST_SIDE} pixels.'
-            )
+        if not 1 <= self.quality <= 100 or self.largest_side < region.SMALLEST_SIDE:
+            limits = f'1 to 100, and at least {region.SMALLEST_SIDE} pixels'
+            raise ValueError(f'quality={self.quality}, largest_side={self.largest_side}: give {limits}.')
 
 
 def cut_person(person: AnnotatedPerson, settings: Settings) -> dict[str, Any]:
@@ -71,11 +67,11 @@ def cut_person(person: AnnotatedPerson, settings: Settings) -> dict[str, Any]:
     Raises OSError or ValueError where the photo cannot be used.
     """
     photo, encoded = region.read_photo(person.photo)
-    width, height = int(person.labels['width']), int(person.labels['height'])
+    labels = person.labels
+    width, height = int(labels['width']), int(labels['height'])
     if photo.shape[1::-1] != (width, height):
         size = f'{photo.shape[1]} x {photo.shape[0]} pixels'
         raise ValueError(f'{person.photo} is {size}, the annotation says {width} x {height}')
-    labels = {k: np.asarray(v, record.FEATURES[k].dtype) for k, v in person.labels.items()}
     cut = region.cut(
         photo,
         labels['box'],
@@ -139,16 +135,13 @@ def build(
         print(f'{out} is there already.')
         return out
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise FileExistsError(
-            f'{out} is there but is no finished dataset: move it away, or choose another folder.'
-        )
+        raise FileExistsError(f'{out} is there but is no finished dataset: {_ELSEWHERE}.')
     folder, started = out.with_name(out.name + '.incomplete'), time.perf_counter()
     with processes.pool(workers) as submit:
         counts, skipped, fingerprint = survey(splits, making.problems)
         if not any(counts.values()):
-            raise AnnotationError(
-                f'{settings.dataset}: there is nobody to build from in {", ".join(splits)}.'
-            )
+            nobody = f'there is nobody to build from in {", ".join(splits)}'
+            raise AnnotationError(f'{settings.dataset}: {nobody}.')
         plan = {'settings': dataclasses.asdict(settings), 'shard': shard, 'people': fingerprint}
         _start_or_resume(folder, plan)
         for split, read in splits.items():
@@ -174,14 +167,12 @@ def _check_settings(out: pathlib.Path, settings: Settings) -> None:
     before = json.loads(path.read_text())['settings'] if path.is_file() else {}
     for key, now in dataclasses.asdict(settings).items():
         if before.get(key, now) != now:
-            raise FileExistsError(
-                f'{out} is there already, built with {key} {before[key]!r}, not {now!r}: move it away, or '
-                'choose another folder.'
-            )
+            built = f'built with {key} {before[key]!r}, not {now!r}'
+            raise FileExistsError(f'{out} is there already, {built}: {_ELSEWHERE}.')
 
 
 def survey(
-    splits: Mapping[str, Read], problems_of: Callable[[Item], Sequence[str]] = sanity.check_person
+    splits: Mapping[str, Read], problems_of: Callable[[Item], Sequence[str]]
 ) -> tuple[dict[str, int], dict[str, collections.Counter], str]:
     """Returns people per split, those left out by reason, and a fingerprint of all names.
 
@@ -208,10 +199,8 @@ def survey(
         if twice:
             raise AnnotationError(_listed(f'Names of split {split!r} that occur more than once', twice))
         if implausible > _FEW * counts[split]:
-            share = f'{implausible} of {counts[split]} people'
-            raise AnnotationError(
-                _listed(f'The annotations of split {split!r} cannot be right ({share})', problems)
-            )
+            title = f'The annotations of split {split!r} cannot be right'
+            raise AnnotationError(_listed(f'{title} ({implausible} of {counts[split]} people)', problems))
     return counts, skipped, digest.hexdigest()
 
 
@@ -220,18 +209,27 @@ def _start_or_resume(folder: pathlib.Path, plan: dict) -> None:
     path = folder / 'build.json'
     if path.exists() and (before := json.loads(path.read_text())) != plan:
         different = [k for k in plan if before.get(k) != plan[k]]
-        raise AnnotationError(
-            f'{folder} holds an unfinished build with other {", ".join(different)}: remove it, or repeat its '
-            'settings.'
-        )
+        other = f'an unfinished build with other {", ".join(different)}'
+        raise AnnotationError(f'{folder} holds {other}: remove it, or repeat its settings.')
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(plan, indent=1) + '\n')
 
 
-def _make_split(chunks, bar, folder, split, settings, making, submit, most) -> None:
+def _make_split(
+    chunks: Iterable[list[Item]],
+    bar: tqdm,
+    folder: pathlib.Path,
+    split: str,
+    settings: Settings,
+    making: Making,
+    submit: Callable[..., Future],
+    most: int,
+) -> None:
     """Writes the shards of a split that are not there yet; raises with the photos that cannot be read."""
     failed: list[str] = []
     waiting: collections.deque[tuple[int, Future]] = collections.deque()
+
+    here = dataclasses.replace(making, labels=None)  # what a worker needs, which may have no JAX
 
     def settle(waiting_at_most: int) -> None:
         while len(waiting) > waiting_at_most:
@@ -240,12 +238,12 @@ def _make_split(chunks, bar, folder, split, settings, making, submit, most) -> N
             bar.update(size)
 
     for index, chunk in enumerate(chunks):
-        if (folder / _shard_name(split, index, 'json')).exists():
+        path = folder / f'{split}-{index:05d}.array_record'
+        if path.with_suffix('.json').exists():
             bar.update(len(chunk))  # made before the build was stopped
             continue
         chunk = list(making.labels(chunk)) if making.labels else chunk
-        how = making.problems, making.record
-        waiting.append((len(chunk), submit(_write_shard, chunk, folder, split, index, settings, *how)))
+        waiting.append((len(chunk), submit(_write_shard, path, chunk, settings, here)))
         settle(most)
         if len(failed) >= SHOWN:
             break
@@ -255,18 +253,17 @@ def _make_split(chunks, bar, folder, split, settings, making, submit, most) -> N
         raise AnnotationError(_listed(f'Photos of split {split!r} cannot be used ({hint})', failed))
 
 
-def _write_shard(people, folder, split, index, settings, problems_of, record_of) -> list[str]:
+def _write_shard(path: pathlib.Path, people: Sequence[Item], settings: Settings, making: Making) -> list[str]:
     """Writes one shard and, last, its report; where photos are wrong, returns how and writes nothing."""
-    path = folder / _shard_name(split, index, 'array_record')
     unfinished = path.with_suffix('.tmp')
     features, report, failed = record.features(), _Report(), []
     writer = array_record_module.ArrayRecordWriter(str(unfinished), 'group_size:1')
     for person in people:
-        if problems_of(person):
+        if making.problems(person):
             report.skipped['implausible annotation'] += 1
             continue
         try:
-            made = record_of(person, settings)
+            made = making.record(person, settings)
             record.check(made)
         except (OSError, ValueError) as error:
             failed.append(f'{person.name}: {error}')
@@ -276,8 +273,9 @@ def _write_shard(people, folder, split, index, settings, problems_of, record_of)
         data = features.serialize_example(made)
         writer.write(data)
         report.examples, report.size = report.examples + 1, report.size + len(data)
-        if isinstance(person, NumberedPerson):
-            report.numbers[person.name] = person.image_id, person.annotation_id
+        numbers = getattr(person, 'image_id', None), getattr(person, 'annotation_id', None)
+        if numbers != (None, None):
+            report.numbers[person.name] = numbers
     writer.close()
     if failed and not settings.skip_unreadable:
         unfinished.unlink()
@@ -288,13 +286,9 @@ def _write_shard(people, folder, split, index, settings, problems_of, record_of)
     return []
 
 
-def _shard_name(split: str, index: int, suffix: str) -> str:
-    return f'{split}-{index:05d}.{suffix}'
-
-
 @dataclasses.dataclass
 class _Report:
-    """What was written of a shard or of a split, who was left out, and the numbers of `NumberedPerson`."""
+    """What was written of a shard or of a split, and who was left out; `numbers`: image_id, annotation_id."""
 
     examples: int = 0
     size: int = 0
@@ -330,12 +324,7 @@ def _write_metadata(folder: pathlib.Path, settings: Settings, reports: dict[str,
         data_dir=folder, dataset_name=settings.dataset, filetype_suffix='array_record'
     )
     infos = [
-        tfds.core.SplitInfo(
-            name=split,
-            shard_lengths=one.lengths,
-            num_bytes=one.size,
-            filename_template=template.replace(split=split),
-        )
+        tfds.core.SplitInfo(split, one.lengths, one.size, template.replace(split=split))
         for split, one in reports.items()
         if one.lengths
     ]

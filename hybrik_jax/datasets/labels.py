@@ -73,14 +73,12 @@ def maker(
     solve = jax.jit(jax.vmap(pose_labels, in_axes=(None, 0, 0)))
     bodies = {'': jax.device_put(body)} | {g: jax.device_put(b) for g, b in (of_gender or {}).items()}
 
-    def body_of(person: AnnotatedPerson) -> str:
-        gender = person.gender if isinstance(person, pw3d.UnplacedPerson) else ''
-        return gender if gender in bodies else ''
-
     def complete(people: Sequence[AnnotatedPerson]) -> list[AnnotatedPerson]:
         people = list(people)
+        genders = [getattr(person, 'gender', '') for person in people]
+        genders = [gender if gender in bodies else '' for gender in genders]
         for gender, model in bodies.items():
-            chosen = [i for i, p in enumerate(people) if _lacks(p) and body_of(p) == gender]
+            chosen = [i for i, person in enumerate(people) if genders[i] == gender and _lacks(person)]
             for start in range(0, len(chosen), batch_size):
                 some = chosen[start : start + batch_size]
                 filled = some + [some[-1]] * (batch_size - len(some))

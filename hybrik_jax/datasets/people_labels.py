@@ -1,11 +1,6 @@
 """From one checked record of people's own data to the labels of a person, or to what is wrong with it."""
 
-import os
-import pathlib
-from collections.abc import Iterable
-
 import numpy as np
-from PIL import Image
 
 from hybrik_jax import boxes
 from hybrik_jax.body.projection import project
@@ -13,12 +8,10 @@ from hybrik_jax.datasets import sanity
 from hybrik_jax.datasets.people_schema import Camera, Joints, Keypoints, Person, Skeleton
 from hybrik_jax.datasets.readers import reading
 
-_LIMB_M = (0.08, 0.9)  # what the median limb of a child or an adult lies between
 _NEAR_BOX = 1.6  # labelled points lie within the box, made so many times larger
 _LARGEST_BOX = 4  # times the photo
 _FEWEST_POINTS = 4  # with fewer, nothing is said about the form of a box
 _NEAR_M = 2.5  # no camera sees all of a person from so near
-_FORMATS = ('JPEG', 'PNG', 'BMP', 'TIFF', 'WEBP', 'GIF')
 
 Labels = dict[str, np.ndarray]
 Intrinsics = tuple[np.ndarray, np.ndarray]
@@ -51,7 +44,7 @@ def labels_of(
         raise Wrong('', 'nothing is labelled: give keypoints_2d, joints_3d or smpl')
     root = entry.smpl.root if entry.smpl else []
     if root and root[2] <= 0:
-        raise Wrong('smpl.root', f'{_short(root)} lies behind the camera')
+        raise Wrong('smpl.root', f'{sanity.short(root)} lies behind the camera')
     if (entry.joints_3d or root) and not entry.camera:
         what = '3D joints need' if entry.joints_3d else 'smpl.root needs'
         raise Wrong('camera', f'is missing: {what} the focal lengths and the centre of their camera')
@@ -89,32 +82,16 @@ def looks_like_corners(box: list[float], labels: Labels) -> bool | None:
     return bool(inside >= 0.9 and (np.ptp(points, axis=0) >= 0.3 * side).all())
 
 
-def photo_size(path: pathlib.Path) -> tuple[int, int]:
-    """Returns width and height of an image file as it is stored (EXIF turns nothing).
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no image.
-    """
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f'there is no file {path}')
-    try:
-        with Image.open(path, formats=_FORMATS) as image:
-            return image.size
-    except (OSError, Image.DecompressionBombError) as error:
-        raise ValueError(f'{path} is no image that can be read') from error
-
-
 def _corners(box: np.ndarray, width: int, height: int) -> np.ndarray:
     """Returns the box x0 y0 x1 y1 (4,) of x y w h, clipped to the photo."""
     photo = f'the photo of {width} x {height} pixels: it is x, y, w, h'
     if (box[2:] <= 0).any():
-        raise Wrong('box', f'{_short(box)} has no size: its last two numbers are width and height')
+        raise Wrong('box', f'{sanity.short(box)} has no size: its last two numbers are width and height')
     if (box[2:] > _LARGEST_BOX * max(width, height)).any():
-        raise Wrong('box', f'{_short(box)} is much larger than {photo}')
+        raise Wrong('box', f'{sanity.short(box)} is much larger than {photo}')
     corners = boxes.clipped(box, width, height)
     if corners is None:
-        raise Wrong('box', f'{_short(box)} has no part in {photo}')
+        raise Wrong('box', f'{sanity.short(box)} has no part in {photo}')
     return corners
 
 
@@ -124,10 +101,11 @@ def _camera(camera: Camera, size: tuple[int, int] | None) -> Intrinsics:
     photo = np.array(size or (1, 1))
     if (focal < 0.1 * photo.max()).any():
         what = f'is too short for {photo[0]} x {photo[1]}: pixels, not millimetres'
-        raise Wrong('camera.focal', f'{_short(focal)} {what}')
+        raise Wrong('camera.focal', f'{sanity.short(focal)} {what}')
     if size and ((centre < -photo) | (centre > 2 * photo)).any():
         raise Wrong(
-            'camera.centre', f'{_short(centre)} is far outside of the photo of {size[0]} x {size[1]} pixels'
+            'camera.centre',
+            f'{sanity.short(centre)} is far outside of the photo of {size[0]} x {size[1]} pixels',
         )
     return focal, centre
 
@@ -148,12 +126,10 @@ def _joints(
     if zeros and set(zeros) <= {kind.joints.get(0), kind.h36m.get(0)}:
         raise Wrong(field, f'[{zeros[0]}], the pelvis, is 0, 0, 0: {relative}')
     if zeros:
-        raise Wrong(
-            field, f'[{zeros[0]}] is 0, 0, 0 ({len(zeros)} such): use null for a point that is not known'
-        )
+        hint = 'use null for a point that is not known'
+        raise Wrong(field, f'[{zeros[0]}] is 0, 0, 0 ({len(zeros)} such): {hint}')
     joints, joints_known = _gather(points, known, kind.joints, 29)
     h36m, h36m_known = _gather(points, known, kind.h36m, 17)
-    _check_limbs(((joints, joints_known, sanity.LIMBS), (h36m, h36m_known, sanity.LIMBS_H36M)), field)
     behind = used[points[used, 2] <= 0]
     if behind.size:
         near = np.abs(points[used]).max() < _NEAR_M
@@ -164,11 +140,15 @@ def _joints(
         raise Wrong('joints_3d.root', f'is missing: {what}')
     root = np.array(part.root or (joints[0] if joints_known[0] else h36m[0]))
     if root[2] <= 0:
-        raise Wrong('joints_3d.root', f'{_short(root)} lies behind the camera')
+        raise Wrong('joints_3d.root', f'{sanity.short(root)} lies behind the camera')
+    unit = sanity.wrong_unit(joints, joints_known, sanity.LIMBS)
+    if unit := unit or sanity.wrong_unit(h36m, h36m_known, sanity.LIMBS_H36M):
+        raise Wrong(field, unit)
     pixels = project(points[used], *camera)
     inside = _share_in_box(pixels, box)
     if inside < 0.2:  # much of a person may be outside of the photo
-        what = f'only {100 * inside:.0f} % of them project into the box, [{used[0]}] to {_short(pixels[0])}'
+        first = f'[{used[0]}] to {sanity.short(pixels[0])}'
+        what = f'only {100 * inside:.0f} % of them project into the box, {first}'
         axes = "axes (x right, y down, z forward, in the camera's frame)"
         raise Wrong(field, f'{what}: check camera, {axes} and the size of the photo')
 
@@ -181,21 +161,6 @@ def _joints(
     return root, labels | {'h36m_weight': h36m_known}
 
 
-def _check_limbs(skeletons: Iterable[tuple[np.ndarray, np.ndarray, dict]], field: str) -> None:
-    """Raises `Wrong` where the median limb is of no human length; of each skeleton: joints, known, limbs."""
-    lengths = [
-        np.linalg.norm(joints[a] - joints[b])
-        for joints, known, limbs in skeletons
-        for a, b in limbs
-        if known[a] and known[b]
-    ]
-    limb = float(np.median(lengths)) if lengths else 0.4
-    if not _LIMB_M[0] <= limb <= _LIMB_M[1]:
-        units = {': they look like millimetres': 1e-3, ': they look like centimetres': 1e-2}
-        hint = next((text for text, size in units.items() if 0.15 < limb * size < 0.7), '')
-        raise Wrong(field, f'must be metres, but the median limb would be {limb:.3g} m long{hint}')
-
-
 def _keypoints(part: Keypoints, skeletons: dict[str, Skeleton], labels: Labels, box: np.ndarray) -> Labels:
     """Returns the labels that 2D keypoints give; joints that have 3D keep their projection."""
     field = 'keypoints_2d.points'
@@ -206,18 +171,14 @@ def _keypoints(part: Keypoints, skeletons: dict[str, Skeleton], labels: Labels, 
         meant = '0 not labelled, 1 labelled but hidden, 2 visible (make these of confidences)'
         raise Wrong(field, f'[{odd[0]}]: v is {v[odd[0]]:g}: {meant}')
     if (zeros := np.flatnonzero((v > 0) & (points[:, :2] == 0).all(1))).size:
-        raise Wrong(
-            field, f'[{zeros[0]}] is 0, 0 ({zeros.size} such): v must be 0 for a point that is not labelled'
-        )
+        hint = 'v must be 0 for a point that is not labelled'
+        raise Wrong(field, f'[{zeros[0]}] is 0, 0 ({zeros.size} such): {hint}')
     pixels, labelled = _gather(points[:, :2], v > 0, kind.joints, 29)
     inside = _share_in_box(pixels[labelled], box) if labelled.any() else 1
     if inside < 0.5:
-        small = np.abs(pixels[labelled]).max() <= 1
-        hint = (
-            'they look normalised, give pixels'
-            if small
-            else 'is the box x, y, w, h, in pixels of the same photo?'
-        )
+        hint = 'is the box x, y, w, h, in pixels of the same photo?'
+        if np.abs(pixels[labelled]).max() <= 1:
+            hint = 'they look normalised, give pixels'
         raise Wrong(field, f'only {100 * inside:.0f} % of them lie in the box: {hint}')
     weight, places = np.array(labels['joints_px_weight'], float), np.array(labels['joints_px'])
     both = labelled & (weight[:, 0] > 0)
@@ -236,13 +197,11 @@ def _skeleton(part: Joints | Keypoints, field: str, points: list, skeletons: dic
     """Returns the skeleton of a part, which must have as many points as there are."""
     kind, name = skeletons.get(part.skeleton), part.skeleton
     if kind is None:
-        raise Wrong(
-            f'{field.partition(".")[0]}.skeleton', f'{name!r} is not known; there are {", ".join(skeletons)}'
-        )
-    if kind.count not in (None, len(points)):
-        raise Wrong(field, f'has {len(points)} points, the skeleton {name!r} has {kind.count}')
-    if kind.used[-1] >= len(points):
-        raise Wrong(field, f'has {len(points)} points, the skeleton {name!r} names point {kind.used[-1]}')
+        part_name = field.partition('.')[0]
+        raise Wrong(f'{part_name}.skeleton', f'{name!r} is not known; there are {", ".join(skeletons)}')
+    if kind.count not in (None, len(points)) or kind.used[-1] >= len(points):
+        wanted = kind.count or f'at least {kind.used[-1] + 1}'
+        raise Wrong(field, f'has {len(points)} points, the skeleton {name!r} has {wanted}')
     return kind
 
 
@@ -259,7 +218,3 @@ def _share_in_box(pixels: np.ndarray, box: np.ndarray) -> float:
     """Returns which share of points (n, 2) is in a square `_NEAR_BOX` times as large as a box x y w h."""
     half = box[2:].max() / 2 * _NEAR_BOX
     return float((np.abs(pixels - (box[:2] + box[2:] / 2)) <= half).all(1).mean())
-
-
-def _short(values: Iterable[float]) -> str:
-    return '[' + ', '.join(f'{x:.4g}' for x in values) + ']'

@@ -210,7 +210,7 @@ class Skeleton:
 
     @property
     def used(self) -> list[int]:
-        """The points that are joints of ours, in order."""
+        """Returns the points that are joints of ours, in order."""
         return sorted({*self.joints.values(), *self.h36m.values()})
 
 

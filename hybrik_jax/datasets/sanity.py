@@ -3,9 +3,12 @@
 The limits are wide: what real data hold passes, what a wrong unit or axis makes of them does not.
 """
 
+from collections.abc import Iterable, Iterator, Mapping
+
 import numpy as np
 
 from hybrik_jax.body.projection import project
+from hybrik_jax.data import record
 from hybrik_jax.datasets.annotation import AnnotatedPerson
 
 # Limbs and their usual lengths in metres: thighs, lower legs, upper arms, forearms.
@@ -18,6 +21,12 @@ LIMBS_H36M = {
     (11, 12): 0.28, (14, 15): 0.28, (12, 13): 0.25, (15, 16): 0.25,
 }  # fmt: skip
 _LIMB_RATIOS = (0.4, 2.0)  # of the middle one to the usual length: children to giants
+_UNITS = {
+    1e3: 'millimetres were taken for metres',
+    1e2: 'centimetres were taken for metres',
+    1e-2: 'centimetres were expected and metres given',
+    1e-3: 'millimetres were expected and metres given',
+}
 _LONGEST_BONE_M = 1.5
 _MOST_PIXELS_OFF = 5.0  # projection against pixels: at least this, or
 _MOST_BOX_OFF = 0.05  # this share of the box
@@ -30,6 +39,8 @@ _LARGEST_BETA = 20.0
 _FEWEST_JOINTS = 4  # with fewer labelled nothing is said about them
 _SHOWN = 5
 
+Labels = Mapping[str, np.ndarray]
+
 
 def check_person(person: AnnotatedPerson) -> list[str]:
     """Returns what is wrong with an annotated person, one sentence each; empty where nothing is.
@@ -38,7 +49,7 @@ def check_person(person: AnnotatedPerson) -> list[str]:
     joints behind the camera, joints whose projection is not where their pixels are, joints that are not near
     the box, pose or shape of no possible size.
     """
-    labels = {name: np.asarray(value) for name, value in person.labels.items()}
+    labels = person.labels
     problems = [
         f'{name}{_places(~np.isfinite(value))} is not finite'
         for name, value in labels.items()
@@ -46,68 +57,54 @@ def check_person(person: AnnotatedPerson) -> list[str]:
     ]
     if problems:
         return problems  # they would spoil what follows
-    problems += _box_problems(labels)
-    problems += _limb_problems('joints_m', labels['joints_m'], labels['joints_weight'], LIMBS)
-    problems += _limb_problems('h36m_joints_m', labels['h36m_joints_m'], labels['h36m_weight'], LIMBS_H36M)
-    if labels['camera_weight'] > 0:
-        problems += list(_camera_problems(labels)) or _projection_problems(labels)
+    problems += record.place_faults(labels)
+    placed = not problems and labels['camera_weight'] > 0
+    for name, weight, limbs in (
+        ('joints_m', labels['joints_weight'], LIMBS),
+        ('h36m_joints_m', labels['h36m_weight'], LIMBS_H36M),
+    ):
+        if text := wrong_unit(labels[name], weight, limbs):
+            problems.append(f'{name}: {text}')
+            continue
+        for (a, b), length in _limb_lengths(labels[name], weight, limbs).items():
+            if length > _LONGEST_BONE_M:
+                problems.append(f'{name}: joints {a} and {b} are {length:.3g} m apart')
+    if placed:
+        problems += _projection_problems(labels)
     if not problems or labels['camera_weight'] == 0:
         problems += _placement_problems(labels)
     problems += _pose_problems(labels)
     return problems
 
 
-def _box_problems(labels):
-    x0, y0, x1, y1 = (float(x) for x in labels['box'])
-    width, height = int(labels['width']), int(labels['height'])
-    if width < 1 or height < 1:
-        yield f'width and height are {width} and {height}, not positive'
-    if not (x1 > x0 and y1 > y0):
-        yield f'box {[x0, y0, x1, y1]} has no area'
-    elif x0 < 0 or y0 < 0 or x1 > width - 1 or y1 > height - 1:
-        yield f'box {[x0, y0, x1, y1]} is not clipped to the photo of {width} x {height}'
-    if labels['box_enlargement'] <= 0:
-        yield f'box_enlargement is {float(labels["box_enlargement"])}, not positive'
+def wrong_unit(points: np.ndarray, weight: np.ndarray, limbs: Mapping[tuple, float]) -> str:
+    """Returns what is wrong where the median limb is of no human length, with a guess at the unit, or ''.
+
+    Args:
+        points: (N, 3) metres.
+        weight: (N,), zero where a point is not known.
+        limbs: pairs of points and their usual length, metres.
+    """
+    lengths = _limb_lengths(points, weight, limbs)
+    ratio = float(np.median([length / limbs[pair] for pair, length in lengths.items()] or [1]))
+    low, high = _LIMB_RATIOS
+    if low <= ratio <= high:
+        return ''
+    guess = next((f': as if {text}' for unit, text in _UNITS.items() if low <= ratio / unit <= high), '')
+    return f'limbs are {ratio:.3g} times as long as usual (median of {len(lengths)}){guess}'
 
 
-def _limb_problems(name, points, weight, limbs):
-    known = [pair for pair in limbs if weight[pair[0]] > 0 and weight[pair[1]] > 0]
-    if not known:
-        return
-    lengths = np.array([np.linalg.norm(points[a] - points[b]) for a, b in known])
-    ratio = float(np.median(lengths / [limbs[pair] for pair in known]))
-    if not _LIMB_RATIOS[0] <= ratio <= _LIMB_RATIOS[1]:
-        first = f'median of {len(known)}; the first is {lengths[0]:.3g} m'
-        yield f'{name}: limbs are {ratio:.3g} times as long as usual ({first}){_unit_guess(ratio)}'
-    elif lengths.max() > _LONGEST_BONE_M:
-        a, b = known[int(lengths.argmax())]
-        yield f'{name}: joints {a} and {b} are {lengths.max():.3g} m apart'
+def _limb_lengths(points: np.ndarray, weight: np.ndarray, limbs: Mapping[tuple, float]) -> dict[tuple, float]:
+    known = [(a, b) for a, b in limbs if weight[a] > 0 and weight[b] > 0]
+    return {(a, b): float(np.linalg.norm(points[a] - points[b])) for a, b in known}
 
 
-def _unit_guess(ratio: float) -> str:
-    for factor, guess in (
-        (1e3, 'millimetres were taken for metres'),
-        (1e2, 'centimetres were taken for metres'),
-        (1e-2, 'centimetres were expected and metres given'),
-        (1e-3, 'millimetres were expected and metres given'),
-    ):
-        if _LIMB_RATIOS[0] <= ratio / factor <= _LIMB_RATIOS[1]:
-            return f': as if {guess}'
-    return ''
-
-
-def _camera_problems(labels):
-    if not (labels['focal'] > 0).all():
-        yield f'focal is {labels["focal"].tolist()}, not positive'
-    root = labels['root_m']
-    if not root[2] > 0:
-        yield f'root_m {_short(root)} lies behind the camera: z must point forward'
-    elif np.linalg.norm(root) > _FARTHEST_M:
-        yield f'root_m is {np.linalg.norm(root):.4g} m away: as if millimetres were taken for metres'
-
-
-def _projection_problems(labels):
+def _projection_problems(labels: Labels) -> Iterator[str]:
     """Where joint 0 lies is not annotated (root_m may be another point): it is found from the pixels."""
+    distance = np.linalg.norm(labels['root_m'])
+    if distance > _FARTHEST_M:
+        yield f'root_m is {distance:.4g} m away: as if millimetres were taken for metres'
+        return
     points, pixels = (labels[name].astype(np.float64) for name in ('joints_m', 'joints_px'))
     placed = labels['joints_weight'] > 0
     on_photo = placed & (labels['joints_px_weight'][:, :2] > 0).all(1)
@@ -119,7 +116,7 @@ def _projection_problems(labels):
         apart = float(np.linalg.norm(origin - labels['root_m']))
         if apart > max(_MOST_ROOT_OFF_M, 0.1 * abs(float(labels['root_m'][2]))):
             yield (
-                f'root_m {_short(labels["root_m"])} and the place {_short(origin)} that joints_m and '
+                f'root_m {short(labels["root_m"])} and the place {short(origin)} that joints_m and '
                 f'joints_px give joint 0 are {apart:.3g} m apart: check units, focal, centre and axes'
             )
             return
@@ -143,7 +140,9 @@ def _projection_problems(labels):
         )
 
 
-def _origin(points, pixels, focal, centre, tolerance):
+def _origin(
+    points: np.ndarray, pixels: np.ndarray, focal: np.ndarray, centre: np.ndarray, tolerance: float
+) -> np.ndarray:
     """Returns the place (3,) of the origin of points (N, 3) whose pixels (N, 2) are known; N >= 2.
 
     Least squares; where that leaves more than `tolerance` pixels, least absolute errors (reweighted), which
@@ -166,7 +165,7 @@ def _origin(points, pixels, focal, centre, tolerance):
     return origin
 
 
-def _placement_problems(labels):
+def _placement_problems(labels: Labels) -> Iterator[str]:
     """Where the box touches the photo's border only joints on the photo count: others may be cut off."""
     box = labels['box'].astype(np.float64)
     last = np.array([labels['width'], labels['height']], np.float64) - 1
@@ -185,20 +184,22 @@ def _placement_problems(labels):
         yield f'joints_px: {far} are far outside the box {box.round(1).tolist()}: {guess}'
 
 
-def _pose_problems(labels):
+def _pose_problems(labels: Labels) -> Iterator[str]:
     turns = np.linalg.norm(labels['pose'], axis=1) * (labels['smpl_weight'] > 0)
     twists = np.abs(labels['twists']) * (labels['twist_weight'] > 0)
-    for name, angles in (('pose', turns), ('twists', twists)):
-        if angles.max() > _LARGEST_ANGLE:
-            where = _places(angles > _LARGEST_ANGLE)
-            yield f'{name}{where} turns by up to {angles.max():.4g} radians: are these degrees?'
-    if labels['smpl_weight'] > 0 and np.abs(labels['betas']).max() > _LARGEST_BETA:
-        largest = np.abs(labels['betas']).max()
-        yield f'betas reach {largest:.4g}: is it the shape of this body model?'
+    betas = np.abs(labels['betas']) * (labels['smpl_weight'] > 0)
+    for name, sizes, most, question in (
+        ('pose', turns, _LARGEST_ANGLE, ' radians: are these degrees?'),
+        ('twists', twists, _LARGEST_ANGLE, ' radians: are these degrees?'),
+        ('betas', betas, _LARGEST_BETA, ': is it the shape of this body model?'),
+    ):
+        if sizes.max() > most:
+            yield f'{name}{_places(sizes > most)} reaches {sizes.max():.4g}{question}'
 
 
-def _short(numbers: np.ndarray) -> list[float]:
-    return [float(f'{x:.4g}') for x in numbers]
+def short(numbers: Iterable[float]) -> str:
+    """Returns numbers for a message."""
+    return f'[{", ".join(f"{x:.4g}" for x in numbers)}]'
 
 
 def _places(mask: np.ndarray) -> str:

@@ -3,13 +3,15 @@
 Labels follow `hybrik_jax.data.record`. The box is that of the whole body (also where it is hidden), clipped.
 """
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
 from hybrik_jax.body.projection import project
 from hybrik_jax.data.record import whole_photo
 from hybrik_jax.synthetic.paint import muted, noise_at
-from hybrik_jax.synthetic.people import Stylist
+from hybrik_jax.synthetic.people import Part, Stylist
 from hybrik_jax.synthetic.posed_body import PosedBody, to_axis_angle, to_matrices, twist_angles
 from hybrik_jax.synthetic.poses import SPLITS, PoseLibrary
 from hybrik_jax.synthetic.scene import Camera, outdoors, room, studio
@@ -39,7 +41,7 @@ class Generator:
         self.seat_vertices = np.asarray(self.body.surface.weights[:, 0].todense()).ravel() > 0.5
 
     def record(self, index: int) -> dict:
-        """The record of example `index`, image as JPEG bytes."""
+        """Returns the record of example `index`, image as JPEG bytes."""
         image, quality, label = self.draw(index)
         _, jpeg = cv2.imencode('.jpg', image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
         one = np.ones((), np.float32)
@@ -73,7 +75,7 @@ class Generator:
         }
 
     def random_pose(self, rng: np.random.Generator) -> tuple[np.ndarray, str, float]:
-        """Local rotations (24, 3, 3) with the world orientation in row 0, archetype name, heading in radians.
+        """Returns local rotations (24, 3, 3), row 0 in world axes, archetype name, heading in radians.
 
         A pose of the library with small perturbations and a random heading.
         """
@@ -87,7 +89,7 @@ class Generator:
         return rotations, str(self.library.kinds[i]), heading
 
     def draw(self, index: int) -> tuple[np.ndarray, int, dict]:
-        """Photo (size, size, 3) uint8 RGB, JPEG quality and labels of example `index`.
+        """Returns the photo (size, size, 3) uint8 RGB, JPEG quality and labels of example `index`.
 
         The labels, float32: box (4,), focal (2,), centre (2,), pixels (29, 2), joints (29, 3) and h36m_joints
         (17, 3) in the camera frame, metres, pose (24, 3), betas (10,), twists (23,), visible (29,).
@@ -165,7 +167,7 @@ class Generator:
 
 
 def random_camera(rng: np.random.Generator, vertices: np.ndarray, size: int) -> Camera:
-    """A camera that frames world vertices (n, 3): focal length 1..5 widths, tilted, slightly off centre."""
+    """Returns a camera that frames world vertices (n, 3): 1..5 widths of focal length, tilted, off centre."""
     focal = size * np.exp(rng.uniform(0.0, np.log(5.0)))
     low, high = vertices.min(0), vertices.max(0)
     middle = (low + high) / 2
@@ -197,13 +199,15 @@ def random_camera(rng: np.random.Generator, vertices: np.ndarray, size: int) -> 
 
 
 def random_light(rng: np.random.Generator) -> np.ndarray:
-    """Unit vector (3,) from the floor towards the main light, world axes (the camera is on the +z side)."""
+    """Returns the unit vector (3,) towards the main light, world axes (the camera is on the +z side)."""
     light = np.array([rng.normal(0, 0.7), abs(rng.normal(0.8, 0.35)) + 0.2, rng.normal(0.35, 0.6)])
     return light / np.linalg.norm(light)
 
 
-def render_person(parts, camera, light, rng):
-    """Premultiplied colour (size, size, 3), coverage (size, size) and supersampled depth, inf where empty."""
+def render_person(
+    parts: Sequence[Part], camera: Camera, light: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns premultiplied colour (size, size, 3), coverage (size, size), supersampled depth, inf: none."""
     ss = SUPERSAMPLE
     side = camera.size * ss
     start = np.cumsum([0] + [len(p.vertices) for p in parts])
@@ -269,8 +273,10 @@ DEPTH_OF_JOINT = np.array([
 OUTSIDE, BEHIND_THING, BEHIND_BODY, IN_VIEW = range(4)
 
 
-def visibility(joints, pixels, z_buffer, occluder):
-    """Codes (29,): outside the photo, behind an occluder, behind the own body, in view.
+def visibility(
+    joints: np.ndarray, pixels: np.ndarray, z_buffer: np.ndarray, occluder: np.ndarray
+) -> np.ndarray:
+    """Returns codes (29,): outside the photo, behind an occluder, behind the own body, in view.
 
     Args:
         joints: (29, 3) camera frame, metres.

@@ -45,7 +45,7 @@ _STYLE = {
 
 @dataclass(frozen=True)
 class Series:
-    """One curve: positions and values of equal length; a value that is not finite breaks the curve.
+    """One curve: finite positions and as many values; a value that is not finite breaks the curve.
 
     noisy: drawn pale, with a running mean over it.
     colour: number of one of the page's colours.
@@ -89,12 +89,8 @@ def line_chart(
         for text, value in references:
             if math.isfinite(value):
                 axes.axhline(value, color=_COLOURS['ink'], linestyle=(0, (5, 4)), linewidth=1)
-                place = {
-                    'xy': (1, value),
-                    'xycoords': ('axes fraction', 'data'),
-                    'textcoords': 'offset points',
-                }
-                axes.annotate(text, xytext=(-4, -14), ha='right', color=_COLOURS['ink'], **place)
+                place = {'xycoords': ('axes fraction', 'data'), 'textcoords': 'offset points'}
+                axes.annotate(text, (1, value), (-4, -14), ha='right', color=_COLOURS['ink'], **place)
         for one, (x, y) in zip(series, curves, strict=True):
             _draw(axes, one, x, y, tips)
         axes.set_yscale('log' if log_y else 'linear')
@@ -146,8 +142,7 @@ def _for_page(svg: str, tips: Sequence[str]) -> str:
 def _points(series: Series, log_y: bool) -> tuple[np.ndarray, np.ndarray]:
     """Returns x and y, float64, thinned to MOST_POINTS means of neighbours; NaN where there is no value."""
     x, y = np.asarray(series.x, np.float64), np.asarray(series.y, np.float64)
-    y = np.where(np.isfinite(y) & np.isfinite(x) & ((y > 0) | (not log_y)), y, np.nan)
-    x = np.where(np.isfinite(x), x, 0.0)
+    y = np.where(np.isfinite(y) & ((y > 0) | (not log_y)), y, np.nan)
     if len(x) <= MOST_POINTS:
         return x, y
     groups = np.array_split(np.arange(len(x)), MOST_POINTS)

@@ -1,8 +1,8 @@
 """Self-contained HTML pages from one template, `page.html`: no scripts, no links, all text escaped."""
 
+import base64
 import math
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,8 @@ import jinja2
 import markupsafe
 import numpy as np
 
+from hybrik_jax.data import jpeg
 from hybrik_jax.view import curves
-from hybrik_jax.view.render import encode_jpeg
 
 
 def write(path: str | os.PathLike, kind: str, **content: Any) -> Path:
@@ -37,15 +37,12 @@ def write(path: str | os.PathLike, kind: str, **content: Any) -> Path:
     text = environment.get_template('page.html').render(kind=kind, chart_size=curves.SIZE, **content)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}')
     try:
-        with os.fdopen(handle, 'w', encoding='utf-8') as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
+        temporary.write_text(text, encoding='utf-8')
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    finally:
+        temporary.unlink(missing_ok=True)
     return path
 
 
@@ -67,4 +64,5 @@ def value_text(value: Any) -> str:
 def _picture(image: np.ndarray, quality: int = 88) -> markupsafe.Markup:
     """Returns the attributes of an `<img>`."""
     height, width = image.shape[:2]
-    return markupsafe.Markup(f'src="{encode_jpeg(image, quality)}" width="{width}" height="{height}"')
+    data = base64.b64encode(jpeg.encode(image, quality, '420')).decode('ascii')
+    return markupsafe.Markup(f'src="data:image/jpeg;base64,{data}" width="{width}" height="{height}"')

@@ -15,9 +15,7 @@ CROP_PICTURE = 384  # pixels
 
 
 def draw_overlay(photo: np.ndarray, people: Sequence[Person], faces: np.ndarray) -> np.ndarray:
-    """Returns the photo with everybody's mesh on it, the nearest last, uint8 RGB; a large photo becomes
-    smaller.
-    """
+    """Returns the photo, made smaller where it is large, with everybody's mesh on it, uint8 RGB."""
     scale = min(1.0, LARGEST_PICTURE / max(photo.shape[:2]))
     if scale < 1:
         photo = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
@@ -30,11 +28,6 @@ def draw_overlay(photo: np.ndarray, people: Sequence[Person], faces: np.ndarray)
             centre=(person.view.centre + 0.5) * scale - 0.5,
         )
     return photo
-
-
-def draw_side(person: Person, faces: np.ndarray, size: int = 512) -> np.ndarray:
-    """Returns the mesh seen from the camera's right, (size, size, 3) uint8 RGB."""
-    return render.side_view(person.vertices_m + person.translation_m, faces, size=size)
 
 
 def draw_crop(photo: np.ndarray, person: Person, image_size: int) -> np.ndarray:

@@ -4,11 +4,11 @@ Images are uint8 RGB. Vertices are metres in the camera frame (x right, y down, 
 root-relative. Pixels as OpenCV counts them: u = focal * X / Z + centre, pixel centres at integers.
 """
 
-import base64
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from hybrik_jax.view.rasterise import rasterise
 
@@ -38,8 +38,8 @@ def shade_mesh(
         vertices_m: (V, 3) camera frame, metres.
         faces: (F, 3) vertex numbers, counter-clockwise seen from outside; back faces are not drawn.
         focal: pixels, one number or (fx, fy).
-        centre: (2,) principal point, pixels, pixel centres at integers.
-        height, width: size of the picture, pixels.
+        centre: (2,) principal point, pixels.
+        height, width: pixels.
         colour: (3,) RGB in [0, 1].
 
     Returns:
@@ -50,9 +50,6 @@ def shade_mesh(
         ValueError: shapes that do not fit, or vertices that are not finite.
     """
     vertices_m = _checked_vertices(vertices_m)
-    faces = np.asarray(faces)
-    if faces.ndim != 2 or faces.shape[1] != 3:
-        raise ValueError(f'faces has shape {faces.shape}: pass (F, 3) vertex numbers of triangles.')
     focal = np.broadcast_to(np.asarray(focal, np.float64), (2,))
     if not (focal > 0).all():
         raise ValueError(f'focal={focal.tolist()}: both focal lengths must be positive, in pixels.')
@@ -79,12 +76,9 @@ def vertex_normals(vertices_m: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Returns outward unit normals (V, 3), area weighted; zero at vertices without a face."""
     corners = vertices_m[faces]
     of_face = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    index = faces.ravel()
-    normals = [
-        np.bincount(index, weights=np.repeat(of_face[:, axis], 3), minlength=len(vertices_m))
-        for axis in range(3)
-    ]
-    return _unit(np.stack(normals, axis=1))
+    normals = np.zeros_like(vertices_m)
+    np.add.at(normals, faces, of_face[:, None])
+    return _unit(normals)
 
 
 def overlay(
@@ -129,9 +123,8 @@ def side_view(
     vertices_m = _checked_vertices(vertices_m)
     meshes = [vertices_m] if ghost_vertices_m is None else [_checked_vertices(ghost_vertices_m), vertices_m]
     middle = (vertices_m.min(0) + vertices_m.max(0)) / 2
-    cos, sin = np.cos(np.deg2rad(turn_degrees)), np.sin(np.deg2rad(turn_degrees))
-    turn = np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])  # at 90: right = old forward
-    meshes = [(mesh - middle) @ turn.T for mesh in meshes]
+    turn = Rotation.from_euler('y', turn_degrees, degrees=True)  # at 90: right = old forward
+    meshes = [turn.apply(mesh - middle) for mesh in meshes]
     both = np.concatenate(meshes)
     half_extent = max(float(np.abs(both).max()), 1e-3)
     distance = 6 * half_extent + NEAR_M  # far enough for little foreshortening
@@ -186,15 +179,6 @@ def draw_skeleton(
     return out
 
 
-def encode_jpeg(image: np.ndarray, quality: int = 88) -> str:
-    """Returns the image as a `data:image/jpeg;base64,` URI."""
-    bgr = cv2.cvtColor(_checked_image(image), cv2.COLOR_RGB2BGR)
-    done, data = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not done:
-        raise ValueError(f'OpenCV could not write an image of shape {image.shape} as JPEG.')
-    return 'data:image/jpeg;base64,' + base64.b64encode(data.tobytes()).decode('ascii')
-
-
 def _light(normals: np.ndarray, view: np.ndarray, colour: Sequence[float]) -> np.ndarray:
     """Returns RGB (k, 3) of surface points with unit `normals` and directions `view` to the camera (k, 3)."""
     key = _unit(np.array([[-0.5, -0.8, -0.9]]))[0]  # towards the light: left, above, in front
@@ -221,8 +205,7 @@ def _checked_vertices(vertices_m: np.ndarray) -> np.ndarray:
     vertices_m = np.asarray(vertices_m, np.float64)
     if vertices_m.ndim != 2 or vertices_m.shape[1] != 3 or not len(vertices_m):
         raise ValueError(f'vertices_m has shape {vertices_m.shape}: pass the (V, 3) vertices of one person.')
-    bad = int((~np.isfinite(vertices_m)).any(axis=1).sum())
-    if bad:
+    if bad := int((~np.isfinite(vertices_m)).any(axis=1).sum()):
         raise ValueError(f'{bad} of {len(vertices_m)} vertices are not finite: such a mesh cannot be drawn.')
     return vertices_m
 

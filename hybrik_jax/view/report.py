@@ -91,10 +91,7 @@ class _Table:
 
 @dataclass(frozen=True)
 class _Chart:
-    """Curves of one kind, with horizontal lines as (text, value).
-
-    two_scales: logarithmic as well as linear.
-    """
+    """Curves of one kind, `references` as in `line_chart`; two_scales: logarithmic as well as linear."""
 
     title: str
     series: Sequence[Series]
@@ -130,10 +127,9 @@ def write_report(
             'images_per_second', 'step_seconds', 'data_wait_share', ...} and {'kind': 'validation', 'step',
             'mpjpe_*_mm', ...}. Where a step occurs twice (a resumed run) the later line counts.
         evaluation: {'protocol': {name: text}, 'rows': [{'parameters', 'flip_test', 'mpjpe_mm', ...}],
-            'constant_prediction': {dataset: {'mpjpe_mm', 'mpjpe_24_mm'}}}. Rows of several datasets have
-            'dataset' and what else `PROTOCOL` lists; those whose 'group' is neither 'all' nor 'mean'
-            are left out. With one dataset, the constant prediction may stand without its name, and 'frames'
-            and 'dataset' beside it.
+            'constant_prediction': {dataset: {'mpjpe_mm', 'mpjpe_24_mm'}}}. Rows have 'dataset' and what else
+            `PROTOCOL` lists; those whose 'group' is neither 'all' nor 'mean' are left out. With one dataset,
+            the constant prediction may stand without its name, and 'frames' and 'dataset' beside it.
         examples: test images, shown in the order given.
         pictures: (caption, (H, W, 3) uint8 RGB) pairs.
         notes: one paragraph or several.
@@ -143,37 +139,44 @@ def write_report(
         OSError: the file cannot be written; an older file of this name is then left as it was.
     """
     evaluation = evaluation or {}
-    names = _datasets(evaluation)
-    train, validation = _by_step(train_log, 'train'), _by_step(train_log, 'validation')
-    protocol = dict(evaluation.get('protocol') or {})
-    for name in ('dataset', 'frames'):
-        if evaluation.get(name) is not None:
-            protocol.setdefault(name, evaluation[name])
+    rows = [row for row in evaluation.get('rows') or [] if row and row.get('group', 'all') in ('all', 'mean')]
+    constants = evaluation.get('constant_prediction') or {}
+    if not any(isinstance(value, Mapping) for value in constants.values()):  # a single dataset's
+        constants = {rows[0].get('dataset', '') if rows else '': constants}
+    of_dataset = {row.get('dataset', ''): [] for row in rows} | {name: [] for name in constants}
+    for row in rows:
+        of_dataset[row.get('dataset', '')].append(row)
+    first = next(iter(of_dataset), '')
     tables = [
-        _table(_rows(evaluation, name), _constant(evaluation, name), heading=name if len(names) > 1 else '')
-        for name in names
-        if _rows(evaluation, name) or _constant(evaluation, name)
+        _table(name, own, constants.get(name) or {})
+        for name, own in of_dataset.items()
+        if own or constants.get(name)
     ]
-    best = _best_row(evaluation)
+    constant_mm = _number((constants.get(first) or {}).get('mpjpe_mm'))
+    scored = [row for row in of_dataset.get(first, ()) if row.get('group') != 'mean']
+    scored = [row for row in scored if math.isfinite(_number(row.get('mpjpe_mm')))]
+    best = min(scored, key=lambda row: _number(row['mpjpe_mm']), default={})
+    protocol = {key: evaluation[key] for key in ('dataset', 'frames') if evaluation.get(key) is not None}
+    train, validation = _by_step(train_log, 'train'), _by_step(train_log, 'validation')
     return page.write(
         out_path,
         'report',
         title=title,
         banner=banner,
         best=best,
-        several=len(names) > 1,
-        constant_mm=_number(_constant(evaluation).get('mpjpe_mm')),
+        several=len(tables) > 1,
+        constant_mm=constant_mm,
         frames=_number(evaluation.get('frames', best.get('frames'))),
         train=train,
         medians={key: _median(line.get(key) for line in train) for key in MEDIANS},
         last_epoch=_number(train[-1].get('epoch')) if train else math.nan,
         tables=tables,
-        protocol=protocol,
+        protocol=protocol | (evaluation.get('protocol') or {}),
         in_mm=any(key.endswith('_mm') for table in tables for key in table.columns),
         examples=[(one, _example_pictures(one)) for one in examples],
         errors_mm=[float(one.error_mm) for one in examples if math.isfinite(one.error_mm)],
         pictures=pictures,
-        charts=_charts(train, validation, evaluation) if train or validation else [],
+        charts=_charts(train, validation, constant_mm) if train or validation else [],
         facts=facts or {},
         notes=[notes] if isinstance(notes, str) else notes,
         name_of=_name,
@@ -185,13 +188,10 @@ def write_report(
 # ---- figures
 
 
-def _table(rows: Sequence[Mapping], constant: Mapping, *, heading: str) -> _Table:
+def _table(heading: str, rows: Sequence[Mapping], constant: Mapping) -> _Table:
     """Returns the table of a dataset, with MPJPE also in percent of the constant prediction's."""
-    shared = [
-        key
-        for key in PROTOCOL
-        if rows and key in rows[0] and all(row.get(key) == rows[0][key] for row in rows)
-    ]
+    first = rows[0] if rows else {}
+    shared = [key for key in PROTOCOL if key in first and all(row.get(key) == first[key] for row in rows)]
     whole = _number(constant.get('mpjpe_mm'))
     if rows and whole > 0:
         shares = [100 * _number(row.get('mpjpe_mm')) / whole for row in [*rows, constant]]
@@ -207,8 +207,7 @@ def _table(rows: Sequence[Mapping], constant: Mapping, *, heading: str) -> _Tabl
         values = [value for value in (_number(row.get(key)) for row in rows) if math.isfinite(value)]
         if key.endswith('_mm') and len(values) > 1:
             lowest[key] = min(values)
-    said = {_name(key): rows[0][key] for key in shared}
-    return _Table(heading, columns, rows, constant, lowest, said)
+    return _Table(heading, columns, rows, constant, lowest, {_name(key): first[key] for key in shared})
 
 
 def _cell(key: str, value: Any) -> str:
@@ -234,8 +233,7 @@ def _example_pictures(example: Example) -> dict[str, np.ndarray | None]:
         'centre': (np.asarray(example.centre, np.float64) + 0.5) * enlarge - 0.5,
     }
     faces, truth, prediction = example.faces, example.true_vertices_m, example.predicted_vertices_m
-    pictures = dict.fromkeys(('image', 'truth', 'prediction', 'from the side'))
-    pictures['image'] = image
+    pictures = {'image': image} | dict.fromkeys(('truth', 'prediction', 'from the side'))
     known = bool(np.isfinite(truth).all())
     if known:
         pictures['truth'] = overlay(image, truth, faces, colour=TRUTH_COLOUR, **camera)
@@ -250,7 +248,7 @@ def _example_pictures(example: Example) -> dict[str, np.ndarray | None]:
 
 
 def _charts(
-    train: Sequence[Mapping], validation: Sequence[Mapping], evaluation: Mapping
+    train: Sequence[Mapping], validation: Sequence[Mapping], constant_mm: float
 ) -> list[_Chart | str]:
     """Returns the charts of a run; a sentence stands for one that cannot be."""
     losses = _series(train, 'loss', noisy=True)
@@ -258,8 +256,7 @@ def _charts(
     total = [series for series in losses if series.name == NAMES['loss']]
     terms = [series for series in losses if series.name != NAMES['loss']]
     errors = _series(validation, 'mpjpe')
-    constant = _number(_constant(evaluation).get('mpjpe_mm'))
-    references = [(f'constant prediction, {constant:.0f} mm', constant)]
+    references = [(f'constant prediction, {constant_mm:.0f} mm', constant_mm)]
     charts = [
         _Chart('Training loss, total', total, two_scales=True),
         _Chart('Training loss, by term', terms, two_scales=True),
@@ -274,18 +271,13 @@ def _charts(
 
 def _series(lines: Sequence[Mapping], prefix: str, *, noisy: bool = False) -> list[Series]:
     """Returns the curve of each key that is `prefix` or begins with it and an underscore."""
-    keys = [key for key in _keys(lines) if f'{key}_'.startswith(f'{prefix}_')]
-    chosen = [[line for line in lines if key in line] for key in keys]
-    return [
-        Series(
-            name=_name(key),
-            x=[_number(line['step']) for line in own],
-            y=[_number(line[key]) for line in own],
-            noisy=noisy,
-            colour=number,
-        )
-        for number, (key, own) in enumerate(zip(keys, chosen, strict=True))
-    ]
+    series = []
+    for key in _keys(lines):
+        if f'{key}_'.startswith(f'{prefix}_'):
+            steps, values = zip(*((line['step'], line[key]) for line in lines if key in line), strict=True)
+            x, y = [_number(step) for step in steps], [_number(value) for value in values]
+            series.append(Series(_name(key), x, y, noisy, colour=len(series)))
+    return series
 
 
 # ---- logs and results
@@ -293,42 +285,12 @@ def _series(lines: Sequence[Mapping], prefix: str, *, noisy: bool = False) -> li
 
 def _by_step(log: Sequence[Mapping], kind: str) -> list[Mapping]:
     """Returns the lines of one kind in the order of their steps; of two with the same step, the later one."""
-    lines = {
-        _number(line.get('step')): line
-        for line in log
-        if line.get('kind') == kind and math.isfinite(_number(line.get('step')))
-    }
-    return [lines[step] for step in sorted(lines)]
+    lines = {_number(line.get('step')): line for line in log if line.get('kind') == kind}
+    return [lines[step] for step in sorted(filter(math.isfinite, lines))]
 
 
 def _keys(lines: Sequence[Mapping]) -> list[str]:
     return list(dict.fromkeys(key for line in lines for key in line))
-
-
-def _datasets(evaluation: Mapping) -> list[str]:
-    """Returns the datasets of the rows, in their order; [''] where the rows name none."""
-    return list(dict.fromkeys(row.get('dataset', '') for row in evaluation.get('rows') or [] if row)) or ['']
-
-
-def _rows(evaluation: Mapping, dataset: str) -> list[Mapping]:
-    """Returns a dataset's rows over all of its frames, and means over groups, without figures by action."""
-    rows = [row for row in evaluation.get('rows') or [] if row and row.get('dataset', '') == dataset]
-    return [row for row in rows if row.get('group', 'all') in ('all', 'mean')]
-
-
-def _constant(evaluation: Mapping, dataset: str | None = None) -> Mapping:
-    """Returns the constant prediction on a dataset, None: on the first one; {} where there is none."""
-    constants = evaluation.get('constant_prediction') or {}
-    if not any(isinstance(value, Mapping) for value in constants.values()):
-        return constants
-    return constants.get(_datasets(evaluation)[0] if dataset is None else dataset) or {}
-
-
-def _best_row(evaluation: Mapping) -> Mapping:
-    """Returns the row of the first dataset, over all frames, with the lowest MPJPE; {}: there is none."""
-    rows = _rows(evaluation, _datasets(evaluation)[0])
-    rows = [row for row in rows if math.isfinite(_number(row.get('mpjpe_mm'))) and row.get('group') != 'mean']
-    return min(rows, key=lambda row: _number(row['mpjpe_mm']), default={})
 
 
 def _number(value: Any) -> float:

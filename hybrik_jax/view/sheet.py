@@ -62,28 +62,20 @@ def side_colour(joint: int) -> tuple[int, int, int]:
 
 
 def draw_joints(
-    image: np.ndarray, joints_px: np.ndarray, valid: np.ndarray, *, known: np.ndarray | None = None
+    image: np.ndarray, joints_px: np.ndarray, valid: np.ndarray, *, known: np.ndarray
 ) -> np.ndarray:
     """Returns the image (H, W, 3) with joints: a disc where valid, a ring where only `known`, else nothing.
 
     Args:
         joints_px: (29, 2) pixels of the image, pixel centres at integers.
         valid: (29,) bool, joints that the losses see; bones join two of these.
-        known: (29,) bool, joints with a place but without weight; None: none.
+        known: (29,) bool, joints with a place, also without weight.
     """
     valid = np.asarray(valid, bool)
-    rings = np.zeros_like(valid) if known is None else np.asarray(known, bool) & ~valid
+    rings = np.asarray(known, bool) & ~valid
     places = np.where((valid | rings)[:, None], np.asarray(joints_px, np.float64), np.nan)
     colours = [side_colour(joint) for joint in range(len(places))]
     return draw_skeleton(image, places, skeleton.EDGES, colour=np.array(colours) / 255, rings=rings)
-
-
-def draw_box(image: np.ndarray, box: Sequence[float]) -> np.ndarray:
-    """Returns the image with a box x0 y0 x1 y1, pixels of the image."""
-    out = np.ascontiguousarray(image).copy()
-    x0, y0, x1, y1 = (int(round(float(np.clip(c, -1e4, 1e4)))) for c in box)
-    cv2.rectangle(out, (x0, y0), (x1, y1), BOX, max(1, round(max(out.shape[:2]) / 200)))
-    return out
 
 
 def to_picture(image: np.ndarray) -> tuple[np.ndarray, float]:
@@ -111,7 +103,9 @@ def draw_annotation(
         pixels = (np.asarray(photo, np.float64) - np.asarray(offset, np.float64)) * scale
         return (pixels + 0.5) * factor - 0.5
 
-    picture = draw_box(picture, place(np.reshape(labels['box'], (2, 2))).ravel())
+    low, high = np.rint(np.clip(place(np.reshape(labels['box'], (2, 2))), -1e4, 1e4)).astype(int).tolist()
+    picture = np.ascontiguousarray(picture).copy()
+    cv2.rectangle(picture, low, high, BOX, max(1, round(max(picture.shape[:2]) / 200)))
     joints = np.asarray(labels['joints_px'])
     valid = (np.asarray(labels['joints_px_weight'])[:, :2] > 0).all(1)
     return draw_joints(picture, place(joints[:, :2]), valid, known=joints.any(1))

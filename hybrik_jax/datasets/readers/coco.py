@@ -20,9 +20,8 @@ BOX_ENLARGEMENT = 1.25
 
 def splits(root: pathlib.Path) -> tuple[str, ...]:
     """Returns the splits whose file is there (most people have the training photos only), or all."""
-    return tuple(split for split, file in DATASET.files.items() if (root / file).exists()) or (
-        *DATASET.files,
-    )
+    there = [split for split, file in DATASET.files.items() if (root / file).exists()]
+    return tuple(there or DATASET.files)
 
 
 def read(root: str | pathlib.Path, split: str) -> Iterator[AnnotatedPerson | Skipped]:

@@ -15,18 +15,10 @@ from typing import Any
 from hybrik_jax import boxes
 from hybrik_jax.datasets import people_schema as schema
 from hybrik_jax.datasets import sanity
-from hybrik_jax.datasets.annotation import (
-    AnnotatedPerson,
-    AnnotationError,
-    Skipped,
-    read_top,
-    stream,
-    stream_items,
-)
-from hybrik_jax.datasets.people_labels import Wrong, labels_of, looks_like_corners, photo_size
+from hybrik_jax.datasets.annotation import AnnotatedPerson, AnnotationError, Skipped, read_top, stream
+from hybrik_jax.datasets.people_labels import Wrong, labels_of, looks_like_corners
+from hybrik_jax.datasets.readers import reading
 
-NAME = 'custom'
-FOLDER = 'custom'
 SPLITS = schema.SPLITS
 FORMAT = schema.FORMAT
 SKELETONS = schema.SKELETONS
@@ -44,9 +36,8 @@ class Problem:
 
     def __str__(self) -> str:
         where = '.'.join(_one_line(part, 120) for part in (self.record, self.field) if part)
-        return (
-            f'{_one_line(str(self.file), 300)}: {where + ": " if where else ""}{_one_line(self.message, 700)}'
-        )
+        texts = _one_line(str(self.file), 300), where, _one_line(self.message, 700)
+        return ': '.join(text for text in texts if text)
 
 
 Item = AnnotatedPerson | Skipped | Problem
@@ -152,7 +143,7 @@ def _people(path: pathlib.Path, split: str | None, allow_outside: bool) -> Itera
             try:
                 photo, size = _photo(entry, path.parent / header.photos_root, split is None, allow_outside)
                 labels = labels_of(entry, size, skeletons, header.box_enlargement)
-                person = AnnotatedPerson(f'{NAME}/{name}', photo, labels, entry.sequence, entry.action)
+                person = AnnotatedPerson(f'custom/{name}', photo, labels, entry.sequence, entry.action)
                 looks = looks_like_corners(entry.box, labels)
                 corners[looks] += 1
                 first_corners = first_corners or (where if looks else '')
@@ -223,22 +214,17 @@ def _coco_entries(
     """Yields where each annotation of a file of MSCOCO's form is, and its entry of `people` or Skipped.
 
     What is said of images is kept in memory.
-
-    Raises:
-        AnnotationError: images or categories cannot be used.
     """
     people = _coco_people(path, source, kind)
-    images: dict[int | str, dict[str, Any]] = {}
-    for index, image in enumerate(stream_items(path, 'images')):
-        size = [image.get('width'), image.get('height')]
+
+    def of_image(image: reading.Fields) -> dict[str, Any]:
+        size = [image.item.get('width'), image.item.get('height')]
         sized = {} if size == [None, None] else {'photo_size': size}
-        images[_identity(image, 'id', f'{path}: images[{index}]')] = {'photo': image.get('file_name')} | sized
-    for index, one in enumerate(stream_items(path, 'annotations')):
+        return {'of_image': {'photo': image.item.get('file_name')} | sized}
+
+    for index, fields in enumerate(reading.joined_items(path, of_image)):
+        one = fields.item
         where = f'annotations[{index}] (id {schema.shown(one.get("id", "not given"))})'
-        image_id = _identity(one, 'image_id', f'{path}: {where}')
-        if image_id not in images:
-            what = f'is {schema.shown(image_id)}, no image has this id'
-            raise AnnotationError(f'{path}: {where}.image_id {what}')
         area = one.get('area', 1)
         reason = 'no area' if isinstance(area, (int, float)) and area <= 0 else ''
         reason = 'crowd' if one.get('iscrowd') else reason
@@ -248,15 +234,12 @@ def _coco_entries(
             continue
         flat = one.get('keypoints') or []
         rows = [flat[k : k + 3] for k in range(0, len(flat), 3)] if isinstance(flat, list) else flat
-        yield (
-            where,
-            images[image_id]
-            | {
-                'name': str(_identity(one, 'id', f'{path}: {where}')) if 'id' in one else '',
-                'box': one.get('bbox', [0, 0, 0, 0]),
-                'keypoints_2d': {'skeleton': source.skeleton, 'points': rows},
-            },
-        )
+        own = {
+            'name': str(fields.key('id')) if fields.has('id') else '',
+            'box': one.get('bbox', [0, 0, 0, 0]),
+            'keypoints_2d': {'skeleton': source.skeleton, 'points': rows},
+        }
+        yield where, one['of_image'] | own
 
 
 def _coco_people(path: pathlib.Path, source: schema.Coco, kind: schema.Skeleton) -> list[int]:
@@ -289,13 +272,6 @@ def _left_out(entry: schema.Person, where: str) -> Skipped | None:
     return None
 
 
-def _identity(item: dict[str, Any], field: str, where: str) -> int | str:
-    value = item.get(field)
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise AnnotationError(f'{where}.{field} is {schema.shown(value)}, must be a whole number or text')
-    return value
-
-
 def _photo(
     entry: schema.Person, root: pathlib.Path, strict: bool, allow_outside: bool
 ) -> tuple[pathlib.Path, tuple[int, int] | None]:
@@ -304,15 +280,15 @@ def _photo(
     strict: then it is wrong, as is one of another size than photo_size.
     """
     path, said = root / entry.photo, tuple(entry.photo_size)
-    suspicious = '..' in path.parts or os.path.isabs(entry.photo)
-    if suspicious and not allow_outside and not _is_below(path, root):
+    suspicious = not allow_outside and ('..' in path.parts or os.path.isabs(entry.photo))
+    if suspicious and not pathlib.Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
         raise Wrong('photo', f'{path} is outside of photos_root: --allow-outside takes it all the same')
     if os.path.exists(path) and not os.path.isfile(path):
         raise Wrong('photo', f'{path} is a folder or a device')
     if said and not strict:
         return path, said
     try:
-        size = photo_size(path)
+        size = reading.photo_size(path)
     except (OSError, ValueError) as error:
         if strict:
             raise Wrong('photo', str(error)) from error
@@ -321,10 +297,6 @@ def _photo(
         what = f'the file has {size[0]} x {size[1]} (EXIF turns nothing)'
         raise Wrong('photo_size', f'is {said[0]} x {said[1]}, {what}')
     return path, size
-
-
-def _is_below(path: pathlib.Path, root: pathlib.Path) -> bool:
-    return pathlib.Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
 def _split_of(entry: Any, path: pathlib.Path) -> str:

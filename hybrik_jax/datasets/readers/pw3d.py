@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import simplejpeg
 from scipy.spatial.transform import Rotation
 
 from hybrik_jax import catalogue, safe_pickle
@@ -163,13 +162,8 @@ def _read_sequence(path: pathlib.Path, root: pathlib.Path, split: str) -> Iterat
 def _actors(fields: reading.Fields, frames: int) -> list[dict[str, Any]]:
     """Returns the checked arrays of every person of a sequence file."""
     people = fields.count('poses')
-    shapes = {
-        'poses': (frames, 72),
-        'trans': (frames, 3),
-        'poses2d': (frames, 3, 18),
-        'campose_valid': (frames,),
-    }
-    keys = (*shapes, 'betas', 'genders')
+    rows = {'poses': (72,), 'trans': (3,), 'poses2d': (3, 18), 'campose_valid': ()}
+    keys = (*rows, 'betas', 'genders')
     for key in keys:
         if (count := fields.count(key)) != people:
             raise AnnotationError(f'{fields.where}: {key} is of {count} people, poses of {people}.')
@@ -178,7 +172,7 @@ def _actors(fields: reading.Fields, frames: int) -> list[dict[str, Any]]:
         one = reading.Fields({key: fields.get(key)[k] for key in keys}, f'{fields.where}, person {k}')
         if (count := one.count('betas')) < 10:
             raise AnnotationError(f'{one.where}: betas has {count} numbers, expected are 10.')
-        arrays = {key: one.numbers(key, shape) for key, shape in shapes.items()}
+        arrays = {key: one.numbers(key, (frames, *row)) for key, row in rows.items()}
         betas = one.numbers('betas', (count,))[:10]
         actors.append(arrays | {'betas': betas, 'gender': str(one.get('genders'))})
     return actors
@@ -211,11 +205,6 @@ def _photo_size(folder: pathlib.Path) -> tuple[int, int]:
     """Returns width and height of the photos of a sequence, from the header of its first one."""
     first = min(folder.glob('image_*.jpg'), default=None)
     if first is None:
-        raise FileNotFoundError(
-            f'{folder} holds no image_*.jpg: unpack imageFiles.zip of 3DPW beside sequenceFiles.'
-        )
-    try:
-        height, width = simplejpeg.decode_jpeg_header(first.read_bytes())[:2]
-    except ValueError as error:
-        raise AnnotationError(f'{first} is no readable JPEG ({error}).') from error
-    return width, height
+        hint = 'unpack imageFiles.zip of 3DPW beside sequenceFiles'
+        raise FileNotFoundError(f'{folder} holds no image_*.jpg: {hint}.')
+    return reading.photo_size(first)

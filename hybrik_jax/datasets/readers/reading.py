@@ -5,12 +5,14 @@ Numbers that are not finite pass here: `sanity.check_person` names them by field
 
 import dataclasses
 import itertools
+import os
 import pathlib
 import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from hybrik_jax import boxes, catalogue
 from hybrik_jax.body.projection import project
@@ -19,17 +21,7 @@ from hybrik_jax.datasets.annotation import AnnotatedPerson, AnnotationError, str
 
 NO_BOX = 'box without area in the photo'
 _LARGEST_PHOTO = 1 << 20  # pixels, either side
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class NumberedPerson(AnnotatedPerson):
-    """A person with the numbers by which its annotation file calls photo and annotation; None: by none.
-
-    image_id: images[].id. annotation_id: annotations[].id.
-    """
-
-    image_id: int | None
-    annotation_id: int | None
+_FORMATS = ('JPEG', 'PNG', 'BMP', 'TIFF', 'WEBP', 'GIF')
 
 
 def find(
@@ -50,23 +42,33 @@ def find(
     path = root / files[split]
     if path.exists():
         return path
-    everywhere = [one for one in catalogue.DATASETS.values() if one.marks]
-    others = [
-        one.title
-        for one in everywhere
-        if one.name != dataset.name and any(any(root.glob(mark)) for mark in one.marks)
-    ]
-    message = (
-        f'{path} is missing: the folder of {title} should hold {files[split]} (docs/datasets.md shows the '
-        'layout).'
-    )
+    known = [one for one in catalogue.DATASETS.values() if one.marks]
+    marked = [one.title for one in known if one != dataset and any(any(root.glob(m)) for m in one.marks)]
+    layout = '(docs/datasets.md shows the layout)'
+    message = f'{path} is missing: the folder of {title} should hold {files[split]} {layout}.'
     if not root.is_dir():
         message += f' There is no folder {root}.'
-    elif others:
-        message += f' {root} looks like the folder of {" and ".join(others)}: were folders mixed up?'
-    elif inner := [one.folder for one in everywhere if (root / one.folder).is_dir()]:
+    elif marked:
+        message += f' {root} looks like the folder of {" and ".join(marked)}: were folders mixed up?'
+    elif inner := [one.folder for one in known if (root / one.folder).is_dir()]:
         message += f' {root} holds {", ".join(inner)}: give the folder of the one dataset.'
     raise FileNotFoundError(message)
+
+
+def photo_size(path: pathlib.Path) -> tuple[int, int]:
+    """Returns width and height of an image file as it is stored (EXIF turns nothing).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        AnnotationError: it is no image.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f'there is no file {path}')
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            return image.size
+    except (OSError, Image.DecompressionBombError) as error:
+        raise AnnotationError(f'{path} is no image that can be read') from error
 
 
 def paired_items(path: pathlib.Path) -> Iterator['Fields']:
@@ -103,7 +105,9 @@ def joined_items(path: pathlib.Path, of_image: Callable[['Fields'], dict[str, An
         fields = Fields(item, f'{path}, annotations[{index}]')
         image_id = fields.key('image_id')
         if image_id not in images:
-            raise AnnotationError(f'{fields.where}: image_id is {image_id!r}, no image has this id.')
+            raise AnnotationError(
+                f'{fields.where}: image_id is {reprlib.repr(image_id)}, no image has this id.'
+            )
         yield Fields(item | images[image_id], fields.where)
 
 
@@ -142,9 +146,7 @@ class Fields:
     def key(self, name: str) -> int | float | str:
         """Returns a text or a number that something is called by."""
         value = self.get(name)
-        if not isinstance(value, int | float | str):
-            raise AnnotationError(f'{self.where}: {name} is {reprlib.repr(value)}, expected is a number.')
-        return value
+        return value if isinstance(value, str) else self.number(name)
 
     def number(self, name: str) -> float:
         """Returns one number."""
@@ -200,18 +202,18 @@ class Fields:
         return value, siblings
 
 
-def person(fields: Fields, *, labels: Mapping[str, Any], **known: Any) -> NumberedPerson:
-    """Returns the person of an annotation, with its `image_id` and `id` where these are numbers.
+def person(fields: Fields, *, labels: Mapping[str, Any], **known: Any) -> AnnotatedPerson:
+    """Returns the person of an annotation, with its `image_id` and `id` where these are whole numbers.
 
     Args:
         labels: of any types, see `finished`.
-        known: name, photo and, where there are such, sequence and action, as in `AnnotatedPerson`.
+        **known: name, photo and, where there are such, sequence and action, as in `AnnotatedPerson`.
     """
     image_id, annotation_id = (
         value if isinstance(value, int) and not isinstance(value, bool) else None
         for value in (fields.item.get('image_id'), fields.item.get('id'))
     )
-    return NumberedPerson(labels=finished(labels), image_id=image_id, annotation_id=annotation_id, **known)
+    return AnnotatedPerson(labels=finished(labels), image_id=image_id, annotation_id=annotation_id, **known)
 
 
 # ---- fields of `record.FEATURES`, to be merged into a person's labels
@@ -261,12 +263,8 @@ def h36m_joints(points_m: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def finished(labels: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Returns labels in the types of `record.FEATURES`; ValueError where one has another shape."""
-    out = {name: np.asarray(value, record.FEATURES[name].dtype) for name, value in labels.items()}
-    wrong = [name for name, value in out.items() if value.shape != record.FEATURES[name].shape]
-    if wrong:
-        raise ValueError(f'labels of wrong shape: {", ".join(f"{n} {out[n].shape}" for n in wrong)}.')
-    return out
+    """Returns labels in the types of `record.FEATURES`; `record.check` looks at their shapes."""
+    return {name: np.asarray(value, record.FEATURES[name].dtype) for name, value in labels.items()}
 
 
 def padded(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
