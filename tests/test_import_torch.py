@@ -22,7 +22,7 @@ from hybrik_jax import config as configuration
 from hybrik_jax.body import smpl_file
 from hybrik_jax.export import torch as export
 from hybrik_jax.export import torch_file
-from hybrik_jax.step import TrainState, create_optimizer, fresh_state
+from hybrik_jax.step import create_optimizer, fresh_state
 from hybrik_jax.types import Crop
 from hybrik_jax.units import MM_PER_M
 from tools import export_torch, import_torch
@@ -126,15 +126,14 @@ def test_there_and_back(architecture, tmp_path, monkeypatch):
     assert ("right_hand='released'" in said) == ('29' not in architecture)
 
     # The configuration in the folder is the checkpoint's.
-    step, config, tree = checkpoint.load(run)
-    variables = tree.pop('variables')
-    del tree  # a gigabyte
-    assert step == 0 and config == json.loads((run / 'config.json').read_text())
+    loaded = checkpoint.load(run)
+    config, variables = loaded.config, loaded.state.variables
+    assert loaded.step == 0 and config == json.loads((run / 'config.json').read_text())
     assert configuration.plain(runpy.run_path(str(run / 'config.py'))['get_config']()) == config
     assert config['model']['right_hand'] == ('leaf' if '29' in architecture else 'released')
 
     ours = outputs(config, variables, recording)
-    del variables
+    del loaded, variables  # a gigabyte
     assert len(ours) == 8 if '29' in architecture else 9
     for key, value in ours.items():
         error = recorded.largest_error(key, value, recording[f'flip_{key}'])
@@ -228,12 +227,12 @@ def test_a_file_that_does_not_fit_the_configuration_and_the_state(small, tmp_pat
     asked = options(small[0], config=str(base))
     said = import_torch.import_file(asked.file, str(tmp_path / 'run'), asked)
     assert any('the file holds smpl.*' in line for line in said)
-    _, config, tree = checkpoint.load(tmp_path / 'run')
+    loaded = checkpoint.load(tmp_path / 'run')
+    config, state = loaded.config, loaded.state
     assert config['num_epochs'] == 7 and config['model']['transformer']['variant'] == 'original'
     # What is saved is the state before the first update.
-    state = TrainState(**tree)
     optimizer = create_optimizer(ConfigDict(config['optimizer']))
-    expected = fresh_state(export.from_state_dict(small[1], tree['variables']), optimizer)
+    expected = fresh_state(export.from_state_dict(small[1], state.variables), optimizer)
     for saved, fresh in zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True):
         np.testing.assert_array_equal(saved, fresh)
     shutil.rmtree(tmp_path / 'run')
@@ -260,9 +259,10 @@ def test_resnets_of_torchvision(tmp_path, monkeypatch):
     asked = options(file, config=str(base))
     said = import_torch.import_file(str(file), str(tmp_path / 'run'), asked)
     assert 'all but the backbone starts anew' in said
-    step, config, tree = checkpoint.load(tmp_path / 'run')
-    assert step == 0 and config['model']['right_hand'] == 'leaf' and config['init_betas'] == ''
-    written = export.to_state_dict(tree['variables'])
+    loaded = checkpoint.load(tmp_path / 'run')
+    config = loaded.config
+    assert loaded.step == 0 and config['model']['right_hand'] == 'leaf' and config['init_betas'] == ''
+    written = export.to_state_dict(loaded.state.variables)
     for name, array in state.items():
         np.testing.assert_array_equal(written[f'preact.{name}'], array)
     assert written['decjoint.weight'].any()
