@@ -45,12 +45,16 @@ def export(
     state_dict = torch_export.to_state_dict(run.state.parameters(which))
     path = run.config['init_betas']
     betas = smpl_file.load_mean_betas(path, None) if path else np.zeros(10)
-    state_dict |= torch_export.buffers(state_dict, init_betas=betas, updates=run.step)
+    norms = [name.removesuffix('running_var') for name in state_dict if name.endswith('.running_var')]
+    state_dict |= {f'{norm}num_batches_tracked': np.array(run.step, np.int64) for norm in norms}
+    state_dict['init_shape'] = np.asarray(betas, np.float32)
     if buffers_from:
         theirs = torch_export.bare_names(torch_file.read(buffers_from))
         state_dict |= {name: array for name, array in theirs.items() if BUFFERS.fullmatch(name)}
     torch_file.write(out, state_dict)
-    return f'{out}: {len(state_dict)} arrays, the {which} parameters of step {run.step}, read back and compared'
+    return (
+        f'{out}: {len(state_dict)} arrays, the {which} parameters of step {run.step}, read back and compared'
+    )
 
 
 def main() -> int:
