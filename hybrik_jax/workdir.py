@@ -32,10 +32,8 @@ def create(workdir: str | pathlib.Path) -> pathlib.Path:
         with tempfile.TemporaryFile(dir=path) as probe:  # a name of its own: other hosts do the same
             probe.write(b'0' * 4096)
     except OSError as error:
-        reason = error.strerror or error
-        raise OSError(
-            f'--config.workdir={workdir} cannot be written to ({reason}): give another folder.'
-        ) from error
+        problem = f'--config.workdir={workdir} cannot be written to ({error.strerror or error})'
+        raise OSError(f'{problem}: give another folder.') from error
     return path
 
 
