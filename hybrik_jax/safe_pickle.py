@@ -56,13 +56,6 @@ for _module in ('__builtin__', 'builtins'):
     NAMES |= {f'{_module}.{name}' for name in ('object', 'set', 'frozenset', 'bytes')}
 
 
-def _checked_key(key: Any) -> Any:
-    """Returns a dict's key; to hash others than texts and small numbers could take for ever."""
-    if not isinstance(key, str | bytes) and not (isinstance(key, int) and key.bit_length() < 64):
-        raise Refused(f'a dict whose key is a {type(key).__name__}')
-    return key
-
-
 class Unpickler(pickle._Unpickler):
     """Python's own unpickler, of which nothing is left that looks up, calls or hashes what the file says.
 
@@ -116,7 +109,11 @@ class Unpickler(pickle._Unpickler):
         made = self.stack[-1]
         if not isinstance(made, dict):
             raise Refused(f'entries in a {type(made).__name__}')
-        made.update((_checked_key(key), value) for key, value in zip(items[::2], items[1::2], strict=True))
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            # To hash others than texts and small numbers could take for ever.
+            if not isinstance(key, str | bytes | int) or (isinstance(key, int) and key.bit_length() >= 64):
+                raise Refused(f'a dict whose key is a {type(key).__name__}')
+            made[key] = value
 
     def _set_item(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
@@ -153,7 +150,7 @@ class _Builder:
 
     def __init__(self, allowance: int):
         self.allowance = allowance
-        # By identity; only what the pickle made is looked up here, and all of that lives until the end.
+        # By identity; only what the pickle made is looked up here, and all of that is there from the start.
         self.done: dict[int, tuple[Any, int] | None] = {}
 
     def build(self, value: Any, depth: int = 0) -> tuple[Any, int]:
@@ -207,7 +204,7 @@ class _Builder:
         return self._array(shape, kind, data, order)
 
     def _bytes(self, data: Any) -> bytes:
-        if not isinstance(data, str | bytes | bytearray):
+        if not isinstance(data, str | bytes):
             raise Refused(f'bytes made of a {type(data).__name__}')
         self.allowance -= len(data)
         if self.allowance < 0:
