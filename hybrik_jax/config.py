@@ -64,8 +64,7 @@ WEIGHT = number(ge=0)
 class Key:
     """What there is to know about a key.
 
-    values: the type of its values.
-    resume: it may differ between a run and its continuation, or its evaluation.
+    values: the type of its values. resume: it may differ between a run and its continuation or evaluation.
     counts: it enters the hash. Not so where things lie, how fast they are read, and what every row of an
         evaluation says itself.
     before: what runs had that were saved before there was the key; None: all have it.
@@ -203,8 +202,7 @@ def _shown(value: Any) -> str:
 def _misplaced(values: Mapping[str, Any]) -> Iterator[str]:
     """Yields what is wrong with the names of the keys."""
     for name in sorted(values.keys() - KEYS.keys()):
-        inside = [key for key in KEYS if key.startswith(f'{name}.')]
-        if inside:
+        if inside := [key for key in KEYS if key.startswith(f'{name}.')]:
             yield f'{name}={_shown(values[name])} should be the section of {", ".join(inside)}.'
         else:
             yield misspelt(name)

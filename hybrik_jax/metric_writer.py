@@ -33,9 +33,9 @@ class MetricWriter:
     def forget_after(self, step: int) -> None:
         """Drops the rows of later steps, which a resumed run will write again."""
         if self.active and self.path.exists():
-            kept = [row for row in read_metrics(self.path) if row['step'] <= step]
+            kept = [json.dumps(row) + '\n' for row in read_metrics(self.path) if row['step'] <= step]
             replacement = self.path.with_suffix('.tmp')
-            replacement.write_text(''.join(json.dumps(row) + '\n' for row in kept))
+            replacement.write_text(''.join(kept))
             replacement.replace(self.path)
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:

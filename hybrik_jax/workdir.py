@@ -56,11 +56,8 @@ def lock(workdir: pathlib.Path) -> Iterator[None]:
                 raise BlockingIOError(f'{workdir} is in use by {_holder(workdir)}: {advice}.')
             time.sleep(0.05)
         file.truncate(0)
-        holder = {
-            'host': socket.gethostname(),
-            'process': os.getpid(),
-            'started': datetime.datetime.now().astimezone().isoformat(timespec='seconds'),
-        }
+        started = datetime.datetime.now().astimezone().isoformat(timespec='seconds')
+        holder = {'host': socket.gethostname(), 'process': os.getpid(), 'started': started}
         file.write(json.dumps(holder) + '\n')
         file.flush()
         yield

@@ -128,7 +128,7 @@ def test_there_and_back(architecture, tmp_path, monkeypatch):
     ending = '.safetensors' if '29' in architecture else '.pth'
     written, loads, load = tmp_path / f'again{ending}', [], checkpoint.load
     monkeypatch.setattr(checkpoint, 'load', lambda *a, **kw: loads.append(load(*a, **kw)) or loads[-1])
-    said = export_torch.export(str(run), str(written), buffers_from=str(file))
+    said = export_torch.export(str(run), str(written), parameters='raw', buffers_from=str(file))
     assert 'read back and compared' in said
     loaded = loads.pop()
     config, variables = loaded.config, loaded.state.variables
@@ -145,14 +145,10 @@ def test_there_and_back(architecture, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="made for the body model 'toy'"):
         setup.init_betas(config, smpl_file.load_body())
 
-    # What test_model.py compares with the recording, network and weights; of the smallest, the outputs too.
+    # The network that test_model.py compares with the recording; its weights, as written, are compared below.
     expected = recorded.network_like(architecture, NAMES[architecture])
     assert inference.create_network(config, np.zeros(10)).model == expected and config.image_size == 256
-    raw = export.to_state_dict(variables)
-    assert raw.keys() == state.keys()
-    for name, array in state.items():
-        np.testing.assert_array_equal(raw[name], array, err_msg=name)
-    del loaded, raw  # a gigabyte
+    del loaded  # a gigabyte
     if architecture == SMALLEST:
         ours = outputs(config, variables, recording)
         assert len(ours) == 9

@@ -69,17 +69,11 @@ def main() -> int:
     parser.add_argument('--buffers-from', help='a released file, for strict loading in the original programs')
     args = parser.parse_args()
     try:
-        said = export(
-            args.checkpoint,
-            args.out,
-            parameters=args.parameters,
-            best=args.best,
-            buffers_from=args.buffers_from,
-        )
+        options = {'parameters': args.parameters, 'best': args.best, 'buffers_from': args.buffers_from}
+        print(export(args.checkpoint, args.out, **options))
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(said)
     return 0
 
 

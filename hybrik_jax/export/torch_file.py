@@ -188,11 +188,10 @@ def _unwrapped(content: Any, path: pathlib.Path) -> dict[str, safe_pickle.StandI
             content = content[key]
     if not isinstance(content, dict):
         raise FileError(f'{path} holds a {type(content).__name__}, expected is a dict from names to tensors.')
-    stand_ins = {name: value for name, value in content.items() if isinstance(value, safe_pickle.StandIn)}
     tensors = {
         name: value
-        for name, value in stand_ins.items()
-        if isinstance(name, str) and value.stands_for in (TENSOR, PARAMETER)
+        for name, value in content.items()
+        if isinstance(name, str) and getattr(value, 'stands_for', None) in (TENSOR, PARAMETER)
     }
     if not tensors:
         there = ', '.join(repr(key)[:40] for key in list(content)[:10]) or 'nothing'
