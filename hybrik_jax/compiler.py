@@ -28,21 +28,12 @@ def flags(
         plugins: names of JAX's plugins.
         exists: whether there is a path.
     """
-    if 'XLA_FLAGS' in environment or not _uses_cpu(environment, plugins, exists):
-        return {}
-    return {'XLA_FLAGS': CPU_FLAG}
-
-
-def _uses_cpu(
-    environment: Mapping[str, str], plugins: Collection[str], exists: Callable[[str], bool]
-) -> bool:
-    if platforms := environment.get('JAX_PLATFORMS', ''):  # the first one named is used
-        return platforms.split(',')[0].strip() == 'cpu'
-    for plugin in plugins:
-        signs = [signs for name, signs in _SIGNS.items() if name in plugin]
-        if not signs or any(exists(path) for path in signs[0]):
-            return False
-    return True
+    platforms = environment.get('JAX_PLATFORMS', '').split(',')  # the first one named is used
+    uses_cpu = platforms[0].strip() == 'cpu'
+    if platforms == ['']:
+        signs = [[paths for name, paths in _SIGNS.items() if name in plugin] for plugin in plugins]
+        uses_cpu = all(known and not any(map(exists, known[0])) for known in signs)
+    return {'XLA_FLAGS': CPU_FLAG} if uses_cpu and 'XLA_FLAGS' not in environment else {}
 
 
 def installed_plugins() -> set[str]:

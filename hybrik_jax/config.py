@@ -39,11 +39,6 @@ def text(pattern: str, description: str) -> Any:
     return Annotated[str, Field(strict=True), AfterValidator(matching)]
 
 
-def three(each: Any) -> Any:
-    """Returns the type of tuples of three values."""
-    return Annotated[tuple[each, ...], Field(min_length=3, max_length=3)]
-
-
 def different(each: Any, *, least: int = 0) -> Any:
     """Returns the type of tuples of at least so many values, no two of them the same."""
 
@@ -55,6 +50,7 @@ def different(each: Any, *, least: int = 0) -> Any:
     return Annotated[tuple[each, ...], Field(min_length=least), AfterValidator(once)]
 
 
+THREE = Field(min_length=3, max_length=3)
 FLAG = Annotated[bool, Field(strict=True)]
 FILE = text('.*', "a path, or '' for none")
 FOLDER = text(r'.*\S.*', 'the path of a folder')
@@ -68,8 +64,7 @@ WEIGHT = number(ge=0)
 class Key:
     """What there is to know about a key.
 
-    values: the type of its values.
-    resume: it may differ between a run and its continuation, or its evaluation.
+    values: the type of its values. resume: it may differ between a run and its continuation or evaluation.
     counts: it enters the hash. Not so where things lie, how fast they are read, and what every row of an
         evaluation says itself.
     before: what runs had that were saved before there was the key; None: all have it.
@@ -97,8 +92,8 @@ KEYS: dict[str, Key] = {
     'num_epochs': Key(whole(1), resume=True),
     'steps_per_epoch': Key(whole(0)),
     'model.lifting': Key(Literal[tuple(hybrik.LIFTINGS)]),
-    'model.image_mean': Key(three(PROBABILITY)),
-    'model.image_std': Key(three(number(gt=0, le=1))),
+    'model.image_mean': Key(Annotated[tuple[PROBABILITY, ...], THREE]),
+    'model.image_std': Key(Annotated[tuple[number(gt=0, le=1), ...], THREE]),
     'model.right_hand': Key(Literal['leaf', 'released']),
     'model.backbone.name': Key(Literal[tuple(hybrik.BACKBONES)], before='resnet'),
     'model.backbone.depth': Key(Literal[tuple(resnet.STAGES)]),
@@ -207,8 +202,7 @@ def _shown(value: Any) -> str:
 def _misplaced(values: Mapping[str, Any]) -> Iterator[str]:
     """Yields what is wrong with the names of the keys."""
     for name in sorted(values.keys() - KEYS.keys()):
-        inside = [key for key in KEYS if key.startswith(f'{name}.')]
-        if inside:
+        if inside := [key for key in KEYS if key.startswith(f'{name}.')]:
             yield f'{name}={_shown(values[name])} should be the section of {", ".join(inside)}.'
         else:
             yield misspelt(name)
@@ -245,19 +239,14 @@ def _contradictions(fine: Mapping[str, Any], devices: int, hosts: int) -> Iterat
             yield f'evaluation.root_file={_shown(file)} would not be used: {remedy}.'
 
 
-def nearest_key(name: str) -> str | None:
-    """Returns the key that a misspelt name most likely means, None where none is like it."""
-    ending = [key for key in KEYS if key.endswith(f'.{name}')]
-    return next(iter(ending or difflib.get_close_matches(name, KEYS, 1)), None)
-
-
 def misspelt(name: str) -> str:
-    """Returns the line about a name that is no key, with the nearest key."""
+    """Returns the line about a name that is no key, with the key that it most likely means."""
     for key in ('data.mixture', 'augmentation.occlusion'):
         if name.startswith(f'{key}.'):
             return f'{name}: this configuration has no such dataset. Give all of --config.{key}="{{...}}".'
-    nearest = nearest_key(name)
-    advice = f'did you mean {nearest}?' if nearest else 'configs/default.py has all keys.'
+    ending = [key for key in KEYS if key.endswith(f'.{name}')]
+    nearest = ending or difflib.get_close_matches(name, KEYS, 1)
+    advice = f'did you mean {nearest[0]}?' if nearest else 'configs/default.py has all keys.'
     return f'There is no key {name!r}: {advice}'
 
 
@@ -277,17 +266,22 @@ def flat(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
     return values
 
 
+def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what `flat` has flattened."""
+    tree = {}
+    for name, value in values.items():
+        *sections, last = name.split('.')
+        section = tree
+        for part in sections:
+            section = section.setdefault(part, {})
+        section[last] = value
+    return tree
+
+
 def completed(saved: dict[str, Any]) -> dict[str, Any]:
     """Returns a saved configuration (nested dicts) with the keys that came later, as they were before."""
-    tree = json.loads(json.dumps(saved))
-    for name, key in KEYS.items():
-        if key.before is not None:
-            *sections, last = name.split('.')
-            section = tree
-            for part in sections:
-                section = section.setdefault(part, {})
-            section.setdefault(last, key.before)
-    return tree
+    before = {name: key.before for name, key in KEYS.items() if key.before is not None}
+    return _nested(before | flat(json.loads(json.dumps(saved))))
 
 
 def differences(saved: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
@@ -295,24 +289,13 @@ def differences(saved: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     there, now = flat(completed(saved)), flat(completed(wanted))
     lines = []
     for name in sorted(there.keys() | now.keys()):
-        known = KEYS.get(name)
-        if not (known and known.resume) and there.get(name, '(absent)') != now.get(name, '(absent)'):
-            lines.append(f'{name}: {there.get(name, "(absent)")!r} there, {now.get(name, "(absent)")!r} now')
+        one, other = there.get(name, '(absent)'), now.get(name, '(absent)')
+        if one != other and not (name in KEYS and KEYS[name].resume):
+            lines.append(f'{name}: {one!r} there, {other!r} now')
     return lines
 
 
 def digest(config: Mapping[str, Any]) -> str:
     """Returns 12 hexadecimal digits that tell configurations (nested dicts) of different figures apart."""
-
-    def counting(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
-        kept = {}
-        for name, value in tree.items():
-            key = f'{prefix}{name}'
-            if key not in KEYS and isinstance(value, Mapping):
-                if section := counting(value, f'{key}.'):
-                    kept[name] = section
-            elif key not in KEYS or KEYS[key].counts:
-                kept[name] = value
-        return kept
-
-    return hashlib.sha256(json.dumps(counting(config), sort_keys=True).encode()).hexdigest()[:12]
+    counting = {name: value for name, value in flat(config).items() if name not in KEYS or KEYS[name].counts}
+    return hashlib.sha256(json.dumps(_nested(counting), sort_keys=True).encode()).hexdigest()[:12]

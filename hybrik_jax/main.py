@@ -16,9 +16,7 @@ from hybrik_jax import compiler
 LOG = logging.getLogger('hybrik_jax')
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file('config', None, 'Configuration file, see configs/.', lock_config=True)
-flags.DEFINE_enum(
-    'mode', 'train', ['train', 'evaluate'], 'train (and evaluate at the end), or evaluate only.'
-)
+flags.DEFINE_enum('mode', 'train', ['train', 'evaluate'], 'train (and evaluate then), or evaluate only.')
 flags.DEFINE_bool('distributed', False, 'Several hosts: call jax.distributed.initialize() first.')
 flags.DEFINE_bool('debug', False, 'Show the whole traceback of an error instead of its message.')
 flags.mark_flag_as_required('config')
@@ -42,9 +40,8 @@ def parse(argv: list[str]) -> list[str]:
     try:
         arguments = FLAGS(argv)
         if len(arguments) > 1:
-            raise flags.Error(
-                f'Unknown arguments: {arguments[1:]}. Overrides look like --config.batch_size=64.'
-            )
+            advice = 'Overrides look like --config.batch_size=64.'
+            raise flags.Error(f'Unknown arguments: {arguments[1:]}. {advice}')
         if not isinstance(FLAGS.config, ConfigDict):
             getattr(FLAGS.config, 'workdir', None)  # raises what kept the file from being read
             raise TypeError(f'get_config() gives {type(FLAGS.config).__name__}, not ConfigDict')
@@ -96,11 +93,8 @@ def draw_missing_people(config: ConfigDict, *, hosts: int) -> None:
     from hybrik_jax.data import store
 
     mixed = [name for name, share in config.data.mixture.items() if share > 0]
-    if 'synthetic' not in (
-        *mixed,
-        config.data.validation,
-        *(config.evaluation.datasets or (config.data.test,)),
-    ):
+    scored = config.evaluation.datasets or (config.data.test,)
+    if 'synthetic' not in (*mixed, config.data.validation, *scored):
         return
     folder = pathlib.Path(config.data.root) / 'synthetic'
     try:

@@ -33,9 +33,9 @@ class MetricWriter:
     def forget_after(self, step: int) -> None:
         """Drops the rows of later steps, which a resumed run will write again."""
         if self.active and self.path.exists():
-            kept = [row for row in read_metrics(self.path) if row['step'] <= step]
+            kept = [json.dumps(row) + '\n' for row in read_metrics(self.path) if row['step'] <= step]
             replacement = self.path.with_suffix('.tmp')
-            replacement.write_text(''.join(json.dumps(row) + '\n' for row in kept))
+            replacement.write_text(''.join(kept))
             replacement.replace(self.path)
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
@@ -44,22 +44,18 @@ class MetricWriter:
         Args:
             kind: 'train' or 'validation'.
             step: updates done.
-            values: name -> number.
         """
         if not self.active:
             return
         numbers = {name: float(value) for name, value in values.items()}
-        row = {'kind': kind, 'step': step}
-        row |= {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+        finite = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
         with self.path.open('a') as f:
-            f.write(json.dumps(row) + '\n')
+            f.write(json.dumps({'kind': kind, 'step': step} | finite) + '\n')
         if self._events is not None:
             from tensorboard.compat.proto.event_pb2 import Event
             from tensorboard.compat.proto.summary_pb2 import Summary
 
-            scalars = [
-                Summary.Value(tag=f'{kind}/{name}', simple_value=value) for name, value in numbers.items()
-            ]
+            scalars = [Summary.Value(tag=f'{kind}/{name}', simple_value=x) for name, x in numbers.items()]
             self._events.add_event(Event(step=step, wall_time=time.time(), summary=Summary(value=scalars)))
         shown = ', '.join(f'{n} {v:.4g}' for n, v in numbers.items() if n not in NOT_ON_CONSOLE)
         LOG.info('%s step %d: %s', kind, step, shown)
@@ -76,8 +72,7 @@ def read_metrics(path: str | pathlib.Path) -> list[dict[str, Any]]:
     Raises:
         ValueError: another line is not JSON.
     """
-    rows = []
-    lines = pathlib.Path(path).read_text().splitlines()
+    rows, lines = [], pathlib.Path(path).read_text().splitlines()
     for number, line in enumerate(lines, 1):
         try:
             rows.append(json.loads(line))

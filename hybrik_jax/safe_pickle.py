@@ -31,15 +31,10 @@ class Refused(Exception):
     """The pickle asked for something that is not on the list."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Name:
-    """What a pickle calls an importable thing; it is not imported."""
+class Name(str):
+    """What a pickle calls an importable thing, `module.name`; it is not imported."""
 
-    module: str
-    name: str
-
-    def __str__(self) -> str:
-        return f'{self.module}.{self.name}'
+    __slots__ = ()
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -51,25 +46,14 @@ class StandIn:
     state: Any = None
 
 
-_ARRAY_MODULES = ('numpy.core', 'numpy._core')
-NAMES = (
-    {('numpy', 'ndarray'), ('numpy', 'dtype'), ('_codecs', 'encode'), ('collections', 'OrderedDict')}
-    | {(f'{module}.multiarray', name) for module in _ARRAY_MODULES for name in ('_reconstruct', 'scalar')}
-    | {(f'{module}.numeric', '_frombuffer') for module in _ARRAY_MODULES}
-    | {(module, '_reconstructor') for module in ('copy_reg', 'copyreg')}
-    | {
-        (module, name)
-        for module in ('__builtin__', 'builtins')
-        for name in ('object', 'set', 'frozenset', 'bytes')
-    }
-)
-
-
-def _checked_key(key: Any) -> Any:
-    """Returns a dict's key; to hash others than texts and small numbers could take for ever."""
-    if not isinstance(key, str | bytes) and not (isinstance(key, int) and key.bit_length() < 64):
-        raise Refused(f'a dict whose key is a {type(key).__name__}')
-    return key
+_ARRAY_MODULES = ('numpy.core.', 'numpy._core.')
+NAMES = {'numpy.ndarray', 'numpy.dtype', '_codecs.encode', 'collections.OrderedDict'}
+NAMES |= {'copy_reg._reconstructor', 'copyreg._reconstructor'}
+for _module in _ARRAY_MODULES:
+    NAMES |= {f'{_module}multiarray._reconstruct', f'{_module}multiarray.scalar'}
+    NAMES |= {f'{_module}numeric._frombuffer'}
+for _module in ('__builtin__', 'builtins'):
+    NAMES |= {f'{_module}.{name}' for name in ('object', 'set', 'frozenset', 'bytes')}
 
 
 class Unpickler(pickle._Unpickler):
@@ -78,7 +62,7 @@ class Unpickler(pickle._Unpickler):
     Sets come as lists, objects as `StandIn`. (It is the one written in Python: in C, a memo index of 2^31
     fills 32 GB.)
 
-    names: (module, name) of what may occur. holds: in words, what that is.
+    names: `module.name` of what may occur. holds: in words, what that is.
     """
 
     names = NAMES
@@ -86,26 +70,24 @@ class Unpickler(pickle._Unpickler):
 
     def allows(self, module: str, name: str) -> bool:
         """Returns whether a pickle may name this."""
-        return (module, name) in self.names
+        return f'{module}.{name}' in self.names
 
     def find_class(self, module: str, name: str) -> Name:
         """Returns the name itself; raises `Refused` where it is not on the list."""
         if not self.allows(module, name):
             raise Refused(f'{module}.{name}')
-        return Name(module, name)
+        return Name(f'{module}.{name}')
 
     def persistent_load(self, pid: Any) -> Any:
         """Raises `Refused`."""
         raise Refused('a persistent object')
 
     def _make(self, name: Any, args: Any) -> Any:
+        if isinstance(name, Name) and name.endswith('._reconstructor'):  # protocols 0 and 1 make objects so
+            name, args = args[0], ()
         if not isinstance(name, Name) or not isinstance(args, tuple):
             raise Refused(f'a call of a {type(name).__name__}')
-        if name.name == '_reconstructor':  # how protocols 0 and 1 make an object
-            if not args or not isinstance(args[0], Name):
-                raise Refused(f'{name} of no class')
-            return StandIn(args[0], ())
-        filled_later = name.name == 'defaultdict' or (name.name == 'OrderedDict' and not args)
+        filled_later = name == 'collections.defaultdict' or (name == 'collections.OrderedDict' and not args)
         return {} if filled_later else StandIn(name, args)
 
     def _instantiate(self, klass: Any, args: Any) -> None:
@@ -127,7 +109,11 @@ class Unpickler(pickle._Unpickler):
         made = self.stack[-1]
         if not isinstance(made, dict):
             raise Refused(f'entries in a {type(made).__name__}')
-        made.update((_checked_key(key), value) for key, value in zip(items[::2], items[1::2], strict=True))
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            # To hash others than texts and small numbers could take for ever.
+            if not isinstance(key, str | bytes | int) or (isinstance(key, int) and key.bit_length() >= 64):
+                raise Refused(f'a dict whose key is a {type(key).__name__}')
+            made[key] = value
 
     def _set_item(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
@@ -138,34 +124,18 @@ class Unpickler(pickle._Unpickler):
         self.append({})
         self._set_items(items)
 
-    def _frozenset(self) -> None:
-        items = self.pop_mark()
-        self.append(items)
-
-    def _bytearray(self) -> None:
-        (size,) = struct.unpack('<Q', self.read(8))
-        self.append(self.read(size))  # Python's own fills `size` bytes before it looks how many there are
-
-    def _append(self, items: list) -> None:
-        if not isinstance(self.stack[-1], list):
-            raise Refused(f'items in a {type(self.stack[-1]).__name__}')
-        self.stack[-1].extend(items)
-
     dispatch = pickle._Unpickler.dispatch | {
-        code[0]: method
-        for codes, method in (
-            ((pickle.REDUCE, pickle.NEWOBJ), _reduce),
-            ((pickle.BUILD,), _build),
-            ((pickle.SETITEM,), _set_item),
-            ((pickle.SETITEMS,), lambda self: self._set_items(self.pop_mark())),
-            ((pickle.DICT,), _dict),
-            ((pickle.APPEND,), lambda self: self._append([self.stack.pop()])),
-            ((pickle.APPENDS, pickle.ADDITEMS), lambda self: self._append(self.pop_mark())),
-            ((pickle.EMPTY_SET,), lambda self: self.append([])),
-            ((pickle.FROZENSET,), _frozenset),
-            ((pickle.BYTEARRAY8,), _bytearray),
-        )
-        for code in codes
+        pickle.REDUCE[0]: _reduce,
+        pickle.NEWOBJ[0]: _reduce,
+        pickle.BUILD[0]: _build,
+        pickle.SETITEM[0]: _set_item,
+        pickle.SETITEMS[0]: lambda self: self._set_items(self.pop_mark()),
+        pickle.DICT[0]: _dict,
+        pickle.EMPTY_SET[0]: pickle._Unpickler.load_empty_list,
+        pickle.ADDITEMS[0]: pickle._Unpickler.load_appends,
+        pickle.FROZENSET[0]: pickle._Unpickler.load_list,
+        # Python's own fills as many bytes as are promised before it looks how many there are.
+        pickle.BYTEARRAY8[0]: pickle._Unpickler.load_binbytes8,
     }
     for _code in (pickle.NEWOBJ_EX, pickle.EXT1, pickle.EXT2, pickle.EXT4):
         del dispatch[_code[0]]
@@ -180,7 +150,7 @@ class _Builder:
 
     def __init__(self, allowance: int):
         self.allowance = allowance
-        # By identity; only what the pickle made is looked up here, and all of that lives until the end.
+        # By identity; only what the pickle made is looked up here, and all of that is there from the start.
         self.done: dict[int, tuple[Any, int] | None] = {}
 
     def build(self, value: Any, depth: int = 0) -> tuple[Any, int]:
@@ -204,42 +174,37 @@ class _Builder:
             value.args, _ = self.build(value.args, depth)
             value.state, _ = self.build(value.state, depth)
             return self._object(value), 1
-        parts = value.values() if isinstance(value, dict) else value
-        built = [self.build(part, depth) for part in parts]
+        built = [self.build(part, depth) for part in (value.values() if isinstance(value, dict) else value)]
         items = [item for item, _ in built]
-        if isinstance(value, dict):
-            value.update(zip(value, items, strict=True))
-        elif isinstance(value, list):
-            value[:] = items
-        else:
-            value = tuple(items)
-        return value, 1 + sum(count for _, count in built)
+        made = dict(zip(value, items, strict=True)) if isinstance(value, dict) else type(value)(items)
+        return made, 1 + sum(count for _, count in built)
 
     def _object(self, made: StandIn) -> Any:
         """Returns the array, number or bytes that a stand-in is; others as they are, for who knows them."""
-        name, args = made.stands_for.name, made.args
-        if made.stands_for.module == '_codecs':  # how Python 3 writes bytes into protocol 2
-            if len(args) != 2 or args[1] != 'latin1':
+        name, args, order = made.stands_for, made.args, 'C'
+        if name == '_codecs.encode':  # how Python 3 writes bytes into protocol 2
+            data, encoding = args
+            if encoding != 'latin1':
                 raise Refused('_codecs.encode to something else than latin1')
-            return self._bytes(args[0])
-        if name == 'bytes' and not args:
+            return self._bytes(data)
+        if name in ('__builtin__.bytes', 'builtins.bytes') and not args:
             return b''
-        if name == 'ndarray':
+        if name == 'numpy.ndarray':
             raise Refused('an array that is not made as numpy writes it')
-        if not made.stands_for.module.startswith(_ARRAY_MODULES):
+        if not name.startswith(_ARRAY_MODULES):
             return made
-        if name == 'scalar':
-            kind, data = _exactly(args, 2, made)
-            return self._array((), kind, data, 'C')[()]
-        if name == '_frombuffer':
-            data, kind, shape, order = _exactly(args, 4, made)
+        if name.endswith('.scalar'):
+            kind, data = args
+            return self._array((), kind, data, order)[()]
+        if name.endswith('._frombuffer'):
+            data, kind, shape, order = args
         else:
-            _, shape, kind, fortran, data = _exactly(made.state, 5, made)
+            _, shape, kind, fortran, data = made.state
             order = 'F' if fortran else 'C'
         return self._array(shape, kind, data, order)
 
     def _bytes(self, data: Any) -> bytes:
-        if not isinstance(data, str | bytes | bytearray):
+        if not isinstance(data, str | bytes):
             raise Refused(f'bytes made of a {type(data).__name__}')
         self.allowance -= len(data)
         if self.allowance < 0:
@@ -260,25 +225,18 @@ class _Builder:
         return np.ndarray(sides, dtype, buffer=data, order=order).copy()
 
 
-def _exactly(parts: Any, count: int, made: StandIn) -> tuple:
-    if not isinstance(parts, tuple) or len(parts) != count:
-        raise Refused(f'{made.stands_for} with other arguments than numpy writes')
-    return parts
-
-
 def _plain_type(kind: Any) -> np.dtype:
     """Returns numpy's type for the stand-in of one: truth values, numbers or text, without fields."""
-    if not isinstance(kind, StandIn) or str(kind.stands_for) != 'numpy.dtype' or not kind.args:
+    if not isinstance(kind, StandIn) or kind.stands_for != 'numpy.dtype':
         raise Refused('an array without a type')
-    code, order = kind.args[0], '='
+    code, order = kind.args[0], '|'
     if kind.state is not None:
-        if not isinstance(kind.state, tuple) or any(part is not None for part in kind.state[2:5]):
+        _, order, *records = kind.state[:5]
+        if records != [None] * 3:
             raise Refused('an array of records')
-        order = kind.state[1] if len(kind.state) > 4 else None
     if not isinstance(code, str) or not PLAIN_TYPE.fullmatch(code) or order not in ('<', '>', '=', '|'):
         raise Refused('an array of something else than numbers or text')
-    dtype = np.dtype(code)
-    return dtype if order in '=|' else dtype.newbyteorder(order)
+    return np.dtype(code).newbyteorder(order)
 
 
 def load_dict(path: str | pathlib.Path, kind: str, unpickler: type[Unpickler] = Unpickler) -> dict[str, Any]:

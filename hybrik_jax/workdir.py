@@ -32,10 +32,8 @@ def create(workdir: str | pathlib.Path) -> pathlib.Path:
         with tempfile.TemporaryFile(dir=path) as probe:  # a name of its own: other hosts do the same
             probe.write(b'0' * 4096)
     except OSError as error:
-        reason = error.strerror or error
-        raise OSError(
-            f'--config.workdir={workdir} cannot be written to ({reason}): give another folder.'
-        ) from error
+        problem = f'--config.workdir={workdir} cannot be written to ({error.strerror or error})'
+        raise OSError(f'{problem}: give another folder.') from error
     return path
 
 
@@ -58,11 +56,8 @@ def lock(workdir: pathlib.Path) -> Iterator[None]:
                 raise BlockingIOError(f'{workdir} is in use by {_holder(workdir)}: {advice}.')
             time.sleep(0.05)
         file.truncate(0)
-        holder = {
-            'host': socket.gethostname(),
-            'process': os.getpid(),
-            'started': datetime.datetime.now().astimezone().isoformat(timespec='seconds'),
-        }
+        started = datetime.datetime.now().astimezone().isoformat(timespec='seconds')
+        holder = {'host': socket.gethostname(), 'process': os.getpid(), 'started': started}
         file.write(json.dumps(holder) + '\n')
         file.flush()
         yield

@@ -150,7 +150,7 @@ def test_bottleneck_block_is_pytorchs(training):
     )
     shapes = jax.eval_shape(block.init, jax.random.key(0), x)
     nested = {name: {'backbone': {'layer1_0': tree}} for name, tree in shapes.items()}
-    converted = export.from_state_dict(state(), nested, export.TORCHVISION_TABLE)
+    converted = export.from_state_dict({f'preact.{name}': value for name, value in state().items()}, nested)
     variables = {name: tree['backbone']['layer1_0'] for name, tree in converted.items()}
     ours, changed = block.apply(variables, x, mutable=['batch_stats'])
 

@@ -18,7 +18,7 @@ from hybrik_jax import checkpoint
 from hybrik_jax.body import smpl_file
 from hybrik_jax.export import torch as torch_export
 from hybrik_jax.export import torch_file
-from hybrik_jax.step import PARAMETERS, TrainState
+from hybrik_jax.step import PARAMETERS
 
 BUFFERS = re.compile(r'smpl\..*|init_cam')
 
@@ -40,18 +40,21 @@ def export(
         FileNotFoundError: if there is no checkpoint.
         ValueError: if the tail average is asked for and has not begun, or a file cannot be read or written.
     """
-    step, config, tree = checkpoint.load(workdir, best=best)
-    state = TrainState(**tree)
-    which = parameters or state.averaged()
-    state_dict = torch_export.to_state_dict(state.parameters(which))
-    path = config['init_betas']
+    run = checkpoint.load(workdir, best=best)
+    which = parameters or run.state.averaged()
+    state_dict = torch_export.to_state_dict(run.state.parameters(which))
+    path = run.config['init_betas']
     betas = smpl_file.load_mean_betas(path, None) if path else np.zeros(10)
-    state_dict |= torch_export.buffers(state_dict, init_betas=betas, updates=step)
+    norms = [name.removesuffix('running_var') for name in state_dict if name.endswith('.running_var')]
+    state_dict |= {f'{norm}num_batches_tracked': np.array(run.step, np.int64) for norm in norms}
+    state_dict['init_shape'] = np.asarray(betas, np.float32)
     if buffers_from:
         theirs = torch_export.bare_names(torch_file.read(buffers_from))
         state_dict |= {name: array for name, array in theirs.items() if BUFFERS.fullmatch(name)}
     torch_file.write(out, state_dict)
-    return f'{out}: {len(state_dict)} arrays, the {which} parameters of step {step}, read back and compared'
+    return (
+        f'{out}: {len(state_dict)} arrays, the {which} parameters of step {run.step}, read back and compared'
+    )
 
 
 def main() -> int:
@@ -66,17 +69,11 @@ def main() -> int:
     parser.add_argument('--buffers-from', help='a released file, for strict loading in the original programs')
     args = parser.parse_args()
     try:
-        said = export(
-            args.checkpoint,
-            args.out,
-            parameters=args.parameters,
-            best=args.best,
-            buffers_from=args.buffers_from,
-        )
+        options = {'parameters': args.parameters, 'best': args.best, 'buffers_from': args.buffers_from}
+        print(export(args.checkpoint, args.out, **options))
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(said)
     return 0
 
 

@@ -112,11 +112,11 @@ def _configuration(
     changes, said = {}, []
     if options.config:
         base = options.config
-        config = _load_config(base)
+        there = configuration.flat(_load_config(base).to_dict())
         differing = [
-            f'{key} is {_value(config, key)!r} in the configuration, {value!r} in the file'
+            f'{key} is {there[key]!r} in the configuration, {value!r} in the file'
             for key, value in architecture.keys.items()
-            if _value(config, key) != value
+            if there[key] != value
         ]
         if differing:
             raise ValueError(
@@ -155,10 +155,6 @@ def _load_config(path: str) -> ConfigDict:
     if get_config is None:
         raise ValueError(f'--config {path} defines no get_config(): give a file such as configs/default.py.')
     return get_config()
-
-
-def _value(config: ConfigDict, key: str) -> Any:
-    return functools.reduce(lambda section, name: section[name], key.split('.'), config)
 
 
 def _variables(config: ConfigDict, architecture: Architecture, entries: dict[str, np.ndarray]) -> Any:

@@ -238,7 +238,7 @@ def _dense(value: Any, source: str, key: str) -> np.ndarray:
 
 
 def _dense_stand_in(value: safe_pickle.StandIn, source: str, key: str) -> np.ndarray:
-    kind, state = value.stands_for.name, value.state
+    kind, state = value.stands_for.rpartition('.')[2], value.state
     if isinstance(state, tuple):  # (attributes, slots)
         state = {name: content for part in state if part for name, content in part.items()}
     if kind.startswith(('csc', 'csr')):

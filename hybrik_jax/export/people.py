@@ -12,10 +12,8 @@ from hybrik_jax.types import Person
 
 CONVENTIONS = (
     'metres; camera axes x right, y down, z forward; joints_m relative to the pelvis, add '
-    'camera_translation_m to '
-    'place them; pixels of the photo, pixel centres at integers; box x y w h; axis-angle in radians relative '
-    'to the '
-    'parent joint'
+    'camera_translation_m to place them; pixels of the photo, pixel centres at integers; box x y w h; '
+    'axis-angle in radians relative to the parent joint'
 )
 
 
@@ -59,9 +57,7 @@ def _numbers(array: np.ndarray, digits: int = 6) -> list:
 
 
 def write_npz(path: pathlib.Path, people: Sequence[Person], faces: np.ndarray, about: dict[str, Any]) -> None:
-    """Writes arrays with a leading axis of people, meshes among them, and `faces` (F, 3) once; `about` is not
-    kept.
-    """
+    """Writes arrays with a leading axis of people, meshes among them, and `faces` (F, 3); not `about`."""
     arrays = {
         'vertices_m': [person.vertices_m for person in people],
         'joints_m': [person.posed_joints_m for person in people],

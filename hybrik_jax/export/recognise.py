@@ -64,7 +64,7 @@ def recognise(state_dict: Mapping[str, Any]) -> Architecture:
         return _deconv(shapes)
     if shapes.numbered(r'layer1\.(\d+)\.'):
         keys = _resnet(shapes, '')
-        return Architecture(title=f'a ResNet-{keys["model.backbone.depth"]} alone', keys=keys)
+        return Architecture(f'a ResNet-{keys["model.backbone.depth"]} alone', keys)
     raise ValueError(
         'These are the weights of no network that is known here: expected are the names of HybrIK, HybrIK-'
         f"Transformer or torchvision's ResNets, there are {', '.join(sorted(shapes)[:5]) or 'none'} ..."
@@ -75,52 +75,44 @@ def _resnet(shapes: _Shapes, prefix: str) -> dict[str, Any]:
     """Returns the configuration keys of the ResNet below `prefix`."""
     blocks = tuple(shapes.numbered(rf'{re.escape(prefix)}layer{stage}\.(\d+)\.') for stage in range(1, 5))
     bottleneck = bool(shapes.numbered(rf'{re.escape(prefix)}layer\d\.(\d+)\.conv3\.'))
-    depths = [depth for depth, layout in STAGES.items() if layout == (blocks, bottleneck)]
-    if not depths:
-        raise ValueError(
-            f'The backbone has {blocks} {"bottleneck" if bottleneck else "basic"} blocks: none of ResNet-'
-            f'{", -".join(map(str, STAGES))}.'
-        )
-    width = shapes.side(f'{prefix}conv1.weight', 0, 64)
-    return {'model.backbone.depth': depths[0], 'model.backbone.width': width}
+    for depth, layout in STAGES.items():
+        if layout == (blocks, bottleneck):
+            width = shapes.side(f'{prefix}conv1.weight', 0, 64)
+            return {'model.backbone.depth': depth, 'model.backbone.width': width}
+    kind, known = 'bottleneck' if bottleneck else 'basic', ', -'.join(map(str, STAGES))
+    raise ValueError(f'The backbone has {blocks} {kind} blocks: none of ResNet-{known}.')
 
 
 def _transformer(shapes: _Shapes) -> Architecture:
-    keys = _resnet(shapes, 'preact.')
     ffn = 'transformer.ffn_src.0.fc_layers.'
     blocks = shapes.numbered(r'transformer\.layer_norm_src\.(\d+)\.')
     width = shapes.side('transformer.input_projection_src.weight', 0, 512)
     ffn_width, ffn_depth = shapes.side(f'{ffn}0.weight', 0, 512), shapes.numbered(re.escape(ffn) + r'(\d+)\.')
-    return Architecture(
-        title=f'HybrIK-Transformer with {blocks} blocks of width {width}, feed-forward {ffn_depth} x '
-        f'{ffn_width}, on a ResNet-{keys["model.backbone.depth"]}',
-        keys=keys
-        | {
-            'model.lifting': 'transformer',
-            'model.transformer.num_blocks': blocks,
-            'model.transformer.width': width,
-            'model.transformer.ffn_width': ffn_width,
-            'model.transformer.ffn_depth': ffn_depth,
-            'model.transformer.leaf_tokens': 'decleaf.weight' in shapes,
-            'image_size': 32 * shapes.side('pos_embedding.row_embed.weight', 0, 8),
-        },
-        assumed={'model.transformer.variant': 'custom', 'model.transformer.num_heads': 8},
-        num_joints=24,
+    keys = _resnet(shapes, 'preact.') | {
+        'model.lifting': 'transformer',
+        'model.transformer.num_blocks': blocks,
+        'model.transformer.width': width,
+        'model.transformer.ffn_width': ffn_width,
+        'model.transformer.ffn_depth': ffn_depth,
+        'model.transformer.leaf_tokens': 'decleaf.weight' in shapes,
+        'image_size': 32 * shapes.side('pos_embedding.row_embed.weight', 0, 8),
+    }
+    title = (
+        f'HybrIK-Transformer with {blocks} blocks of width {width}, feed-forward {ffn_depth} x {ffn_width}, '
+        f'on a ResNet-{keys["model.backbone.depth"]}'
     )
+    assumed = {'model.transformer.variant': 'custom', 'model.transformer.num_heads': 8}
+    return Architecture(title, keys, assumed, num_joints=24)
 
 
 def _deconv(shapes: _Shapes) -> Architecture:
-    keys = _resnet(shapes, 'preact.')
     joints = 24 if 'decleaf.weight' in shapes else 29
-    return Architecture(
-        title=f"HybrIK's deconvolution head with {joints} joints on a ResNet-{keys['model.backbone.depth']}",
-        keys=keys
-        | {
-            'model.lifting': 'deconv',
-            'model.deconv.num_joints': joints,
-            'model.deconv.width': shapes.side('deconv_layers.0.weight', 1, 256),
-            'model.deconv.depth_bins': shapes.side('final_layer.weight', 0, 64 * joints) // joints,
-        },
-        assumed={'image_size': 256},
-        num_joints=joints,
-    )
+    keys = _resnet(shapes, 'preact.') | {
+        'model.lifting': 'deconv',
+        'model.deconv.num_joints': joints,
+        'model.deconv.width': shapes.side('deconv_layers.0.weight', 1, 256),
+        'model.deconv.depth_bins': shapes.side('final_layer.weight', 0, 64 * joints) // joints,
+    }
+    depth = keys['model.backbone.depth']
+    title = f"HybrIK's deconvolution head with {joints} joints on a ResNet-{depth}"
+    return Architecture(title, keys, {'image_size': 256}, num_joints=joints)

@@ -15,117 +15,82 @@ from flax import traverse_util
 CONVOLUTION = LINEAR = {'kernel': 'weight', 'bias': 'bias'}
 BATCH_NORM = {'scale': 'weight', 'bias': 'bias', 'mean': 'running_mean', 'var': 'running_var'}
 LAYER_NORM = {'scale': 'a_2', 'shift': 'b_2'}
+EMBEDDINGS = {'joint_embeddings': 'joint_embeddings', 'type_embeddings': 'type_embeddings'}
+EMBEDDINGS |= {
+    'row_codes': 'pos_embedding.row_embed.weight',
+    'column_codes': 'pos_embedding.col_embed.weight',
+}
 
-# Rows of a table: pattern of our module path, PyTorch's module name, names of the parameters in it. The
-# parameters of an empty module path are the tables of embeddings.
+# Rows of a table: pattern of our module path, PyTorch's module name, names of the parameters in it.
 Table = tuple[tuple[str, str, Mapping[str, str]], ...]
 
 
-def backbone_rows(ours: str, theirs: str) -> Table:
-    """Returns the rows of a ResNet whose module paths start with `ours` and, at PyTorch, with `theirs`."""
-    block, foreign_block = ours + r'layer(\d+)_(\d+)/', theirs + r'layer\1.\2.'
+def _transformer_rows(role: str, foreign: str) -> Table:
+    """Returns the rows of what every block of the Transformer has for `role`."""
+    block = r'lifting/block(\d+)/' + role
     return (
-        (ours + 'conv1', theirs + 'conv1', CONVOLUTION),
-        (ours + 'bn1', theirs + 'bn1', BATCH_NORM),
-        (block + r'conv(\d)', foreign_block + r'conv\3', CONVOLUTION),
-        (block + r'bn(\d)', foreign_block + r'bn\3', BATCH_NORM),
-        (block + 'shortcut_conv', foreign_block + 'downsample.0', CONVOLUTION),
-        (block + 'shortcut_bn', foreign_block + 'downsample.1', BATCH_NORM),
+        (block + r'_attention/(\w)\w+', rf'transformer.mha_{foreign}.\1.linear_\2', LINEAR),
+        (block + '_norm', rf'transformer.layer_norm_{foreign}.\1', LAYER_NORM),
+        (block + r'_ffn/linear(\d+)', rf'transformer.ffn_{foreign}.\1.fc_layers.\2', LINEAR),
+        (block + '_ffn/norm', rf'transformer.ffn_{foreign}.\1.layer_norm', LAYER_NORM),
     )
 
 
-TRANSFORMER_ROWS = (
-    (
-        'lifting',
-        '',
-        {
-            'joint_embeddings': 'joint_embeddings',
-            'type_embeddings': 'type_embeddings',
-            'row_codes': 'pos_embedding.row_embed.weight',
-            'column_codes': 'pos_embedding.col_embed.weight',
-        },
-    ),
+HYBRIK_TABLE: Table = (
+    ('backbone/conv1', 'preact.conv1', CONVOLUTION),
+    ('backbone/bn1', 'preact.bn1', BATCH_NORM),
+    (r'backbone/layer(\d+)_(\d+)/conv(\d)', r'preact.layer\1.\2.conv\3', CONVOLUTION),
+    (r'backbone/layer(\d+)_(\d+)/bn(\d)', r'preact.layer\1.\2.bn\3', BATCH_NORM),
+    (r'backbone/layer(\d+)_(\d+)/shortcut_conv', r'preact.layer\1.\2.downsample.0', CONVOLUTION),
+    (r'backbone/layer(\d+)_(\d+)/shortcut_bn', r'preact.layer\1.\2.downsample.1', BATCH_NORM),
+    ('lifting', '', EMBEDDINGS),
     ('lifting/project_sources', 'transformer.input_projection_src', LINEAR),
     ('lifting/project_queries', 'transformer.input_projection_tgt', LINEAR),
     ('lifting/project_back', 'transformer.output_projection', LINEAR),
-    *(
-        (
-            rf'lifting/block(\d+)/{role}_attention/{part}',
-            rf'transformer.mha_{foreign}.\1.linear_{part[0]}',
-            LINEAR,
-        )
-        for role, foreign in (('source', 'src'), ('query', 'tgt'), ('cross', 'cross'))
-        for part in ('query', 'key', 'value', 'out')
-    ),
-    *(
-        (rf'lifting/block(\d+)/{role}_norm', rf'transformer.layer_norm_{foreign}.\1', LAYER_NORM)
-        for role, foreign in (('source', 'src'), ('query', 'tgt'), ('cross', 'cross'))
-    ),
-    *(
-        (rf'lifting/block(\d+)/{role}_ffn/linear(\d+)', rf'transformer.ffn_{foreign}.\1.fc_layers.\2', LINEAR)
-        for role, foreign in (('source', 'src'), ('query', 'tgt'))
-    ),
-    *(
-        (rf'lifting/block(\d+)/{role}_ffn/norm', rf'transformer.ffn_{foreign}.\1.layer_norm', LAYER_NORM)
-        for role, foreign in (('source', 'src'), ('query', 'tgt'))
-    ),
-)
-DECONV_ROWS = (
+    *_transformer_rows('source', 'src'),
+    *_transformer_rows('query', 'tgt'),
+    *_transformer_rows('cross', 'cross'),
     *((f'lifting/deconv{i}', f'deconv_layers.{3 * i}', CONVOLUTION) for i in range(3)),
     *((f'lifting/deconv_bn{i}', f'deconv_layers.{3 * i + 1}', BATCH_NORM) for i in range(3)),
     ('lifting/volumes', 'final_layer', CONVOLUTION),
     ('lifting/linear0', 'fc1', LINEAR),
     ('lifting/linear1', 'fc2', LINEAR),
-)
-HEAD_ROWS = (
     ('lifting/head_joints', 'decjoint', LINEAR),
     ('lifting/head_twists', 'decphi', LINEAR),
     ('lifting/head_leaves', 'decleaf', LINEAR),
     ('lifting/head_betas', 'decshape', LINEAR),
 )
-HYBRIK_TABLE: Table = (*backbone_rows('backbone/', 'preact.'), *TRANSFORMER_ROWS, *DECONV_ROWS, *HEAD_ROWS)
-TORCHVISION_TABLE: Table = backbone_rows('backbone/', '')
 
-# What files hold beside parameters: the body model, the mean shape, counters; and torchvision's classifier.
+# What files hold beside parameters: the body model, the mean shape, counters.
 IGNORED = re.compile(r'smpl\..*|init_shape|init_cam|.*num_batches_tracked')
-CLASSIFIER = re.compile(r'fc\..*')
 
 
-def torch_name(path: tuple[str, ...], table: Table = HYBRIK_TABLE) -> str:
+def torch_name(path: tuple[str, ...]) -> str:
     """Returns what PyTorch calls the variable at `path`, such as ('params', 'backbone', 'conv1', 'kernel').
 
     Raises:
         ValueError: if the table has no row for it.
     """
     module, leaf = '/'.join(path[1:-1]), path[-1]
-    for ours, theirs, leaves in table:
+    for ours, theirs, leaves in HYBRIK_TABLE:
         match = re.fullmatch(ours, module)
         if match and leaf in leaves:
             return '.'.join(filter(None, (match.expand(theirs), leaves[leaf])))
     raise ValueError(f'No PyTorch name is known for {"/".join(path)!r}: add a row to the table.')
 
 
-def _to_torch_layout(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
-    """Returns a kernel as PyTorch stores it, other arrays as they are.
+# Our axes in PyTorch's order, by the number of a kernel's axes. Linear: (in, out) -> (out, in); convolution:
+# (h, w, in, out) -> (out, in, h, w); transposed convolution: (h, w, out, in) -> (in, out, h, w).
+_AXES = {2: (1, 0), 4: (3, 2, 0, 1)}
 
-    Linear (in, out) -> (out, in); convolution (h, w, in, out) -> (out, in, h, w); transposed convolution
-    (h, w, out, in) -> (in, out, h, w), the same permutation.
-    """
-    if path[-1] != 'kernel':
-        return array
-    return array.transpose((1, 0) if array.ndim == 2 else (3, 2, 0, 1))
+
+def _to_torch_layout(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
+    """Returns a kernel as PyTorch stores it, other arrays as they are."""
+    return array.transpose(_AXES[array.ndim]) if path[-1] == 'kernel' else array
 
 
 def _from_torch_layout(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
-    """Returns the inverse of `_to_torch_layout`."""
-    if path[-1] != 'kernel':
-        return array
-    return array.transpose((1, 0) if array.ndim == 2 else (2, 3, 1, 0))
-
-
-def _torch_shape(path: tuple[str, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Returns the shape that PyTorch gives the variable of our `shape`."""
-    return _to_torch_layout(path, np.broadcast_to(np.float32(0), shape)).shape
+    return array.transpose(np.argsort(_AXES[array.ndim])) if path[-1] == 'kernel' else array
 
 
 def bare_names(state_dict: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,79 +114,58 @@ def mean_shape(state_dict: Mapping[str, Any]) -> np.ndarray | None:
         return None
     betas = np.asarray(entry, np.float32).reshape(-1)
     if betas.shape != (10,) or not np.isfinite(betas).all():
-        raise ValueError(
-            f'init_shape, the mean shape, has the shape {np.shape(entry)}: not ten finite numbers.'
-        )
+        raise ValueError(f'init_shape, the mean shape, has the shape {betas.shape}: not ten finite numbers.')
     return betas
 
 
-def from_state_dict(
-    state_dict: Mapping[str, Any], template: Mapping[str, Any], table: Table = HYBRIK_TABLE
-) -> dict[str, Any]:
+def from_state_dict(state_dict: Mapping[str, Any], template: Mapping[str, Any]) -> dict[str, Any]:
     """Returns `template` with every leaf taken from `state_dict`, float32 NumPy arrays.
 
     Args:
         state_dict: PyTorch name -> array; `smpl.*`, `init_shape`, `init_cam` and `num_batches_tracked` are
             left aside and a prefix `module.` is taken off.
-        template: variables {'params': ..., 'batch_stats': ...}; only shapes are read, so that the result of
-            `jax.eval_shape(functools.partial(initialise, model, image_size=256), key)` will do.
-        table: which of our modules is called what.
+        template: variables {'params': ..., 'batch_stats': ...} or what `jax.eval_shape` makes of them: only
+            shapes are read.
     Raises:
         ValueError: naming at once every entry that is missing, unexpected, of a wrong shape or not finite.
     """
     entries = clean_names(state_dict)
-    variables, expected, wrong, broken = {}, {}, [], []
+    variables, expected, wrong, broken = {}, set(), [], []
     for path, leaf in traverse_util.flatten_dict(template).items():
-        name = torch_name(path, table)
-        expected[name] = _torch_shape(path, leaf.shape)
+        name = torch_name(path)
+        expected.add(name)
         if name not in entries:
             continue
-        if np.shape(entries[name]) != expected[name]:
-            wrong.append(f'{name} is {np.shape(entries[name])}, expected {expected[name]}')
-            continue
         array = np.asarray(entries[name], np.float32)
+        shape = _to_torch_layout(path, np.broadcast_to(np.float32(0), leaf.shape)).shape
+        if array.shape != shape:
+            wrong.append(f'{name} is {array.shape}, expected {shape}')
+            continue
         if not np.isfinite(array).all():
             broken.append(f'{name} has {(~np.isfinite(array)).sum()} of {array.size} numbers')
         variables[path] = np.ascontiguousarray(_from_torch_layout(path, array))
-    problems = [
-        f'{what}:\n  ' + '\n  '.join(sorted(names))
-        for what, names in (
-            ('missing', expected.keys() - entries.keys()),
-            ('unexpected', entries.keys() - expected.keys()),
-            ('wrong shape', wrong),
-            ('not finite', broken),
-        )
-        if names
-    ]
-    if problems:
+    problems = {
+        'missing': expected - entries.keys(),
+        'unexpected': entries.keys() - expected,
+        'wrong shape': wrong,
+        'not finite': broken,
+    }
+    lines = ['\n  '.join([f'{what}:', *sorted(names)]) for what, names in problems.items() if names]
+    if lines:
         raise ValueError(
             'These weights do not fit the network that the config describes; compare '
-            'model.backbone.depth, model.lifting and its options.\n' + '\n'.join(problems)
+            'model.backbone.depth, model.lifting and its options.\n' + '\n'.join(lines)
         )
     return traverse_util.unflatten_dict(variables)
 
 
-def to_state_dict(variables: Mapping[str, Any], table: Table = HYBRIK_TABLE) -> dict[str, np.ndarray]:
+def to_state_dict(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Returns PyTorch name -> float32 array of every parameter and batch statistic."""
     leaves = traverse_util.flatten_dict(variables)
     return {
-        torch_name(path, table): np.array(_to_torch_layout(path, np.asarray(leaf)), np.float32, order='C')
+        torch_name(path): np.array(_to_torch_layout(path, np.asarray(leaf)), np.float32, order='C')
         for path, leaf in leaves.items()
     }
-
-
-def buffers(
-    state_dict: Mapping[str, np.ndarray], *, init_betas: np.ndarray, updates: int
-) -> dict[str, np.ndarray]:
-    """Returns what the original modules hold beside the parameters in `state_dict` and ask for when loading.
-
-    Args:
-        init_betas: (10,) the mean shape, their `init_shape`.
-        updates: that were done, their counter at every batch normalisation.
-    """
-    norms = [name.removesuffix('running_var') for name in state_dict if name.endswith('.running_var')]
-    counters = {f'{name}num_batches_tracked': np.array(updates, np.int64) for name in norms}
-    return counters | {'init_shape': np.asarray(init_betas, np.float32)}
 
 
 def load_backbone(state_dict: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -231,27 +175,12 @@ def load_backbone(state_dict: Mapping[str, Any], variables: Mapping[str, Any]) -
         state_dict: torchvision's own ResNet (no prefix; the classifier `fc.*` is left aside), or a whole
             HybrIK network, of which only `preact.*` is read.
     Raises:
-        ValueError: as `from_state_dict`.
+        ValueError: as `from_state_dict`, with the names that a whole network has.
     """
     entries = clean_names(state_dict)
-    whole = any(name.startswith('preact.') for name in entries)
-    if whole:
-        entries = {
-            name.removeprefix('preact.'): value
-            for name, value in entries.items()
-            if name.startswith('preact.')
-        }
-    else:
-        entries = {name: value for name, value in entries.items() if not CLASSIFIER.fullmatch(name)}
-    backbone = from_state_dict(
-        entries,
-        {
-            collection: {'backbone': variables[collection]['backbone']}
-            for collection in ('params', 'batch_stats')
-        },
-        TORCHVISION_TABLE,
-    )
-    return {
-        **variables,
-        **{collection: {**variables[collection], **backbone[collection]} for collection in backbone},
-    }
+    if not any(name.startswith('preact.') for name in entries):
+        entries = {f'preact.{name}': value for name, value in entries.items() if not name.startswith('fc.')}
+    entries = {name: value for name, value in entries.items() if name.startswith('preact.')}
+    template = {collection: {'backbone': tree['backbone']} for collection, tree in variables.items()}
+    backbone = from_state_dict(entries, template)
+    return {collection: tree | backbone[collection] for collection, tree in variables.items()}

@@ -10,8 +10,8 @@ import math
 import os
 import pathlib
 import pickle
-import struct
 import zipfile
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,24 +24,26 @@ from hybrik_jax import safe_pickle
 
 # Storage of PyTorch, type of safetensors, type of numpy.
 _TYPES = (
-    ('FloatStorage', 'F32', np.dtype(np.float32)),
-    ('DoubleStorage', 'F64', np.dtype(np.float64)),
-    ('HalfStorage', 'F16', np.dtype(np.float16)),
-    ('BFloat16Storage', 'BF16', np.dtype(ml_dtypes.bfloat16)),
-    ('LongStorage', 'I64', np.dtype(np.int64)),
-    ('IntStorage', 'I32', np.dtype(np.int32)),
-    ('ShortStorage', 'I16', np.dtype(np.int16)),
-    ('CharStorage', 'I8', np.dtype(np.int8)),
-    ('ByteStorage', 'U8', np.dtype(np.uint8)),
-    ('BoolStorage', 'BOOL', np.dtype(np.bool_)),
+    ('torch.FloatStorage', 'F32', np.dtype(np.float32)),
+    ('torch.DoubleStorage', 'F64', np.dtype(np.float64)),
+    ('torch.HalfStorage', 'F16', np.dtype(np.float16)),
+    ('torch.BFloat16Storage', 'BF16', np.dtype(ml_dtypes.bfloat16)),
+    ('torch.LongStorage', 'I64', np.dtype(np.int64)),
+    ('torch.IntStorage', 'I32', np.dtype(np.int32)),
+    ('torch.ShortStorage', 'I16', np.dtype(np.int16)),
+    ('torch.CharStorage', 'I8', np.dtype(np.int8)),
+    ('torch.ByteStorage', 'U8', np.dtype(np.uint8)),
+    ('torch.BoolStorage', 'BOOL', np.dtype(np.bool_)),
 )
 STORAGES = {storage: dtype for storage, _, dtype in _TYPES}
 SAFETENSORS = {name: dtype for _, name, dtype in _TYPES}
 # What a state dict may be wrapped in, and what stands in training checkpoints beside it.
 WRAPPERS = ('network', 'state_dict', 'model_state_dict', 'model')
-BESIDE = {('torch', name) for name in ('Size', 'device', 'float16', 'bfloat16', 'float32', 'float64')}
-BESIDE |= {('collections', 'defaultdict'), ('collections', 'Counter')}
-BESIDE |= {('__builtin__', name) for name in ('dict', 'float', 'int', 'list')}
+BESIDE = {f'torch.{name}' for name in ('Size', 'device', 'float16', 'bfloat16', 'float32', 'float64')}
+BESIDE |= {'collections.defaultdict', 'collections.Counter'}
+BESIDE |= {f'__builtin__.{name}' for name in ('dict', 'float', 'int', 'list')}
+TENSOR, PARAMETER = 'torch._utils._rebuild_tensor_v2', 'torch._utils._rebuild_parameter'
+STORAGE = safe_pickle.Name('torch.storage')
 LARGEST_PICKLE = 2**26  # bytes; the tensors are elsewhere
 LEGACY = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19'
 
@@ -49,15 +51,31 @@ LEGACY = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19'
 class _Unpickler(safe_pickle.Unpickler):
     """Makes stand-ins of tensors and storages."""
 
-    names = safe_pickle.NAMES | {('torch', name) for name in STORAGES} | BESIDE
-    names |= {('torch._utils', name) for name in ('_rebuild_tensor_v2', '_rebuild_parameter')}
+    names = safe_pickle.NAMES | STORAGES.keys() | BESIDE | {TENSOR, PARAMETER}
     holds = 'tensors'
 
     def persistent_load(self, pid: Any) -> safe_pickle.StandIn:
         """Returns the stand-in of a storage."""
-        return safe_pickle.StandIn(
-            safe_pickle.Name('torch', 'storage'), pid if isinstance(pid, tuple) else ()
-        )
+        return safe_pickle.StandIn(STORAGE, pid)
+
+
+class _Pickler(pickle._Pickler):
+    """Writes stand-ins as what they stand for: the inverse of `_Unpickler`."""
+
+    def persistent_id(self, obj: Any) -> tuple | None:
+        """Returns how a storage is referred to."""
+        return obj.args if isinstance(obj, safe_pickle.StandIn) and obj.stands_for == STORAGE else None
+
+    def _save_name(self, name: safe_pickle.Name) -> None:
+        module, _, attribute = name.rpartition('.')
+        self.write(pickle.GLOBAL + f'{module}\n{attribute}\n'.encode())
+
+    def _save_call(self, made: safe_pickle.StandIn) -> None:
+        self.save(made.stands_for)
+        self.save(made.args)
+        self.write(pickle.REDUCE)
+
+    dispatch = pickle._Pickler.dispatch | {safe_pickle.Name: _save_name, safe_pickle.StandIn: _save_call}
 
 
 class FileError(ValueError):
@@ -68,11 +86,9 @@ class FileError(ValueError):
 class _Archive:
     """A `.pth` that is open: its bytes are read once, storage by storage, and not copied.
 
-    path: for messages. prefix: the folder in the zip. left: how many bytes the file can still hold. storages:
-    what has been read, by key.
+    prefix: the folder in the zip. left: how many bytes the file can still hold. storages: what has been read.
     """
 
-    path: pathlib.Path
     zip: zipfile.ZipFile
     prefix: str
     left: int
@@ -82,17 +98,17 @@ class _Archive:
         """Returns the bytes of an entry of at most `largest` bytes, stored as they are."""
         entry = self.zip.getinfo(self.prefix + name)
         if entry.compress_type != zipfile.ZIP_STORED or not 0 <= entry.file_size <= min(largest, self.left):
-            raise FileError(f'{self.path}: {entry.filename} is compressed or larger than can be.')
+            raise FileError(f'{self.zip.filename}: {entry.filename} is compressed or larger than can be.')
         self.left -= entry.file_size
         return self.zip.read(entry)
 
     def array(self, tensor: safe_pickle.StandIn) -> np.ndarray:
         """Returns the array of a tensor's stand-in: a view of its storage, every number of it checked."""
-        if tensor.stands_for.name == '_rebuild_parameter':
+        if tensor.stands_for == PARAMETER:
             tensor = tensor.args[0]
         storage, offset, shape, strides = tensor.args[:4]
         _, kind, key, _, _ = storage.args
-        dtype = STORAGES[kind.name]
+        dtype = STORAGES[kind]
         for numbers in ((offset,), shape, strides):
             fits = isinstance(numbers, tuple) and len(numbers) <= 16
             if not fits or any(type(n) is not int or not 0 <= n < 2**40 for n in numbers):
@@ -146,12 +162,12 @@ def _read_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
             pickles = [name for name in names if name.count('/') == 1 and name.endswith('/data.pkl')]
             if len(pickles) != 1 or pickles[0].replace('data.pkl', 'constants.pkl') in names:
                 raise FileError(f'{path} is a zip, but holds no state dict of PyTorch.')
-            archive = _Archive(path, file, pickles[0].removesuffix('data.pkl'), path.stat().st_size)
+            archive = _Archive(file, pickles[0].removesuffix('data.pkl'), path.stat().st_size)
             if archive.prefix + 'byteorder' in names and archive.read('byteorder', 16) != b'little':
                 raise FileError(f'{path} was written on a big-endian machine: write it anew on another.')
             data = io.BytesIO(archive.read('data.pkl', LARGEST_PICKLE))
             tensors = _unwrapped(_Unpickler(data, encoding='latin1').load(), path)
-            return _arrays(tensors, archive)
+            return {name: _array(archive, name, tensor) for name, tensor in tensors.items()}
     except FileError:
         raise
     except safe_pickle.Refused as error:
@@ -165,10 +181,6 @@ def _read_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-def _is_tensor(value: Any) -> bool:
-    return isinstance(value, safe_pickle.StandIn) and value.stands_for.module == 'torch._utils'
-
-
 def _unwrapped(content: Any, path: pathlib.Path) -> dict[str, safe_pickle.StandIn]:
     """Returns the tensors of a state dict, out of what it is wrapped in."""
     for key in WRAPPERS:
@@ -176,25 +188,23 @@ def _unwrapped(content: Any, path: pathlib.Path) -> dict[str, safe_pickle.StandI
             content = content[key]
     if not isinstance(content, dict):
         raise FileError(f'{path} holds a {type(content).__name__}, expected is a dict from names to tensors.')
-    tensors = {name: value for name, value in content.items() if isinstance(name, str) and _is_tensor(value)}
+    tensors = {
+        name: value
+        for name, value in content.items()
+        if isinstance(name, str) and getattr(value, 'stands_for', None) in (TENSOR, PARAMETER)
+    }
     if not tensors:
         there = ', '.join(repr(key)[:40] for key in list(content)[:10]) or 'nothing'
         raise FileError(f'{path} holds no state dict (a dict from names to tensors), but {there}.')
     return tensors
 
 
-def _arrays(tensors: Mapping[str, safe_pickle.StandIn], archive: _Archive) -> dict[str, np.ndarray]:
-    arrays = {}
-    for name, tensor in tensors.items():
-        try:
-            arrays[name] = archive.array(tensor)
-        except FileError:
-            raise
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
-            raise FileError(
-                f'{archive.path}: the tensor {name!r} cannot be read ({str(error)[:200]}).'
-            ) from error
-    return arrays
+def _array(archive: _Archive, name: str, tensor: safe_pickle.StandIn) -> np.ndarray:
+    try:
+        return archive.array(tensor)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        file = archive.zip.filename
+        raise FileError(f'{file}: the tensor {name!r} cannot be read ({str(error)[:200]}).') from error
 
 
 def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -209,8 +219,7 @@ def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def write(path: str | os.PathLike, state_dict: Mapping[str, np.ndarray]) -> None:
-    """Writes name -> float32 or int64 array as `.pth` or `.safetensors`, by the file's ending, and reads it
-    back.
+    """Writes name -> array as `.pth` or `.safetensors`, by the file's ending, and reads it back.
 
     Raises:
         ValueError: for another ending, or if the file does not give back what was written.
@@ -226,46 +235,30 @@ def write(path: str | os.PathLike, state_dict: Mapping[str, np.ndarray]) -> None
         else:
             _write_zip(partial, arrays)
         written = read(partial)
-        if written.keys() != arrays.keys() or not all(_same(written[name], arrays[name]) for name in arrays):
+        same = (
+            written[name].dtype == array.dtype and np.array_equal(written[name], array, equal_nan=True)
+            for name, array in arrays.items()
+        )
+        if written.keys() != arrays.keys() or not all(same):
             raise FileError(f'{path} does not give back what was written: is the disk full or failing?')
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _same(one: np.ndarray, other: np.ndarray) -> bool:
-    return one.dtype == other.dtype and np.array_equal(one, other, equal_nan=True)
-
-
 def _write_zip(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes what `torch.save` writes of an OrderedDict of tensors."""
+    storages = {dtype: safe_pickle.Name(name) for name, dtype in STORAGES.items()}
+    tensors, data = OrderedDict(), {}
+    for number, (name, array) in enumerate(arrays.items()):
+        key, strides = str(number), tuple(step // array.itemsize for step in array.strides)
+        storage = safe_pickle.StandIn(STORAGE, ('storage', storages[array.dtype], key, 'cpu', array.size))
+        arguments = (storage, 0, array.shape, strides, False, OrderedDict())
+        tensors[name] = safe_pickle.StandIn(safe_pickle.Name(TENSOR), arguments)
+        data[f'data/{key}'] = array.data
+    pickled = io.BytesIO()
+    _Pickler(pickled, protocol=2).dump(tensors)
+    entries = {'data.pkl': pickled.getvalue(), 'byteorder': b'little', 'version': b'3\n'} | data
     with zipfile.ZipFile(path, 'w', zipfile.ZIP_STORED) as archive:
-        entries = {'data.pkl': _pickled(arrays), 'byteorder': b'little', 'version': b'3\n'}
-        entries |= {f'data/{key}': array.data for key, array in enumerate(arrays.values())}
-        for name, data in entries.items():
-            archive.writestr(zipfile.ZipInfo(f'archive/{name}'), data)
-
-
-def _pickled(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Returns the pickle of an OrderedDict of tensors, as `torch.save` writes it."""
-    storages = {dtype: name for name, dtype in STORAGES.items()}
-
-    def numbers(values: tuple[int, ...]) -> bytes:
-        return pickle.MARK + b''.join(pickle.BININT + struct.pack('<i', n) for n in values) + pickle.TUPLE
-
-    def text(value: str) -> bytes:
-        data = value.encode()
-        return pickle.BINUNICODE + struct.pack('<I', len(data)) + data
-
-    def name(module: str, attribute: str) -> bytes:
-        return pickle.GLOBAL + f'{module}\n{attribute}\n'.encode()
-
-    empty = name('collections', 'OrderedDict') + pickle.EMPTY_TUPLE + pickle.REDUCE
-    out = [pickle.PROTO + b'\x02', empty, pickle.MARK]
-    for key, (label, array) in enumerate(arrays.items()):
-        strides = tuple(step // array.itemsize for step in array.strides)
-        storage = [text('storage'), name('torch', storages[array.dtype]), text(str(key)), text('cpu')]
-        storage += [pickle.BININT + struct.pack('<i', array.size)]
-        out += [text(label), name('torch._utils', '_rebuild_tensor_v2'), pickle.MARK]
-        out += [pickle.MARK, *storage, pickle.TUPLE, pickle.BINPERSID, pickle.BININT1 + b'\x00']
-        out += [numbers(array.shape), numbers(strides), pickle.NEWFALSE, empty, pickle.TUPLE, pickle.REDUCE]
-    return b''.join([*out, pickle.SETITEMS, pickle.STOP])
+        for name, content in entries.items():
+            archive.writestr(zipfile.ZipInfo(f'archive/{name}'), content)
