@@ -53,7 +53,7 @@ def evaluate(config: ConfigDict, state: TrainState | None = None) -> dict[str, A
     splits = [_Split.open(config, name, body) for name in tuple(options.datasets) or (config.data.test,)]
     network = setup.create_network(config, body)
     if state is None:
-        state = checkpoint.load(config.workdir, config=plain, like=setup.initial_state(config, network)).state
+        state = checkpoint.load(config.workdir, config=plain, like=setup.state_shapes(config, network)).state
     variables = {name: state.parameters(name) for name in _parameters(options.parameters, state)}
     body_on_device = jax.device_put(body)
     variants: dict[tuple[str, bool], Variant] = {}

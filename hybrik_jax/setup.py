@@ -2,6 +2,7 @@
 
 import pathlib
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -89,6 +90,13 @@ def step_settings(
         'ema_decay': config.average.ema_decay,
         'tail_start': max(0, total_steps - round(config.average.tail_epochs * epoch_steps)),
     }
+
+
+def state_shapes(config: ConfigDict, network: inference.Network) -> TrainState:
+    """Returns the state of a run with shapes and types in place of arrays; nothing is computed."""
+    optimizer = create_optimizer(config.optimizer)
+    create = partial(initialise, network.model, image_size=config.image_size)
+    return jax.eval_shape(lambda key: fresh_state(create(key), optimizer), jax.random.key(config.seed))
 
 
 def initial_state(config: ConfigDict, network: inference.Network) -> TrainState:

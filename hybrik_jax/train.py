@@ -68,9 +68,8 @@ def _train(config: ConfigDict, path: pathlib.Path) -> TrainState:
 
     plain_config = configuration.plain(config)
     checkpoints = Checkpoints(path, keep=config.keep_checkpoints)
-    state = setup.initial_state(config, network)
-    restored = checkpoints.restore(state, plain_config)
-    state = replicate(state if restored is None else restored)
+    restored = checkpoints.restore(setup.state_shapes(config, network), plain_config)
+    state = replicate(setup.initial_state(config, network) if restored is None else restored)
     start = int(state.step)
     writer = MetricWriter(path, tensorboard=config.tensorboard, active=host == 0)
     writer.forget_after(start)

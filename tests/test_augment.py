@@ -12,6 +12,7 @@ from hybrik_jax.body import rotations as rot
 from hybrik_jax.boxes import centre_and_side
 from hybrik_jax.data import augment, record
 from hybrik_jax.data.augment import Augmentation, AugmentationSettings
+from hybrik_jax.datasets import record_check
 from tests.helpers import CROP_SIZE, person, without_3d
 from tools.recorded import training as recorded
 
@@ -31,8 +32,8 @@ def draws(count, settings=SETTINGS, seed=0, **changes):
 
 def test_helper_keeps_to_the_schema():
     for seed in range(3):
-        record.check(person(seed))
-        record.check(without_3d(person(seed)))
+        record_check.check(person(seed))
+        record_check.check(without_3d(person(seed)))
 
 
 def test_recorded_crops(golden):
@@ -117,7 +118,7 @@ def test_mirrored_pixels_are_the_projection_of_the_mirrored_joints():
     points = mirrored['joints_m'] + mirrored['root_m']
     pixels = projection.project(points, mirrored['focal'], mirrored['centre'])
     np.testing.assert_allclose(pixels, mirrored['joints_px'][:, :2], atol=1e-3)
-    record.check(mirrored)
+    record_check.check(mirrored)
 
 
 def test_mirrored_pose_gives_the_mirrored_skeleton():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hybrik_jax.body import skeleton
-from hybrik_jax.data import record
+from hybrik_jax.datasets import record_check
 from hybrik_jax.datasets.readers import custom, reading
 from tests.own_people import (
     HEIGHT,
@@ -41,7 +41,7 @@ def test_3d_joints_become_labels(tmp_path):
         assert (labels[name][:24] == 1).all() and (labels[name][24:] == 0).all()
     assert labels['camera_weight'] == 1 and labels['smpl_weight'] == 0 and not labels['h36m_weight'].any()
     assert not labels['visible'].any() and not labels['twist_weight'].any()
-    record.check(as_record(person, tmp_path))
+    record_check.check(as_record(person, tmp_path))
 
 
 def test_coco_keypoints_are_pixels_only(tmp_path):
@@ -59,7 +59,7 @@ def test_coco_keypoints_are_pixels_only(tmp_path):
     assert labels['camera_weight'] == 0
     np.testing.assert_allclose(labels['joints_px'][4], [150, 160, 0])
     assert np.flatnonzero(labels['visible']).tolist() == [5, 8, 16, 17, 18, 19, 20, 21]
-    record.check(as_record(only(path), tmp_path))
+    record_check.check(as_record(only(path), tmp_path))
 
 
 @pytest.mark.parametrize('kind, names', [('h36m17', skeleton.H36M_NAMES), ('mpi28', None)])

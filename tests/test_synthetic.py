@@ -17,6 +17,7 @@ from hybrik_jax.body import ik, smpl, smpl_file
 from hybrik_jax.body.projection import project
 from hybrik_jax.body.skeleton import MIRROR_JOINTS, RELEVANT_CHILD_29
 from hybrik_jax.data import record, store
+from hybrik_jax.datasets import record_check
 from hybrik_jax.datasets.annotation import AnnotationError
 from hybrik_jax.synthetic import reader
 from hybrik_jax.synthetic.generator import BODY, Generator, render_person
@@ -202,7 +203,7 @@ def test_built_splits_hold_valid_records(dataset):
         source = store.open_split(dataset, split)
         assert len(source) == count
         for i in range(count):
-            record.check(source[i])
+            record_check.check(source[i])
             names.add(source[i]['name'])
     assert len(names) == sum(COUNTS.values()) and b'synthetic/train/000017' in names
 
@@ -316,8 +317,8 @@ def test_unlabelled_record_is_valid():
     example |= dict.fromkeys(record.MAY_BE_EMPTY, '')
     example |= record.whole_photo(40, 30) | {'box_enlargement': np.float32(1.25)}
     example['box'] = np.array([0, 0, 39, 29], np.float32)
-    record.check(example)
-    record.features().encode_example(example)
+    record_check.check(example)
+    record_check.features().encode_example(example)
 
 
 NAN_JOINT = np.zeros((29, 3), np.float32)
@@ -356,7 +357,7 @@ def test_check_names_the_field_at_fault(examples, field, value, message):
     if value is None:
         del example[field]
     with pytest.raises(ValueError, match=message) as error:
-        record.check(example)
+        record_check.check(example)
     if field != 'name':
         assert 'synthetic/train/000000' in str(error.value)
 
@@ -364,7 +365,7 @@ def test_check_names_the_field_at_fault(examples, field, value, message):
 def test_check_reports_all_faults_at_once(examples):
     example = {**examples[0], 'betas': np.zeros(3, np.float32), 'pose': np.zeros(72, np.float32)}
     with pytest.raises(ValueError, match=r'betas is .*pose is|pose is .*betas is'):
-        record.check(example)
+        record_check.check(example)
 
 
 # ------------------------------------------------------------------------------------------------ data files

@@ -10,7 +10,7 @@ from hybrik_jax import catalogue
 from hybrik_jax.body import skeleton
 from hybrik_jax.body.projection import project
 from hybrik_jax.data import augment, record
-from hybrik_jax.datasets import region
+from hybrik_jax.datasets import record_check, region
 from hybrik_jax.view import sheet
 from tests import helpers, test_custom
 from tools import view_dataset
@@ -219,7 +219,7 @@ def test_regions_made_smaller_show_joints_where_the_photo_has_them(tmp_path):
     cv2.imwrite(str(person.photo), photo)
     one = cut_record(person)
     assert one['region_scale'] < 1
-    record.check(one)
+    record_check.check(one)
     one['joints_px_weight'][[j for j in range(29) if j != 15]] = 0
     one['joints_px'][[j for j in range(29) if j != 15]] = 0
     entry = entry_of(one)

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from hybrik_jax import catalogue, evaluate, inference, step
 from hybrik_jax.body import ik, rotations, skeleton, smpl
-from hybrik_jax.data import record
+from hybrik_jax.datasets import record_check
 from hybrik_jax.scoring import roots_and_boxes
 from hybrik_jax.types import Batch, Lifted, Measured, Posed
 from hybrik_jax.units import DEPTH_SCALE_M, MM_PER_M
@@ -87,7 +87,7 @@ def records(people, dataset: str, root_offset_m=(0.0, 0.0, 0.0)) -> list[dict]:
             'action': str(1 + k % 2).encode(),
         }
         one = helpers.person(k, **changes) | texts
-        record.check(one)
+        record_check.check(one)
         made.append(one)
     return made
 

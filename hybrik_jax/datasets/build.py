@@ -21,9 +21,8 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from tqdm import tqdm
 
-from hybrik_jax.data import record
 from hybrik_jax.data.store import is_finished
-from hybrik_jax.datasets import processes, region, sanity
+from hybrik_jax.datasets import processes, record_check, region, sanity
 from hybrik_jax.datasets.annotation import AnnotatedPerson, AnnotationError, Skipped
 from hybrik_jax.scoring.roots_and_boxes import numbers_path
 
@@ -256,7 +255,7 @@ def _make_split(
 def _write_shard(path: pathlib.Path, people: Sequence[Item], settings: Settings, making: Making) -> list[str]:
     """Writes one shard and, last, its report; where photos are wrong, returns how and writes nothing."""
     unfinished = path.with_suffix('.tmp')
-    features, report, failed = record.features(), _Report(), []
+    features, report, failed = record_check.features(), _Report(), []
     writer = array_record_module.ArrayRecordWriter(str(unfinished), 'group_size:1')
     for person in people:
         if making.problems(person):
@@ -264,7 +263,7 @@ def _write_shard(path: pathlib.Path, people: Sequence[Item], settings: Settings,
             continue
         try:
             made = making.record(person, settings)
-            record.check(made)
+            record_check.check(made)
         except (OSError, ValueError) as error:
             failed.append(f'{person.name}: {error}')
             how = 'missing' if isinstance(error, OSError) else 'damaged or of another size'
@@ -330,7 +329,7 @@ def _write_metadata(folder: pathlib.Path, settings: Settings, reports: dict[str,
     ]
     tfds.folder_dataset.write_metadata(
         data_dir=folder,
-        features=record.features(),
+        features=record_check.features(),
         split_infos=infos,
         version=VERSION,
         filename_template=template,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from hybrik_jax.body.projection import project
-from hybrik_jax.data import record
+from hybrik_jax.datasets import record_check
 from hybrik_jax.datasets.annotation import AnnotatedPerson
 
 # Limbs and their usual lengths in metres: thighs, lower legs, upper arms, forearms.
@@ -57,7 +57,7 @@ def check_person(person: AnnotatedPerson) -> list[str]:
     ]
     if problems:
         return problems  # they would spoil what follows
-    problems += record.place_faults(labels)
+    problems += record_check.place_faults(labels)
     placed = not problems and labels['camera_weight'] > 0
     for name, weight, limbs in (
         ('joints_m', labels['joints_weight'], LIMBS),
