@@ -156,5 +156,5 @@ class Person:
 
     @property
     def reprojection_px(self) -> float:
-        """Mean distance between the posed body's joints on the photo and the network's 2D joints."""
+        """Returns the mean distance between the posed body's joints on the photo and the network's 2D joints."""
         return float(np.linalg.norm(self.projected_px - self.joints_px[:24], axis=-1).mean())
