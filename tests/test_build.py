@@ -286,7 +286,7 @@ def test_recorded_crops_match_through_built_records(tmp_path, golden, name, monk
     folder = tmp_path / 'data'
     settings = dataclasses.replace(SETTINGS, quality=100)
     # The recorded joints are random points, some of the recorded boxes leave the photo.
-    monkeypatch.setattr(build.record, 'check', lambda record: None)
+    monkeypatch.setattr(build.record_check, 'check', lambda record: None)
     person = AnnotatedPerson(name, photo, labels)
     making = build.Making(problems=lambda person: [])
     build.build({'test': lambda: iter([person])}, folder, settings, making=making, workers=0)
