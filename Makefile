@@ -19,7 +19,7 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-test
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
-	$(PY) -m pytest -q
+	$(PY) -m pytest -q -n 2 --dist loadfile
 
 test-slow: $(VENV)/installed-test
 	$(PY) -m pytest -q -m slow

@@ -124,7 +124,7 @@ def load(
 
     Args:
         config: what it shall be used for; it must agree with the checkpoint's as in `Checkpoints.restore`.
-        like: a state of the network that it shall be used in; the optimizer's state then has its types.
+        like: a state of the network that it shall be used in; None leaves the optimizer's state out.
     Raises:
         FileNotFoundError: the folder holds no run, or no finished checkpoint.
         ValueError: it belongs to another configuration or network.
@@ -149,7 +149,14 @@ def load(
         wanted = _fields(like)
     # As NumPy's, whatever devices wrote them; zeros that take no room say shape and type.
     wanted = jax.tree.map(lambda x: np.broadcast_to(np.zeros((), x.dtype), x.shape), wanted)
-    state = TrainState(**ocp.StandardCheckpointer().restore(arrays, wanted))
+    wanted = dict(wanted)
+    if like is None:  # no run goes on from here: two fifths of the file need not be read
+        del wanted['optimizer']
+    reading = ocp.args.PyTreeRestore(
+        wanted, restore_args=ocp.checkpoint_utils.construct_restore_args(wanted), partial_restore=True
+    )
+    fields = ocp.PyTreeCheckpointer().restore(arrays, args=reading)
+    state = TrainState(**{'optimizer': None, **fields})
     manager.close()
     return Run(folder, step, saved, state)
 
