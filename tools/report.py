@@ -320,7 +320,7 @@ def write(
 
 def without_idle_terms(row: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     """Returns a row of the log without the loss terms that have no weight in `config`."""
-    idle = {f'loss_{name}' for name, weight in config.get('loss', {}).items() if not weight}
+    idle = {f'loss_{name}' for name, weight in (config['loss'] if config else {}).items() if not weight}
     return {key: value for key, value in row.items() if key not in idle}
 
 
