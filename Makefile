@@ -1,4 +1,4 @@
-# make demo   install, draw synthetic people, train, evaluate, predict, write runs/demo/report.html (about 12 minutes)
+# make demo   install, draw synthetic people, train, evaluate, predict, write runs/demo/report.html (about 8 minutes)
 # make test   install, style check (ruff), all tests but the slow ones
 # make venv   the environment alone
 PYTHON ?= python3
