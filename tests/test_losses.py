@@ -23,8 +23,8 @@ def test_recorded(golden, compare):
 
 
 def predictions(batch, seed=0):
-    """Random predictions (lifted, posed), offset from the targets; rotations are those of the targets, "
-    "turned."""
+    """Random predictions (lifted, posed), offset from the targets; rotations are those of the targets,
+    turned."""
     rng = np.random.default_rng(seed)
 
     def near(target):

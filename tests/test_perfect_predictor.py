@@ -53,8 +53,8 @@ def test_root_file(body, people, dataset, tmp_path):
 
 
 def test_root_file_that_is_off(body, people, tmp_path):
-    """MRPE is what was planted; the rest does not suffer from a truth.predictor that says depths from that "
-    "root."""
+    """MRPE is what was planted; the rest does not suffer from a truth.predictor that says depths from that
+    root."""
     source = truth.records(people, 'pw3d')
     rows = truth.score(
         truth.predictor(body), source, 'pw3d', roots=truth.roots_file(tmp_path, source, (30.0, -40.0, 120.0))
@@ -65,8 +65,8 @@ def test_root_file_that_is_off(body, people, tmp_path):
 
 
 def test_a_wrong_distance_scales_what_the_labels_say(body, people, tmp_path):
-    """A truth.predictor of depths from joint 0, placed 200 mm too far: ray_i (z_i + 0.2) - ray_0 (z_0 + "
-    "0.2)."""
+    """A truth.predictor of depths from joint 0, placed 200 mm too far: ray_i (z_i + 0.2) - ray_0 (z_0 +
+    0.2)."""
     source = truth.records(people, 'pw3d')
     roots = truth.roots_file(tmp_path, source, (0.0, 0.0, 200.0))
 

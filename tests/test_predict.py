@@ -52,8 +52,8 @@ def test_three_people_are_three_single_calls(predictor, photo_file):
 
 
 def test_photos_of_mixed_size_share_batches(small_run, capsys):
-    """50 photos, each with none to four people: at most three compilations, and everybody as in a single "
-    "call."""
+    """50 photos, each with none to four people: at most three compilations, and everybody as in a single
+    call."""
     fresh = Predictor.load(small_run)
     rng = np.random.default_rng(0)
     requests = []

@@ -49,8 +49,8 @@ def test_prediction_of_a_photo(small_run, photo_file, tmp_path, capsys):
 
 
 def test_a_folder_with_a_broken_photo(small_run, tmp_path, capsys):
-    """The others are predicted, with the boxes of the file; what could not be used is named, and the status "
-    "is 1."""
+    """The others are predicted, with the boxes of the file; what could not be used is named, and the status
+    is 1."""
     photos, out = tmp_path / 'photos', tmp_path / 'out'
     photos.mkdir()
     small.write_photo(photos / 'a.jpg')
