@@ -172,8 +172,7 @@ def _refuse_other_config(
     if differing:
         raise ValueError(
             f'The checkpoint of step {manager.latest_step()} in {manager.directory.parent} belongs to '
-            'another '
-            'configuration:\n  '
+            'another configuration:\n  '
             + '\n  '.join(differing)
             + '\nGive another --config.workdir, or the configuration that it was made with.'
         )
@@ -191,8 +190,7 @@ def _refuse_other_shapes(saved: Any, wanted: Any, manager: ocp.CheckpointManager
             f'The checkpoint of step {manager.latest_step()} in {manager.directory} does not fit this '
             'network: '
             f'{len(differing)} of {len(wanted)} arrays differ ({shown}). Was it made by another version of '
-            'the '
-            'program?'
+            'the program?'
         )
 
 

@@ -167,8 +167,7 @@ def _camera(intrinsics: Any, width: int, height: int) -> tuple[np.ndarray, np.nd
         else:
             raise ValueError(
                 f'intrinsics have the shape {given.shape}: give fx, fy, cx, cy, or a 3 x 3 matrix, or one '
-                'focal '
-                'length.'
+                'focal length.'
             )
     if not (np.isfinite(focal).all() and (focal > 0).all()):
         raise ValueError(f'The focal length {focal[0]:g} cannot be: it must be a positive number of pixels.')

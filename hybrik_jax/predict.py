@@ -33,8 +33,7 @@ PLAUSIBLE = 4.0  # a fitted depth that differs by more than this factor from the
 FIT_ROUNDS = 4  # of reweighting; the last one moves the mesh by less than a millimetre
 SYNTHETIC_WARNING = (
     'The network was trained on synthetic people only: on real photos expect large errors, and do not '
-    'compare '
-    'them with published figures.'
+    'compare them with published figures.'
 )
 
 
@@ -146,8 +145,7 @@ class Predictor:
         parts, start = [], 0
         while start < len(images):
             left = len(images) - start
-            # The least size that holds everybody who is left, where that is not mostly filling, or a smaller
-            # one.
+            # The least size that holds everybody left, where that is not mostly filling, or a smaller one.
             fitting = [size for size in BATCH_SIZES if left <= size <= 2 * left]
             size = fitting[0] if fitting else max(size for size in BATCH_SIZES if size <= left)
             count = min(size, left)

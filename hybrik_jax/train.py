@@ -174,8 +174,7 @@ def _checked(
     )
     raise FloatingPointError(
         f'Step {step}: loss or gradient is not finite ({terms}). The batch is in {path}; the update was not '
-        'made, '
-        'and the checkpoints are of earlier steps. Look for bad labels in the batch, or lower '
+        'made, and the checkpoints are of earlier steps. Look for bad labels in the batch, or lower '
         '--config.optimizer.learning_rate.'
     )
 

@@ -25,6 +25,14 @@ def golden() -> pathlib.Path:
     return GOLDEN
 
 
+@pytest.fixture(scope='session')
+def body():
+    """The free body."""
+    from hybrik_jax.body import smpl_file
+
+    return smpl_file.load_body()
+
+
 @pytest.fixture(scope='session', autouse=True)
 def parsed_flags() -> None:
     """grain reads absl flags, which no test parses."""

@@ -10,14 +10,8 @@ import pytest
 
 from hybrik_jax import config as configuration
 from hybrik_jax import evaluate, setup
-from hybrik_jax.body import smpl, smpl_file
 from hybrik_jax.scoring import table
 from tests import helpers, truth
-
-
-@pytest.fixture(scope='module')
-def body() -> smpl.SMPL:
-    return smpl_file.load_body()
 
 
 @pytest.fixture(scope='module')

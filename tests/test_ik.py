@@ -8,16 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hybrik_jax.body import ik, rotations, skeleton, smpl, smpl_file
+from hybrik_jax.body import ik, rotations, skeleton, smpl
 from tools.recorded import body as recorded
 
 GOLDEN = Path(__file__).parent / 'golden'
 PEOPLE = 8
-
-
-@pytest.fixture(scope='module')
-def body() -> smpl.SMPL:
-    return smpl_file.load_body()
 
 
 @pytest.fixture(scope='module')

@@ -11,16 +11,10 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from hybrik_jax import catalogue, evaluate
-from hybrik_jax.body import smpl, smpl_file
 from hybrik_jax.scoring import protocols, roots_and_boxes
 from hybrik_jax.types import Batch, Measured
 from hybrik_jax.units import MM_PER_M
 from tests import helpers, truth
-
-
-@pytest.fixture(scope='module')
-def body() -> smpl.SMPL:
-    return smpl_file.load_body()
 
 
 @pytest.fixture(scope='module')

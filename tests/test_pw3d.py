@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from hybrik_jax.body import smpl_file
 from hybrik_jax.body.projection import project
 from hybrik_jax.datasets import labels as making
 from hybrik_jax.datasets import sanity
@@ -28,11 +27,6 @@ from tests.annotations import (
     standing_m,
     write_pw3d,
 )
-
-
-@pytest.fixture(scope='module')
-def body():
-    return smpl_file.load_body()
 
 
 @pytest.fixture(scope='module')

@@ -234,8 +234,7 @@ def honest_notes(
             'PCK and AUC of MPI-INF-3DHP are given in the order of joints that the test file has, and "as '
             'released": '
             'the published figures were counted with the groups of joints applied to another order, in which '
-            'the '
-            'pelvis, never wrong, is taken for the head and the right arm is left out.'
+            'the pelvis, never wrong, is taken for the head and the right arm is left out.'
         )
     if config and synthetic_only(config):
         notes.append(
