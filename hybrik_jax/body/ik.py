@@ -46,6 +46,14 @@ _SLOT_OF_JOINT = np.array([_SLOTS.ravel().tolist().index(joint) for joint in ran
 
 # Beyond this, evaluation trusts the predicted bone more than the joint that is still to be reached.
 _FAR_M = 0.015
+_EPSILON = 1e-8  # m^2, the released program's
+_RIGHT_HAND = 23
+# A vector that is shorter than this share of what it is the difference of is rounding: it has no direction.
+_ROUNDING = 1e-5
+# The hips' middle tells the spin about the spine if it is off the spine by this share of the hips' distance.
+_OFF_SPINE = 0.01
+# Distances of the hips' middle from the spine, at rest and predicted, multiplied, m^2: the recordings' least.
+_SHOWN_FROM = 1.2e-4
 
 _Level = tuple[jax.Array, jax.Array]  # world rotations (5, 3, 3) and positions (5, 3) of one level's slots
 
@@ -62,8 +70,11 @@ def solve(
 ) -> jax.Array:
     """Returns local rotations (24, 3, 3) of one person that bring the rest skeleton onto the joints.
 
-    Joints of one level of the tree are solved together, level after level. Values and gradients are finite
-    for every finite input.
+    Joints of one level of the tree are solved together, level after level. For every finite input, values and
+    gradients are finite and the values are rotations: |R'R - 1| is at most 1e-5 in float32 (the right hand as
+    'released' excepted). Coordinates beyond 1e15 m count as 1e15 m. Where a direction is undefined, a joint
+    turns by its twist alone, and the root does not spin; a bone that shall point the other way turns half way
+    round about an axis that depends on the bone alone. `python -m tools.fuzz_ik` tries it.
 
     Args:
         joints_m: (24, 3) or (29, 3) joints, metres, any origin; joint 0's rotation leads into their frame.
@@ -73,7 +84,8 @@ def solve(
             None: identity. Not used for 29 joints, where the leaf joints give these rotations.
         training: the root by swing and spin instead of SVD; bones that are off by more than 15 mm stay so.
         right_hand: 'leaf' uses the fifth leaf quaternion for joint 23. 'released' repeats the index slip of
-            the released 24-joint program, whose checkpoints depend on it: the hand points to the pelvis.
+            the released 24-joint program, whose checkpoints depend on it: the hand points to the pelvis. Of a
+            pelvis that rests within a centimetre of the origin it makes not quite a rotation, as recorded.
         stop_gradient: none through predicted bones (root, mended ones), as in the released program.
     Raises:
         ValueError: for another number of joints, or an unknown `right_hand`.
@@ -88,10 +100,13 @@ def solve(
         raise ValueError(f"right_hand={right_hand!r}: must be 'leaf' or 'released'.")
     child = list(RELEVANT_CHILD_24 if count == 24 else RELEVANT_CHILD_29)
     if right_hand == 'released' and count == 24:
-        child[23] = 0
+        child[_RIGHT_HAND] = 0
     # One type throughout: float32, or float64 where a caller works in it.
     kind = jnp.result_type(jnp.float32, joints_m, twists, rest_m)
-    joints_m, twists, rest_m = (jnp.asarray(x, kind) for x in (joints_m, twists, rest_m[:count]))
+    twists = jnp.asarray(twists, kind)
+    joints_m, rest_m = (
+        jnp.clip(jnp.asarray(x, kind), -rot.LARGEST, rot.LARGEST) for x in (joints_m, rest_m[:count])
+    )
 
     # Bone 0 has no parent to come from: it is t_0, which is what 'released' finds there.
     parents = PARENTS_29[:count]
@@ -114,7 +129,7 @@ def solve(
 
     def solve_level(above: _Level, level: tuple) -> tuple[_Level, jax.Array]:
         world, position = above
-        parent, is_end, joint = level
+        parent, is_end, is_hand, joint = level
         offset, bone, target, mended, twist, given = jnp.split(joint, (3, 6, 9, 12, 21), axis=-1)
         twist, given = twist.reshape(_WIDTH, 3, 3), given.reshape(_WIDTH, 3, 3)
         world = rot.matmul(parent, world.reshape(_WIDTH, 9)).reshape(_WIDTH, 3, 3)
@@ -123,41 +138,82 @@ def solve(
         if not training:
             far = jnp.sum((wanted - mended) ** 2, axis=-1, keepdims=True) > _FAR_M**2
             wanted = jnp.where(far, mended, wanted)
-        swing = jax.vmap(rot.rotation_between)(bone, rot.rotate_back(world, wanted))
+        wanted = _unless_rounding(wanted, rot.norm(bone))
+        wanted = rot.rotate_back(world, wanted)
+        swing = jax.vmap(rot.rotation_between)(bone, wanted)
+        if right_hand == 'released' and count == 24:
+            swing = jnp.where(is_hand[:, None, None], jax.vmap(_released_swing)(bone, wanted), swing)
         local = jnp.where(is_end[:, None, None], given, rot.matmul(swing, twist))
         return (rot.matmul(world, local), position), local
 
     # The bones to hips and spine1 aligned with the predicted ones.
-    root = _root_by_swing(bones, predicted) if training else rot.kabsch(bones[1:4], predicted[1:4])
-    start = jnp.broadcast_to(root, (_WIDTH, 3, 3)), jnp.broadcast_to(rest_m[0], (_WIDTH, 3))
+    if training:
+        root, world = _root_by_swing(bones, predicted)
+    else:
+        root = world = rot.kabsch(bones[1:4], predicted[1:4])
+    start = jnp.broadcast_to(world, (_WIDTH, 3, 3)), jnp.broadcast_to(rest_m[0], (_WIDTH, 3))
     quantities = (bones[:NUM_JOINTS], bone, target, mended, twist, given)
     by_joint = jnp.concatenate([x.reshape(NUM_JOINTS, -1) for x in quantities], axis=-1)
-    is_end = np.array(child)[_SLOTS] < 0
-    levels = jnp.asarray(_PARENT_OF_SLOT, kind), is_end, rot.pick(by_joint, _SLOTS)
+    is_end, is_hand = np.array(child)[_SLOTS] < 0, _SLOTS == _RIGHT_HAND
+    levels = jnp.asarray(_PARENT_OF_SLOT, kind), is_end, is_hand, rot.pick(by_joint, _SLOTS)
     _, local = jax.lax.scan(solve_level, start, levels)
     return jnp.concatenate([root[None], rot.pick(local.reshape(-1, 3, 3), _SLOT_OF_JOINT)])
 
 
+def _released_swing(bone: jax.Array, wanted: jax.Array) -> jax.Array:
+    """Returns the released program's turn of `bone` to `wanted` (3,): of short ones not quite a rotation."""
+    bone, wanted = rot.bound_gradient(bone), rot.bound_gradient(wanted)
+    cross = rot.rotate(rot.cross_matrix(bone), wanted)
+    area, lengths = rot.norm(cross), rot.norm(bone) * rot.norm(wanted) + _EPSILON
+    return rot.rotation_about(cross / (area + _EPSILON), jnp.sum(bone * wanted) / lengths, area / lengths)
+
+
+def _unless_rounding(vectors: jax.Array, sizes_m: jax.Array) -> jax.Array:
+    """Returns vectors (..., 3), zeros in place of those that are nothing beside `sizes_m` (...)."""
+    return jnp.where((rot.norm(vectors) > _ROUNDING * sizes_m)[..., None], vectors, 0.0)
+
+
 def _twist_rotations(bone: jax.Array, twists: jax.Array) -> jax.Array:
     """Returns turns (M, 3, 3) about bones (M, 3) by cosines and sines (M, 2), any length; (0, 0): no turn."""
-    zero = jnp.all(twists == 0, axis=-1, keepdims=True)
-    twists = twists / (rot.norm(twists)[:, None] + 1e-8)
-    twists = jnp.where(zero, jnp.array([1.0, 0.0], twists.dtype), twists)
-    axis = jax.vmap(rot.direction)(rot.bound_gradient(bone))
-    return jax.vmap(rot.rotation_about)(axis, twists[:, 0], twists[:, 1])
+    twists = jax.vmap(rot.direction, (0, None))(twists, jnp.array([1.0, 0.0], twists.dtype))
+    return jax.vmap(rot.rotation_about)(jax.vmap(rot.direction)(bone), twists[:, 0], twists[:, 1])
 
 
-def _root_by_swing(bones: jax.Array, predicted: jax.Array) -> jax.Array:
-    """Returns training's root rotation: the spine's smallest rotation, then a spin about it for the hips."""
+def _root_by_swing(bones: jax.Array, predicted: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns training's root rotation: the spine's smallest rotation, then a spin about it for the hips.
+
+    The spin turns the hips' middle, seen along the spine, to the predicted one. Of shapes whose hips have
+    their middle on the spine (within 1% of their distance), which tells no spin, it aligns both hips.
+
+    The second result is what the joints that follow take for the root's rotation. It is short of one by some
+    1e-8 m^2 / lengths: the released program's epsilon, by which joints of the recorded outputs are turned. It
+    fades where the hips' middle is nearer to the spine than in any recording, and would matter more.
+    """
     swing = rot.rotation_between(bones[3], predicted[3])
     spine = rot.direction(predicted[3], bones[3])
 
-    def off_spine(vector: jax.Array) -> jax.Array:
-        return vector - jnp.sum(vector * spine) * spine
+    def off_spine(hips: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        flat = hips - jnp.sum(hips * spine, axis=-1, keepdims=True) * spine
+        flat = _unless_rounding(flat, rot.norm(hips))
+        distance = rot.norm(flat[0] - flat[1])
+        return flat, _unless_rounding(jnp.mean(flat, axis=0), distance), distance
 
-    now = rot.rotate(swing, 0.5 * (bones[1] + bones[2]))
-    wanted = 0.5 * (predicted[1] + predicted[2])
-    return rot.matmul(rot.rotation_between(off_spine(now), off_spine(wanted)), swing)
+    hips, middle, distance = off_spine(rot.rotate(swing, bones[1:3]))
+    wanted_hips, wanted_middle, _ = off_spine(predicted[1:3])
+    by_middle = rot.norm(middle) > _OFF_SPINE * distance
+    now = rot.unscaled(jnp.where(by_middle, middle, hips))
+    wanted = rot.unscaled(jnp.where(by_middle, wanted_middle, wanted_hips))
+    sine = jnp.sum(spine * rot.rotate(jax.vmap(rot.cross_matrix)(now), wanted))
+    cosine, sine = rot.direction(jnp.stack([jnp.sum(now * wanted), sine]), jnp.array([1.0, 0.0], spine.dtype))
+
+    lengths, angle = rot.norm(middle) * rot.norm(wanted_middle), jnp.abs(sine)
+    short = jnp.where(by_middle, _EPSILON * lengths / jnp.maximum(lengths, _SHOWN_FROM) ** 2, 0.0)
+    short *= jnp.where(cosine > 0, 1.0, angle)
+    some = angle > 1e-12
+    share = jnp.where(some, angle / jnp.where(some, angle + short, 1.0), 1.0)
+    seen = 1 - (1 - cosine / (1 + short)) * share**2, sine / (1 + short) * share
+    root = rot.rotation_about(spine, *rot.direction(jnp.stack(seen)))
+    return rot.matmul(root, swing), rot.matmul(rot.rotation_about(spine, *seen), swing)
 
 
 def forward_kinematics(rotations: jax.Array, rest_m: jax.Array) -> jax.Array:

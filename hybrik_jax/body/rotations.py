@@ -1,16 +1,19 @@
 """Rotations of one joint: axis-angle, quaternions, swing and twist, best alignment.
 
 Every function takes one rotation or vector (callers write `jax.vmap`), and has finite values and gradients
-for every finite input: zero vectors, antiparallel vectors and singular matrices included. No matrix product
-is left to the device's reduced precision: products of 3 x 3 matrices are sums of elementwise products.
+for every input whose entries lie within +-`LARGEST`: zero vectors, antiparallel vectors and singular matrices
+included. What is called a rotation is one: |R'R - 1| is at most 1e-5 in float32. Lengths of vectors of which
+only the direction counts do not matter, from 1e-37 on. No matrix product is left to the device's reduced
+precision: products of 3 x 3 matrices are sums of elementwise products.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-_EPSILON = 1e-8  # the released program's, in the places where it has one
-_NO_LENGTH = 1e-12  # below it a vector has no direction
+LARGEST = 1e15  # squares of squares still fit into float32 once sizes are divided out
+_OPPOSITE = 1e-6  # radians by which two directions may miss half a turn for the rotation's axis to be unknown
+_UNDETERMINED = 1e-6  # share of the largest singular value below which rounding decides
 _MAX_GRADIENT = 1e6
 # _CROSS @ v is the matrix of v x: one product with a constant compiles far faster than nine stacked entries.
 _CROSS = np.zeros((3, 3, 3), np.float32)
@@ -25,11 +28,22 @@ def norm(vector: jax.Array) -> jax.Array:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
 
 
+def unscaled(x: jax.Array) -> jax.Array:
+    """Returns `x` divided by its largest magnitude; zeros where that is below 1e-37.
+
+    For what does not depend on the size of `x`. Its gradient is bounded (see `bound_gradient`).
+    """
+    size = jax.lax.stop_gradient(jnp.max(jnp.abs(x)))
+    some = size > 1e-37
+    return jnp.where(some, bound_gradient(x), 0.0) / jnp.where(some, size, 1.0)
+
+
 def direction(vector: jax.Array, fallback: jax.Array | None = None) -> jax.Array:
-    """Returns the unit vector along `vector` (3,), where that is zero along `fallback`; zero without one."""
+    """Returns the unit vector along `vector` (N,), where that is zero along `fallback`; zero without one."""
+    vector = unscaled(vector)
     length = norm(vector)
-    some = length > _NO_LENGTH
-    unit = jnp.where(some, vector, 0.0) / jnp.where(some, length, 1.0)
+    some = length > 0
+    unit = vector / jnp.where(some, length, 1.0)
     return unit if fallback is None else jnp.where(some, unit, direction(fallback))
 
 
@@ -109,12 +123,12 @@ def matrix_to_quaternion(rotation: jax.Array) -> jax.Array:
 
 def quaternion_to_matrix(quaternion: jax.Array) -> jax.Array:
     """Returns the rotation (3, 3) of a quaternion (4,), (w, x, y, z), any length; zero: the identity."""
-    w, x, y, z = quaternion / (norm(quaternion) + _EPSILON)
-    return jnp.stack([
-        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
-    ]).reshape(3, 3)  # fmt: skip
+    return _turn(*jnp.split(direction(quaternion), [1]))
+
+
+def _turn(w: jax.Array, vector: jax.Array) -> jax.Array:
+    """Returns the rotation (3, 3) of a quaternion of length one: its real part and its `vector` (3,)."""
+    return jnp.eye(3, dtype=vector.dtype) + 2 * (w * cross_matrix(vector) + _axis_square(vector))
 
 
 def matrix_to_axis_angle(rotation: jax.Array) -> jax.Array:
@@ -131,7 +145,10 @@ def matrix_to_axis_angle(rotation: jax.Array) -> jax.Array:
 
 
 def rotation_about(axis: jax.Array, cosine: jax.Array, sine: jax.Array) -> jax.Array:
-    """Returns the rotation (3, 3) about the unit vector `axis` (3,), or the identity for a zero axis."""
+    """Returns the rotation (3, 3) about the unit vector `axis` (3,), or the identity for a zero axis.
+
+    `cosine` and `sine` are those of one angle: their squares add up to one.
+    """
     eye = jnp.eye(3, dtype=axis.dtype)
     return eye + sine * cross_matrix(axis) + (1 - cosine) * _axis_square(axis)
 
@@ -139,17 +156,21 @@ def rotation_about(axis: jax.Array, cosine: jax.Array, sine: jax.Array) -> jax.A
 def rotation_between(a: jax.Array, b: jax.Array) -> jax.Array:
     """Returns the smallest rotation (3, 3) that turns `a` (3,) to the direction of `b` (3,).
 
-    Lengths do not matter. Antiparallel vectors and vectors of micrometres give the identity, as in the
-    recorded outputs, whose epsilons these are. Gradients of nearly degenerate directions, infinite in the
-    limit, are bounded (see `bound_gradient`).
+    Lengths do not matter; a zero vector gives the identity, and opposite vectors half a turn about an axis
+    that depends on `a` alone. Gradients of nearly degenerate directions, infinite in the limit, are bounded
+    (see `bound_gradient`).
+
+    It is the quaternion (a . h, a x h) of the half-way direction h, which has length one whatever h is.
     """
-    a, b = bound_gradient(a), bound_gradient(b)
-    cross = rotate(cross_matrix(a), b)
-    area, lengths, dot = norm(cross), norm(a) * norm(b), jnp.sum(a * b)
-    # Here the cross product, or the vector itself, is rounding error, on whose direction nothing may depend.
-    undefined = ((area < 1e-6 * lengths) & (dot < 0)) | (lengths < 1e-6)
-    axis = jnp.where(undefined, 0.0, cross / (area + _EPSILON))
-    return rotation_about(axis, dot / (lengths + _EPSILON), area / (lengths + _EPSILON))
+    a, b = direction(a), direction(b)
+    middle, apart = a + b, a - b
+    # Of nearly opposite vectors what is left in the middle is mostly the rounding of their lengths.
+    rounding = jnp.sum(middle * apart) / jnp.maximum(jnp.sum(apart * apart), 1.0)
+    middle -= jax.lax.stop_gradient(jnp.clip(rounding, -_OPPOSITE, _OPPOSITE) * apart)
+    sideways = jnp.array([1.0, 0.0, 0.0], a.dtype), jnp.array([0.0, 1.0, 0.0], a.dtype)
+    across = rotate(cross_matrix(a), jnp.where(jnp.abs(a[0]) < 0.6, *sideways))
+    half = direction(jnp.where(jnp.max(jnp.abs(middle)) < _OPPOSITE, across, middle))
+    return _turn(jnp.sum(a * half), rotate(cross_matrix(a), half))
 
 
 @jax.custom_vjp
@@ -194,13 +215,14 @@ def kabsch(source: jax.Array, target: jax.Array) -> jax.Array:
     """Returns the rotation (3, 3) that best aligns `source` vectors with `target` vectors, in least squares.
 
     Args:
-        source, target: (N, 3) vectors, metres; nothing is centred. All zero target: the identity.
+        source, target: (N, 3) vectors; nothing is centred, and neither scale matters. All zero: the identity.
+            All on a line, or mirror images that fit as well in any turn about one: the smallest rotation.
     Returns:
         R with target ~ source @ R.T. Its gradient is the exact one where the rotation is determined, and zero
         along the directions in which it is not.
     Source: Kabsch 1976; reflections are mended at the smallest singular value.
     """
-    return _best_rotation(jnp.sum(target[:, :, None] * source[:, None, :], axis=0))
+    return _best_rotation(jnp.sum(unscaled(target)[:, :, None] * unscaled(source)[:, None, :], axis=0))
 
 
 @jax.custom_jvp
@@ -214,9 +236,10 @@ def _best_rotation_svd(covariance: jax.Array) -> tuple[jax.Array, jax.Array, jax
     u, s, vt = jnp.linalg.svd(jnp.where(zero, jnp.eye(3, dtype=covariance.dtype), covariance))
     sign = jnp.where(jnp.linalg.det(u) * jnp.linalg.det(vt) < 0, -1.0, 1.0).astype(covariance.dtype)
     signs = jnp.stack([jnp.ones_like(sign), jnp.ones_like(sign), sign])
-    rotation = matmul(u * signs, vt)
-    eye = jnp.eye(3, dtype=covariance.dtype)
-    return jnp.where(zero, eye, rotation), u, jnp.where(zero, 0.0, s * signs)
+    s = jnp.where(zero, 0.0, s * signs)
+    undetermined = s[1] + s[2] <= _UNDETERMINED * s[0]
+    rotation = jnp.where(undetermined, rotation_between(vt[0], u[:, 0]), matmul(u * signs, vt))
+    return jnp.where(zero, jnp.eye(3, dtype=covariance.dtype), rotation), u, s
 
 
 @_best_rotation.defjvp
@@ -227,7 +250,7 @@ def _best_rotation_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) ->
     moved = matmul(change, rotation.T)
     lever = jnp.stack([moved[2, 1] - moved[1, 2], moved[0, 2] - moved[2, 0], moved[1, 0] - moved[0, 1]])
     stiffness = jnp.stack([s[1] + s[2], s[0] + s[2], s[0] + s[1]])
-    determined = stiffness > 1e-6 * s[0]
+    determined = stiffness > _UNDETERMINED * s[0]
     inverse = jnp.where(determined, 1.0 / jnp.where(determined, stiffness, 1.0), 0.0)
     turn = rotate(u, inverse * rotate_back(u, lever))
     return rotation, matmul(cross_matrix(turn), rotation)
