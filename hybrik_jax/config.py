@@ -140,7 +140,7 @@ KEYS: dict[str, Key] = {
     'augmentation.half_body_probability': Key(number(ge=-1, le=1)),
     'augmentation.occlusion': Key(dict[NAME, tuple[PROBABILITY, number(ge=1)]]),
     **{f'loss.{name}': Key(WEIGHT, before=0.0) for name in losses.TERMS},
-    'optimizer.learning_rate': Key(number(gt=0)),
+    'optimizer.learning_rate': Key(number(gt=0, le=1)),
     'optimizer.warmup_steps': Key(whole(1)),
     'optimizer.b1': Key(number(ge=0, lt=1)),
     'optimizer.b2': Key(number(ge=0, lt=1)),

@@ -115,6 +115,7 @@ CANNOT_BE = [
     ('optimizer.learning_rate', 0.0),
     ('optimizer.learning_rate', -1e-3),
     ('optimizer.learning_rate', math.inf),
+    ('optimizer.learning_rate', 1e3),
     ('optimizer.warmup_steps', 0),
     ('optimizer.b1', 2),
     ('optimizer.b1', 1.0),
