@@ -10,10 +10,9 @@ import math
 import pathlib
 from typing import Any
 
-import cv2
 import numpy as np
 
-from hybrik_jax import boxes
+from hybrik_jax import boxes, image_file
 from hybrik_jax.data import augment
 from hybrik_jax.types import Crop, View
 
@@ -107,24 +106,9 @@ def read_photo(path: str | pathlib.Path) -> np.ndarray:
     """Returns the photo, (height, width, 3) uint8 RGB, turned upright as its EXIF data say.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not an image that OpenCV can read.
+        FileNotFoundError, FileError: as `image_file.read`.
     """
-    path = pathlib.Path(path)
-    shown = str(path) if len(str(path)) < 200 else f'{str(path)[:200]}...'
-    try:
-        is_file = path.is_file()
-    except (OSError, ValueError):  # a name that is too long, or has zeros in it
-        is_file = False
-    if not is_file:
-        raise FileNotFoundError(f'The photo {shown} is no file: give the path of a JPEG or PNG file.')
-    try:
-        photo = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) if path.stat().st_size else None
-    except cv2.error:  # more pixels than OpenCV takes
-        photo = None
-    if photo is None:
-        raise ValueError(f'The photo {shown} cannot be read: it is damaged, or no JPEG or PNG file.')
-    return cv2.cvtColor(photo, cv2.COLOR_BGR2RGB)
+    return image_file.read(path, upright=True)[0]
 
 
 def _clipped(box: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -16,7 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from hybrik_jax.files import open_plain
+
 PLAIN_TYPE = re.compile(r'[<>=|]?(b1|\?|[iu][1248]|f[248]|[SU][0-9]{1,6})')
+LARGEST = 2**30  # bytes of a file; SMPL's have a quarter of it
 LARGEST_SIDE = 2**40
 DEEPEST = 100
 MOST_ITEMS = 10_000_000  # in all containers, one that occurs twice counted twice
@@ -245,13 +248,11 @@ def load_dict(path: str | pathlib.Path, kind: str, unpickler: type[Unpickler] = 
     Args:
         kind: what the file is, for messages, such as 'a body model'.
     Raises:
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError, FileError: as `files.open_plain`.
         ValueError: naming the file and the class, if the pickle refers to anything that the unpickler does
             not allow; naming the file, if it is no pickle, or one of something else than a dict.
     """
-    if not pathlib.Path(path).is_file() and pathlib.Path(path).exists():
-        raise ValueError(f'{path} is no file, {kind} is one.')
-    with open(path, 'rb') as file:
+    with open_plain(path, kind, LARGEST) as file:
         try:
             content = unpickler(file, encoding='latin1').load()
             content, _ = _Builder(8 * os.fstat(file.fileno()).st_size).build(content)

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from hybrik_jax import image_file
 from hybrik_jax.body import skeleton
 from hybrik_jax.datasets import record_check
-from hybrik_jax.datasets.readers import custom, reading
+from hybrik_jax.datasets.readers import custom
 from tests.own_people import (
     HEIGHT,
     ROOT,
@@ -166,10 +167,10 @@ def test_splits_in_one_file_and_in_a_folder(tmp_path):
 
 def test_photo_sizes(tmp_path):
     path = write(tmp_path, [entry()])
-    assert reading.photo_size(tmp_path / 'photos' / 'a.jpg') == (WIDTH, HEIGHT)
-    assert reading.photo_size(tmp_path / 'photos' / 'b.png') == (150, 100)
+    assert image_file.size(tmp_path / 'photos' / 'a.jpg') == (WIDTH, HEIGHT)
+    assert image_file.size(tmp_path / 'photos' / 'b.png') == (150, 100)
     with pytest.raises(ValueError, match='no image'):
-        reading.photo_size(path)
+        image_file.size(path)
 
 
 def test_what_cannot_be_opened_is_left_to_whoever_cuts(tmp_path):

@@ -105,7 +105,7 @@ def test_files_of_another_kind_are_told_what_they_are(tmp_path):
     (problem,) = custom.validate(path)
     assert 'is a zip archive, as .npz files are, not JSON: write what it holds as JSON' in problem.message
     (problem,) = custom.validate('/dev/zero')
-    assert 'is a folder or a device' in problem.message
+    assert 'this is a device' in problem.message
     path = write(tmp_path, [entry()])
     path.write_bytes(b'\xef\xbb\xbf' + path.read_bytes())  # as Windows writes it
     assert custom.validate(path) == []

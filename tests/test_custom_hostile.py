@@ -6,6 +6,7 @@ import tracemalloc
 
 import pytest
 
+from hybrik_jax import json_file
 from hybrik_jax.datasets import annotation
 from hybrik_jax.datasets.readers import coco, custom
 from tests.own_people import HEIGHT, ROOT, WIDTH, entry, keypoints, write
@@ -234,7 +235,7 @@ def test_nan_is_found_wherever_the_reads_are_cut(tmp_path):
 
     text = b'{"a": [NaN, -Infinity,Infinity , 1e5, "NaN-Infinity", "\\ud83d\\ude00"], "NaNs": NaN}'
     for size in range(1, len(text) + 1):
-        file, read = annotation._Guarded(Slow(text), tmp_path), b''
+        file, read = json_file._Guarded(Slow(text), tmp_path), b''
         while part := file.read(size):
             read += part
         assert json.loads(read)['a'] == [None, None, None, 1e5, 'NaN-Infinity', '\U0001f600'], size

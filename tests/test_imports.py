@@ -19,7 +19,9 @@ MODULES = sorted((ROOT / PACKAGE).rglob('*.py'))
 # A room is a folder or file right below the package. It may import the rooms of higher lines, and itself.
 STOREYS = (
     # Nothing of ours is needed: everybody may import these.
-    {'assets', 'units', 'types', 'boxes', 'safe_pickle', 'compiler', 'workdir', 'metric_writer'},
+    {'files'},
+    {'assets', 'units', 'types', 'boxes', 'compiler', 'workdir', 'metric_writer'},
+    {'safe_pickle', 'json_file', 'image_file'},
     {'body'},
     {'data', 'scoring', 'model', 'losses'},
     {'photo', 'catalogue', 'export', 'inference'},
@@ -32,12 +34,13 @@ STOREYS = (
 )
 OUTSIDE = {'datasets', 'synthetic', 'view'}
 LOOPS = {'train', 'evaluate', 'main'}
+FILES = {'files', 'safe_pickle', 'json_file', 'image_file'}
 # Narrower than their storey: rooms of ours that they may know at most.
 KNOW_ONLY = {
-    'body': {'units', 'safe_pickle'},
-    'data': {'body', 'units', 'types', 'boxes'},
-    'scoring': {'body', 'units', 'types', 'boxes'},
-    'datasets': {'body', 'units', 'types', 'boxes', 'safe_pickle', 'data', 'scoring', 'catalogue'},
+    'body': {'units', 'files', 'safe_pickle'},
+    'data': {'body', 'units', 'types', 'boxes', 'json_file'},
+    'scoring': {'body', 'units', 'types', 'boxes', 'files', 'json_file'},
+    'datasets': {'body', 'units', 'types', 'boxes', 'data', 'scoring', 'catalogue', *FILES},
     'synthetic': {'body', 'units', 'types', 'data', 'datasets', 'view'},
     'view': {'body', 'units', 'types', 'data'},
 }
@@ -56,6 +59,8 @@ USERS = {
     'markupsafe': {'view'},
     'pydantic': {'config', 'datasets'},
     'safetensors': {'export'},
+    'ijson': {'json_file'},
+    'PIL': {'image_file'},
     'tabulate': {'scoring'},
     'tensorboard': {'metric_writer'},
     'array_record': {'datasets'},

@@ -123,7 +123,7 @@ def test_an_occluder_covers_the_same_place(photo):
 
 @pytest.mark.parametrize(
     ('content', 'message'),
-    [(b'', 'not an image'), (b'no picture at all', 'not an image'), (None, 'damaged|not an image')],
+    [(b'', 'no image'), (b'no picture at all', 'no image'), (None, 'damaged')],
 )
 def test_what_is_no_photo_is_named(tmp_path, photo, content, message):
     path = tmp_path / 'person.jpg'

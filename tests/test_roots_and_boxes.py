@@ -66,7 +66,7 @@ def test_roots_of_rootnets_list(tmp_path, key):
 @pytest.mark.parametrize(
     ('content', 'message'),
     [
-        ('{"a": [1, 2', 'no JSON'),
+        ('{"a": [1, 2', 'no whole JSON'),
         ('3', 'neither an object nor a list'),
         ({}, 'is empty'),
         ({'a': [1, 2]}, "entry 'a' has .1, 2., expected are 3 numbers: x y z, millimetres"),
@@ -83,10 +83,10 @@ def test_roots_of_rootnets_list(tmp_path, key):
         ({'a': ['1', '2', '4000']}, 'expected are 3 numbers'),
         ({'a': [True, 2, 4000]}, 'expected are 3 numbers'),
         ({'a': [0, 0, 10**4000]}, 'expected are 3 numbers'),
-        ('{"a": [0, 0, 1' + '0' * 5000 + ']}', 'no JSON that can be read'),
+        ('{"a": [0, 0, 1' + '0' * 5000 + ']}', 'a number of too many digits'),
         ('{"a": [0, 0, 1e300]}', 'expected are 3 numbers'),
-        ('[' * 100_000, 'no JSON that can be read'),
-        ('[' * 100_000 + ']' * 100_000, 'no JSON that can be read'),
+        ('[' * 100_000, 'nested more than 64 deep'),
+        ('[' * 100_000 + ']' * 100_000, 'nested more than 64 deep'),
         ({'a': [[[[0] * 3] * 3] * 3] * 300}, 'expected are 3 numbers'),
         ([{'image_id': 'a.jpg'}], "entry 0 is no object with 'root_cam'"),
         ([{'name': 'a', 'root_cam': [0, 0, 4000]}] * 2, "entry 1 is the second one for 'a'"),
@@ -174,7 +174,7 @@ def test_numbers_come_with_a_build(tmp_path):
 
 
 def test_a_missing_root_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match='no root file'):
+    with pytest.raises(FileNotFoundError, match='none.json is no file, a root file is one'):
         roots_and_boxes.Found(tmp_path / 'none.json', 'root')
 
 

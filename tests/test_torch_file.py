@@ -200,7 +200,7 @@ def test_wrong_files_name_themselves(name, tmp_path, monkeypatch):
 
 def test_what_is_no_file(tmp_path):
     for path in ('/dev/zero', tmp_path):
-        with pytest.raises(ValueError, match='is no file: give a .pth or .safetensors file'):
+        with pytest.raises(ValueError, match='is no file, a weight file is one: this is a (device|folder)'):
             torch_file.read(path)
     with pytest.raises(FileNotFoundError, match='nothing.pth'):
         torch_file.read(tmp_path / 'nothing.pth')

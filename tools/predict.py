@@ -15,7 +15,6 @@ prediction.json (hybrik_jax/photo.py).
 """
 
 import argparse
-import json
 import logging
 import os
 import pathlib
@@ -29,6 +28,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from hybrik_jax import json_file
 from hybrik_jax.body import skeleton
 from hybrik_jax.data import augment, store
 from hybrik_jax.export import PEOPLE_FORMATS
@@ -58,10 +58,7 @@ def parse_box(text: str) -> list[float]:
 
 def read_boxes(path: str) -> dict[str, Any]:
     """Returns photo's name -> boxes of a --boxes file; ValueError, naming the file, where it is none."""
-    try:
-        content = json.loads(pathlib.Path(path).read_text())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f'--boxes {path} is no JSON ({str(error)[:100]}).') from None
+    content = json_file.read(path, 'a --boxes file')
     if not isinstance(content, dict):
         raise ValueError(
             f'--boxes {path} holds no object: {{"photo.jpg": [[x, y, w, h], ...], ...}} is expected.'

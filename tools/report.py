@@ -25,7 +25,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hybrik_jax import config as configuration
-from hybrik_jax import inference, metric_writer
+from hybrik_jax import inference, json_file, metric_writer
 from hybrik_jax.body import skeleton
 from hybrik_jax.boxes import centre_and_side
 from hybrik_jax.data import augment, pipeline, store
@@ -110,10 +110,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     """Returns the object in a JSON file, {} where there is none; ValueError, naming it, if it is broken."""
     if not path.is_file():
         return {}
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f'{path} is not readable JSON ({error}): remove it, or write it again.') from error
+    content = json_file.read(path)
     if not isinstance(content, dict):
         raise ValueError(f'{path} holds a {type(content).__name__} where an object is expected.')
     return content

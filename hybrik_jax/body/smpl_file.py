@@ -1,6 +1,7 @@
 """Loading body models: `.npz` files, and SMPL's own pickles without running anything in them."""
 
 import math
+import os
 import tokenize
 import zipfile
 import zlib
@@ -14,9 +15,12 @@ from numpy.lib import format as npy
 from hybrik_jax import safe_pickle
 from hybrik_jax.body.skeleton import NUM_JOINTS, PARENTS, SMPL_LEAF_VERTICES
 from hybrik_jax.body.smpl import NUM_BETAS, SMPL, SMPL_NAME, BodyName, check_same_body
+from hybrik_jax.files import open_plain
 
 OPEN_BODY_FILE = Path(__file__).parent.parent / 'assets' / 'open_body.npz'
 _LARGEST_ARRAY = 2**31  # bytes
+# What may come out of an .npz file: so many times its size, or so many bytes. Real ones hold a few times it.
+_LARGEST_RATIO, _ALWAYS = 100, 2**26
 _DAMAGED = (ValueError, EOFError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError)
 _DAMAGED_ZIP = (*_DAMAGED, OSError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _KEYS = ('v_template', 'shapedirs', 'posedirs', 'J_regressor', 'weights', 'kintree_table', 'f')
@@ -35,7 +39,7 @@ def load_body(path: str | Path | None = None, h36m_regressor: str | Path | None 
             body that has its own.
     """
     path = OPEN_BODY_FILE if path is None else Path(path)
-    with open(path, 'rb') as file:
+    with open_plain(path, 'a body model', safe_pickle.LARGEST) as file:
         is_zip = file.read(4) == b'PK\x03\x04'
     arrays = _read_npz(path) if is_zip else safe_pickle.load_dict(path, 'a body model', _Unpickler)
     body = body_from_arrays(arrays, source=str(path))
@@ -167,7 +171,13 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
     arrays = {}
     key = ''
     try:
-        with zipfile.ZipFile(path) as archive:
+        with (
+            open_plain(path, 'an .npz file', safe_pickle.LARGEST) as opened,
+            zipfile.ZipFile(opened) as archive,
+        ):
+            size = sum(entry.file_size for entry in archive.infolist())
+            if size > max(_ALWAYS, _LARGEST_RATIO * path.stat().st_size):
+                raise ValueError(f'it promises {size} bytes, {path.stat().st_size} are in the file')
             for entry in archive.infolist():
                 key = entry.filename.removesuffix('.npy')
                 with archive.open(entry) as file:
@@ -182,17 +192,14 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 
 def _read_npy(path: str | Path) -> np.ndarray:
     """Returns the array of a `.npy` file; objects are refused."""
-    path = Path(path)
-    if path.exists() and not path.is_file():
-        raise ValueError(f'{path} is no file, expected is an .npy file.')
-    try:
-        with open(path, 'rb') as file:
+    with open_plain(path, 'an .npy file') as file:
+        try:
             if file.read(4) == b'PK\x03\x04':
                 raise ValueError('this is an .npz file, expected is one array')
             file.seek(0)
-            return _read_array(file, path.stat().st_size)
-    except _DAMAGED as error:
-        raise ValueError(f'{path}: not a readable .npy file of numbers ({error}).') from error
+            return _read_array(file, os.fstat(file.fileno()).st_size)
+        except _DAMAGED as error:
+            raise ValueError(f'{path}: not a readable .npy file of numbers ({error}).') from error
 
 
 def _read_array(file: BinaryIO, size: int) -> np.ndarray:

@@ -21,6 +21,7 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from tqdm import tqdm
 
+from hybrik_jax import json_file
 from hybrik_jax.data.store import is_finished
 from hybrik_jax.datasets import processes, record_check, region, sanity
 from hybrik_jax.datasets.annotation import AnnotatedPerson, AnnotationError, Skipped
@@ -163,7 +164,7 @@ def build(
 def _check_settings(out: pathlib.Path, settings: Settings) -> None:
     """Raises FileExistsError where the finished dataset `out` says that it was built with other settings."""
     path = out / 'build.json'
-    before = json.loads(path.read_text())['settings'] if path.is_file() else {}
+    before = json_file.read(path)['settings'] if path.is_file() else {}
     for key, now in dataclasses.asdict(settings).items():
         if before.get(key, now) != now:
             built = f'built with {key} {before[key]!r}, not {now!r}'
@@ -206,7 +207,7 @@ def survey(
 def _start_or_resume(folder: pathlib.Path, plan: dict) -> None:
     """Makes the folder of an unfinished build, or checks that the one there has the same plan."""
     path = folder / 'build.json'
-    if path.exists() and (before := json.loads(path.read_text())) != plan:
+    if path.exists() and (before := json_file.read(path)) != plan:
         different = [k for k in plan if before.get(k) != plan[k]]
         other = f'an unfinished build with other {", ".join(different)}'
         raise AnnotationError(f'{folder} holds {other}: remove it, or repeat its settings.')
@@ -300,7 +301,7 @@ def _finish_split(folder: pathlib.Path, split: str, dataset: str) -> _Report:
     """Returns what the shards of a split hold, having given them the names that tfds expects."""
     report, full = _Report(), []
     for path in sorted(folder.glob(f'{split}-[0-9]*.json')):
-        shard = _Report(**json.loads(path.read_text()))
+        shard = _Report(**json_file.read(path))
         report.skipped.update(shard.skipped)
         report.numbers.update(shard.numbers)
         report.examples, report.size = report.examples + shard.examples, report.size + shard.size

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from hybrik_jax.body import skeleton
-from hybrik_jax.datasets.annotation import NO_CHARACTER
+from hybrik_jax.json_file import NO_CHARACTER
 
 SPLITS = ('train', 'validation', 'test')
 FORMAT = 'hybrik_jax people 1'

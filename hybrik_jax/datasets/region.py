@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import simplejpeg
 
+from hybrik_jax import image_file
 from hybrik_jax.boxes import centre_and_side
 from hybrik_jax.data import jpeg, record
 
@@ -29,28 +30,9 @@ def read_photo(path: pathlib.Path) -> tuple[np.ndarray, bytes]:
     """Returns the photo (height, width, 3) uint8 RGB, not turned by its EXIF tag, and the file's bytes.
 
     Raises:
-        OSError: the file cannot be read.
-        ValueError: it is no image or is damaged.
+        FileNotFoundError, FileError: as `image_file.read`.
     """
-    path = pathlib.Path(path)
-    if path.exists() and not path.is_file():
-        raise ValueError(f'{path}: not a file')  # a device may have no end
-    data = path.read_bytes()
-    if not data:
-        raise ValueError(f'{path}: not an image, the file is empty')
-    if simplejpeg.is_jpeg(data):
-        try:
-            return simplejpeg.decode_jpeg(data, fastdct=False, fastupsample=False), data
-        except ValueError as error:
-            if 'premature' in str(error).lower() or 'corrupt' in str(error).lower():
-                raise ValueError(f'{path}: damaged JPEG ({error})') from error
-    try:
-        photo = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error:  # of more pixels than OpenCV takes
-        photo = None
-    if photo is None:
-        raise ValueError(f'{path}: not an image that can be decoded ({len(data)} bytes)')
-    return np.ascontiguousarray(photo[..., ::-1]), data
+    return image_file.read(path, upright=False)
 
 
 def cut(

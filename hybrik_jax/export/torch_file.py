@@ -21,6 +21,7 @@ import safetensors
 import safetensors.numpy
 
 from hybrik_jax import safe_pickle
+from hybrik_jax.files import FileError, open_plain
 
 # Storage of PyTorch, type of safetensors, type of numpy.
 _TYPES = (
@@ -76,10 +77,6 @@ class _Pickler(pickle._Pickler):
         self.write(pickle.REDUCE)
 
     dispatch = pickle._Pickler.dispatch | {safe_pickle.Name: _save_name, safe_pickle.StandIn: _save_call}
-
-
-class FileError(ValueError):
-    """What is wrong with a weight file and what to do, in words."""
 
 
 @dataclasses.dataclass
@@ -139,9 +136,7 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
         FileError: naming the file, if it is damaged, of another format, or holds no state dict.
     """
     path = pathlib.Path(path)
-    if path.exists() and not path.is_file():
-        raise FileError(f'{path} is no file: give a .pth or .safetensors file.')
-    with open(path, 'rb') as file:
+    with open_plain(path, 'a weight file') as file:
         start = file.read(512)
     if start.startswith(b'PK\x03\x04'):
         return _read_zip(path)

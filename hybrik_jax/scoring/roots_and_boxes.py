@@ -21,7 +21,6 @@ bbox overlaps the record's most (at least half).
 
 import dataclasses
 import hashlib
-import json
 import pathlib
 import re
 import reprlib
@@ -30,7 +29,8 @@ from typing import Any
 
 import numpy as np
 
-from hybrik_jax import boxes
+from hybrik_jax import boxes, json_file
+from hybrik_jax.files import open_plain
 from hybrik_jax.units import MM_PER_M
 
 LEAST_OVERLAP = 0.5
@@ -49,7 +49,7 @@ def read_numbers(folder: pathlib.Path, split: str) -> dict[str, Numbers]:
     path = numbers_path(folder, split)
     if not path.is_file():
         return {}
-    return {name: (image, annotation) for name, (image, annotation) in json.loads(path.read_text()).items()}
+    return {name: (image, annotation) for name, (image, annotation) in json_file.read(path).items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,13 +74,12 @@ class Found:
             numbers: of the records that will be asked for, see `read_numbers`.
 
         Raises:
-            FileNotFoundError: there is no such file.
+            FileNotFoundError, FileError: as `json_file.read`.
             ValueError: naming the file and the entry, where it is not of a form above.
         """
         self.path, self.kind = pathlib.Path(path), kind
-        if not self.path.is_file():
-            raise FileNotFoundError(f'There is no {kind} file {self.path}.')
-        data = self.path.read_bytes()
+        with open_plain(self.path, f'a {kind} file', json_file.LARGEST) as file:
+            data = file.read()
         self.label = f'{self.path.name} {hashlib.sha256(data).hexdigest()[:8]}'
         self._record_numbers = numbers or {}
         self._by_name: dict[str, np.ndarray] = {}
@@ -88,10 +87,7 @@ class Found:
         self._by_photo: dict[tuple[str, ...] | int, list[_Entry]] = {}  # path, or number
         self._photos_ending: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
         self._taken: dict[int, str] = {}
-        try:
-            content = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f'{self.path} is no JSON that can be read ({error}): is it cut off?') from None
+        content = json_file.parse(data, self.path)
         if not isinstance(content, dict | list) or not content:
             raise ValueError(f'{self.path} is empty, or holds neither an object nor a list.')
         if isinstance(content, dict):

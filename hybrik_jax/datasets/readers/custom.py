@@ -12,12 +12,13 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from hybrik_jax import boxes
+from hybrik_jax import boxes, image_file
 from hybrik_jax.datasets import people_schema as schema
 from hybrik_jax.datasets import sanity
-from hybrik_jax.datasets.annotation import AnnotatedPerson, AnnotationError, Skipped, read_top, stream
+from hybrik_jax.datasets.annotation import AnnotatedPerson, AnnotationError, Skipped
 from hybrik_jax.datasets.people_labels import Wrong, labels_of, looks_like_corners
 from hybrik_jax.datasets.readers import reading
+from hybrik_jax.json_file import read_top, stream
 
 SPLITS = schema.SPLITS
 FORMAT = schema.FORMAT
@@ -87,10 +88,9 @@ def examine(path: str | pathlib.Path, *, allow_outside: bool = False) -> Iterato
     try:
         for file in _files(path):
             yield from _people(file, None, allow_outside)
-    except AnnotationError as error:
-        yield Problem(file, '', '', str(error).removeprefix(f'{file}').lstrip(': '))
-    except OSError as error:
-        yield Problem(file, '', '', error.strerror or str(error))
+    except (AnnotationError, OSError) as error:
+        said = getattr(error, 'strerror', None) or str(error)
+        yield Problem(file, '', '', said.removeprefix(f'{file}').lstrip(': '))
 
 
 def _files(path: pathlib.Path) -> list[pathlib.Path]:
@@ -288,7 +288,7 @@ def _photo(
     if said and not strict:
         return path, said
     try:
-        size = reading.photo_size(path)
+        size = image_file.size(path)
     except (OSError, ValueError) as error:
         if strict:
             raise Wrong('photo', str(error)) from error

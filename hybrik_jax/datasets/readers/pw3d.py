@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from hybrik_jax import catalogue, safe_pickle
+from hybrik_jax import catalogue, image_file, safe_pickle
 from hybrik_jax.datasets.annotation import AnnotatedPerson, AnnotationError, Skipped
 from hybrik_jax.datasets.readers import reading
 
@@ -207,4 +207,4 @@ def _photo_size(folder: pathlib.Path) -> tuple[int, int]:
     if first is None:
         hint = 'unpack imageFiles.zip of 3DPW beside sequenceFiles'
         raise FileNotFoundError(f'{folder} holds no image_*.jpg: {hint}.')
-    return reading.photo_size(first)
+    return image_file.size(first)

@@ -5,14 +5,12 @@ Numbers that are not finite pass here: `sanity.check_person` names them by field
 
 import dataclasses
 import itertools
-import os
 import pathlib
 import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from hybrik_jax import boxes, catalogue
 from hybrik_jax.body.projection import project
@@ -21,7 +19,6 @@ from hybrik_jax.datasets.annotation import AnnotatedPerson, AnnotationError, str
 
 NO_BOX = 'box without area in the photo'
 _LARGEST_PHOTO = 1 << 20  # pixels, either side
-_FORMATS = ('JPEG', 'PNG', 'BMP', 'TIFF', 'WEBP', 'GIF')
 
 
 def find(
@@ -53,22 +50,6 @@ def find(
     elif inner := [one.folder for one in known if (root / one.folder).is_dir()]:
         message += f' {root} holds {", ".join(inner)}: give the folder of the one dataset.'
     raise FileNotFoundError(message)
-
-
-def photo_size(path: pathlib.Path) -> tuple[int, int]:
-    """Returns width and height of an image file as it is stored (EXIF turns nothing).
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        AnnotationError: it is no image.
-    """
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f'there is no file {path}')
-    try:
-        with Image.open(path, formats=_FORMATS) as image:
-            return image.size
-    except (OSError, Image.DecompressionBombError) as error:
-        raise AnnotationError(f'{path} is no image that can be read') from error
 
 
 def paired_items(path: pathlib.Path) -> Iterator['Fields']:
