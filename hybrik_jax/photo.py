@@ -17,6 +17,10 @@ from hybrik_jax.data import augment
 from hybrik_jax.types import Crop, View
 
 ENLARGEMENT = 1.25  # of the square around a person, as in training
+ENLARGEMENTS = (0.1, 10.0)  # what it can be
+FOCAL_PX = (1.0, 1e6)  # what a focal length can be
+DEPTH_M = (0.01, 1e4)  # what the distance of a root can be
+_FARTHEST_CENTRE_PX = 1e6
 ASSUMED_SIDE_M = 2.0  # width of the enlarged square, at the person's depth
 
 
@@ -61,6 +65,9 @@ def frame(request: Request, image_size: int) -> list[Framed]:
             f'The photo is {photo.dtype} of shape {photo.shape}: give (height, width, 3) uint8 RGB.'
         )
     height, width = photo.shape[:2]
+    low, high = ENLARGEMENTS
+    if not low <= request.enlargement <= high:
+        raise ValueError(f'enlargement={request.enlargement} cannot be: it must be {low:g} to {high:g}.')
     warnings = []
     if request.boxes is None:
         warnings.append('No box was given: the whole photo is taken as the box of the person.')
@@ -141,7 +148,7 @@ def _camera(intrinsics: Any, width: int, height: int) -> tuple[np.ndarray, np.nd
     """Returns focal lengths (2,) and principal point (2,), pixels, assumed where they are not given."""
     focal, centre = np.full(2, math.hypot(width, height)), (np.array([width, height]) - 1) / 2
     if intrinsics is not None:
-        given = np.asarray(intrinsics, np.float64)
+        given = _numbers(intrinsics, 'intrinsics')
         if given.shape == (3, 3):
             focal, centre = np.diag(given)[:2].copy(), given[:2, 2].copy()
         elif given.shape == (4,):
@@ -153,9 +160,11 @@ def _camera(intrinsics: Any, width: int, height: int) -> tuple[np.ndarray, np.nd
                 f'intrinsics have the shape {given.shape}: give fx, fy, cx, cy, or a 3 x 3 matrix, or one '
                 'focal length.'
             )
-    if not (np.isfinite(focal).all() and (focal > 0).all()):
-        raise ValueError(f'The focal length {focal[0]:g} cannot be: it must be a positive number of pixels.')
-    if not np.isfinite(centre).all():
+    low, high = FOCAL_PX
+    for one in focal:
+        if not low <= one <= high:
+            raise ValueError(f'The focal length {one:g} cannot be: it must be {low:g} to {high:g} pixels.')
+    if not (np.abs(centre) <= _FARTHEST_CENTRE_PX).all():
         raise ValueError(
             f'The principal point {centre.tolist()} cannot be: it must be two numbers of pixels.'
         )
@@ -166,12 +175,21 @@ def _depths(root_depth_m: Any, count: int) -> list[float | None]:
     """Returns the root depth of each of `count` people, None where it is not known."""
     if root_depth_m is None:
         return [None] * count
-    depths = np.asarray(root_depth_m, np.float64)
+    depths = _numbers(root_depth_m, 'root_depth_m')
     if depths.shape not in ((), (count,)):
         raise ValueError(
             f'root_depth_m has the shape {depths.shape}: give one number, or one for each of {count} boxes.'
         )
+    low, high = DEPTH_M
     for depth in depths.ravel():
-        if not (math.isfinite(depth) and depth > 0):
-            raise ValueError(f'The root depth {depth:g} cannot be: it must be a positive number of metres.')
+        if not low <= depth <= high:
+            raise ValueError(f'The root depth {depth:g} cannot be: it must be {low:g} to {high:g} metres.')
     return np.broadcast_to(depths, (count,)).tolist()
+
+
+def _numbers(given: Any, name: str) -> np.ndarray:
+    """Returns numbers as float64; ValueError, saying what they are, where they are none."""
+    try:
+        return np.asarray(given, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f'{name}={given!r:.100} must be numbers.') from None

@@ -12,17 +12,19 @@ import pathlib
 import pickle
 import re
 import struct
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from hybrik_jax.files import open_plain
 
 PLAIN_TYPE = re.compile(r'[<>=|]?(b1|\?|[iu][1248]|f[248]|[SU][0-9]{1,6})')
-LARGEST = 2**30  # bytes of a file; SMPL's have a quarter of it
+LARGEST = 2**29  # bytes of a file; SMPL's have half of it
 LARGEST_SIDE = 2**40
 DEEPEST = 100
+_SMALL = 2**16  # bytes that may be asked for without a look at the file's size
 MOST_ITEMS = 10_000_000  # in all containers, one that occurs twice counted twice
+MOST_READS = 2_000_000  # of opcodes and their arguments; published files need a few thousand
 # What reading a damaged pickle can raise.
 DAMAGED = (
     pickle.UnpicklingError, struct.error, EOFError, MemoryError, AssertionError,
@@ -59,6 +61,32 @@ for _module in ('__builtin__', 'builtins'):
     NAMES |= {f'{_module}.{name}' for name in ('object', 'set', 'frozenset', 'bytes')}
 
 
+class _Measured:
+    """A file for an unpickler that is asked for no more bytes than it has, and not without end."""
+
+    def __init__(self, file: BinaryIO):
+        self._file, self._reads = file, 0
+        self._size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+
+    def read(self, size: int) -> bytes:
+        """Returns `size` bytes; what is not there is not made room for."""
+        self._count()
+        if size > _SMALL and size > self._size - self._file.tell():
+            raise EOFError(f'{size} bytes are promised, the file has {self._size}')
+        return self._file.read(size)
+
+    def readline(self) -> bytes:
+        """Returns the bytes up to the end of the line."""
+        self._count()
+        return self._file.readline()
+
+    def _count(self) -> None:
+        self._reads += 1
+        if self._reads > MOST_READS:
+            raise Refused(f'a pickle of more than {MOST_READS:,} parts')
+
+
 class Unpickler(pickle._Unpickler):
     """Python's own unpickler, of which nothing is left that looks up, calls or hashes what the file says.
 
@@ -70,6 +98,9 @@ class Unpickler(pickle._Unpickler):
 
     names = NAMES
     holds = 'arrays of numpy'
+
+    def __init__(self, file: BinaryIO):
+        super().__init__(_Measured(file), encoding='latin1')
 
     def allows(self, module: str, name: str) -> bool:
         """Returns whether a pickle may name this."""
@@ -139,6 +170,7 @@ class Unpickler(pickle._Unpickler):
         pickle.FROZENSET[0]: pickle._Unpickler.load_list,
         # Python's own fills as many bytes as are promised before it looks how many there are.
         pickle.BYTEARRAY8[0]: pickle._Unpickler.load_binbytes8,
+        pickle.FRAME[0]: lambda self: self.read(8),  # what is in a frame is read as if there were none
     }
     for _code in (pickle.NEWOBJ_EX, pickle.EXT1, pickle.EXT2, pickle.EXT4):
         del dispatch[_code[0]]
@@ -254,7 +286,7 @@ def load_dict(path: str | pathlib.Path, kind: str, unpickler: type[Unpickler] = 
     """
     with open_plain(path, kind, LARGEST) as file:
         try:
-            content = unpickler(file, encoding='latin1').load()
+            content = unpickler(file).load()
             content, _ = _Builder(8 * os.fstat(file.fileno()).st_size).build(content)
         except Refused as error:
             raise ValueError(

@@ -33,7 +33,11 @@ WRONG = {
     'photo that is none': (entry(photo='notes.txt'), 'photo', 'is no image'),
     'photo outside': (entry(photo='../people.json'), 'photo', 'is outside of photos_root: --allow-outside'),
     'photo elsewhere': (entry(photo='/etc/hostname'), 'photo', 'is outside of photos_root: --allow-outside'),
-    'photo that is a device': (entry(photo='endless.jpg'), 'photo', 'is a folder or a device'),
+    'photo that is a device': (
+        entry(photo='endless.jpg'),
+        'photo',
+        'is outside of photos_root: --allow-outside',
+    ),
     'photo that is a folder': (entry(photo='.'), 'photo', 'is a folder or a device'),
     'photo of a very long name': (entry(photo='a' * 1000), 'photo', 'there is no file'),
     'another size': (entry(photo_size=[240, 320]), 'photo_size', 'is 240 x 320, the file has 320 x 240'),
@@ -314,10 +318,10 @@ def test_names_that_are_automatic_numbers(tmp_path):
 def test_photos_outside_are_taken_where_that_is_said(tmp_path):
     cv2.imwrite(str(tmp_path / 'outside.png'), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
     (tmp_path / 'photos').mkdir()
-    (tmp_path / 'photos' / 'linked').symlink_to(tmp_path)  # whoever made the folder chose that
+    (tmp_path / 'photos' / 'linked').symlink_to(tmp_path)
     names = ['../outside.png', str(tmp_path / 'outside.png'), '../photos/../outside.png']
     path = write(tmp_path, [entry(photo=name) for name in [*names, 'linked/outside.png', '../photos/a.jpg']])
-    assert [p.record for p in custom.validate(path)] == ['people[0]', 'people[1]', 'people[2]']
+    assert [p.record for p in custom.validate(path)] == ['people[0]', 'people[1]', 'people[2]', 'people[3]']
     with pytest.raises(annotation.AnnotationError, match='is outside of photos_root: --allow-outside'):
         list(custom.read(path, 'train'))
     assert custom.validate(path, allow_outside=True) == []

@@ -3,17 +3,20 @@
 import copy
 import time
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from hybrik_jax import checkpoint
 from hybrik_jax import predict as prediction
 from hybrik_jax.body import smpl_file
 from hybrik_jax.body.projection import project
 from hybrik_jax.data import augment, store
-from hybrik_jax.photo import Request, read_photo
+from hybrik_jax.files import FileError
+from hybrik_jax.photo import DEPTH_M, FOCAL_PX, Request, read_photo
 from hybrik_jax.predict import BATCH_SIZES, Predictor
 from hybrik_jax.view import people as pictures
 from tests import small_run as small
@@ -217,12 +220,35 @@ def test_bad_boxes(predictor, photo_file, boxes, message):
         predictor(photo_file, boxes)
 
 
-@pytest.mark.parametrize('value', [0.0, -5.0, float('nan'), float('inf')])
+@pytest.mark.parametrize('value', [0.0, -5.0, float('nan'), float('inf'), 1e-30, 1e7, 1e30, 10**400, 'far'])
 def test_bad_camera(predictor, photo_file, value):
-    with pytest.raises(ValueError, match='focal length .* must be a positive number of pixels'):
+    with pytest.raises(
+        ValueError, match='focal length .* must be 1 to 1e.06 pixels|intrinsics=.* must be numb'
+    ):
         predictor(photo_file, intrinsics=value)
-    with pytest.raises(ValueError, match='root depth .* must be a positive number of metres'):
+    with pytest.raises(
+        ValueError, match='root depth .* must be 0.01 to 10000 metres|root_depth_m=.* must be'
+    ):
         predictor(photo_file, root_depth_m=value)
+
+
+@pytest.mark.parametrize('focal', FOCAL_PX)
+@pytest.mark.parametrize('depth_m', [None, *DEPTH_M])
+def test_the_limits_of_cameras_give_finite_people(predictor, photo_file, focal, depth_m):
+    (person,) = predictor(photo_file, intrinsics=focal, root_depth_m=depth_m)
+    for array in (person.translation_m, person.vertices_m, person.projected_px, person.axis_angles):
+        assert np.isfinite(array).all()
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_jpegs_are_turned_upright(tmp_path, orientation):
+    picture = np.random.default_rng(0).integers(0, 256, (12, 20, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / 'turned.jpg'
+    Image.fromarray(picture).save(path, exif=exif, quality=95, subsampling=0)
+    expected = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+    np.testing.assert_array_equal(read_photo(path), expected)
 
 
 def test_bad_photos(predictor, tmp_path):
@@ -230,7 +256,7 @@ def test_bad_photos(predictor, tmp_path):
         with pytest.raises(ValueError, match='uint8 RGB'):
             predictor(photo)
     for path in ('/dev/zero', tmp_path, 'x' * 10_000, 'with\0zero', tmp_path / 'missing.jpg'):
-        with pytest.raises(FileNotFoundError, match='is no file') as error:
+        with pytest.raises((FileNotFoundError, FileError), match='is no file, a photo is one') as error:
             predictor(path)
         assert len(str(error.value)) < 400
 

@@ -262,7 +262,7 @@ def test_damaged_sequence_files_and_missing_photos(tmp_path, world):
         list(pw3d.read_official(tmp_path, 'test'))
     path.write_bytes(whole)
     (tmp_path / 'imageFiles/downtown_test_00/image_00000.jpg').write_bytes(b'no photo')
-    with pytest.raises(AnnotationError, match='image_00000.jpg is no image that can be read'):
+    with pytest.raises(AnnotationError, match='image_00000.jpg cannot be read: it is no image'):
         list(pw3d.read_official(tmp_path, 'test'))
     (tmp_path / 'imageFiles/downtown_test_00/image_00000.jpg').unlink()
     with pytest.raises(

@@ -52,7 +52,7 @@ def test_report_without_anything(tmp_path):
     page = report.run([str(tmp_path)]).read_text()
     assert 'There is no metrics.jsonl.' in page and 'No meshes' in page
     (tmp_path / 'evaluation.json').write_text('{')
-    with pytest.raises(ValueError, match='evaluation.json is not readable JSON'):
+    with pytest.raises(ValueError, match='evaluation.json is no whole JSON'):
         report.run([str(tmp_path)])
 
 

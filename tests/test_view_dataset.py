@@ -274,7 +274,7 @@ def test_what_the_command_line_refuses(tmp_path, capsys):
         assert 'at least 1' in capsys.readouterr().err
     with pytest.raises(SystemExit, match='no finished dataset'):
         view_dataset.main([str(tmp_path)])
-    with pytest.raises(SystemExit, match='No such file'):
+    with pytest.raises(SystemExit, match='no.json is no file'):
         view_dataset.main(['--annotations', 'custom', '--root', str(tmp_path / 'no.json')])
 
 

@@ -77,7 +77,7 @@ def _add_reading(parser: argparse.ArgumentParser, dataset: catalogue.Dataset) ->
         add('--male', help='SMPL file, for the men of --official (their shapes belong to it)')
         add('--female', help='SMPL file, for the women of --official')
     if dataset.name == 'custom':
-        outside = 'photos may lie outside the folder photos_root'
+        outside = "photos_root and coco.file may lie outside of the file's folder, photos outside of that"
         add('--allow-outside', action='store_true', help=outside)
 
 

@@ -16,13 +16,14 @@ prediction.json (hybrik_jax/photo.py).
 
 import argparse
 import logging
+import math
 import os
 import pathlib
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -32,7 +33,7 @@ from hybrik_jax import json_file
 from hybrik_jax.body import skeleton
 from hybrik_jax.data import augment, store
 from hybrik_jax.export import PEOPLE_FORMATS
-from hybrik_jax.photo import Request, read_photo
+from hybrik_jax.photo import DEPTH_M, FOCAL_PX, Request, read_photo
 from hybrik_jax.predict import Predictor
 from hybrik_jax.step import PARAMETERS
 from hybrik_jax.types import Person
@@ -54,6 +55,21 @@ def parse_box(text: str) -> list[float]:
             f'--box {text!r} is not four numbers: give x,y,w,h in pixels, such as 281,45,219,347.'
         )
     return box
+
+
+def within(low: float, high: float, unit: str) -> Callable[[str], float]:
+    """Returns what makes a number between two limits of an option's text."""
+
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f'{text!r:.40} cannot be: give {low:g} to {high:g} {unit}')
+        return value
+
+    return number
 
 
 def read_boxes(path: str) -> dict[str, Any]:
@@ -218,9 +234,14 @@ def run(argv: Sequence[str] | None = None) -> list[pathlib.Path]:
     parser.add_argument('--boxes', metavar='FILE', help='JSON: photo -> boxes of its people')
     parser.add_argument('--checkpoint', required=True, metavar='DIR', help='workdir of a run')
     parser.add_argument('--out', metavar='DIR', help='default: runs/predictions/NAME')
-    parser.add_argument('--focal', type=float, metavar='PX', help="default: the photo's diagonal")
     parser.add_argument(
-        '--root-depth', type=float, metavar='M', help='of the pelvis, metres; default: assumed'
+        '--focal', type=within(*FOCAL_PX, 'pixels'), metavar='PX', help="default: the photo's diagonal"
+    )
+    parser.add_argument(
+        '--root-depth',
+        type=within(*DEPTH_M, 'metres'),
+        metavar='M',
+        help='of the pelvis, metres; default: assumed',
     )
     parser.add_argument(
         '--formats',

@@ -12,18 +12,22 @@ from hybrik_jax.datasets.annotation import AnnotatedPerson, Skipped
 from hybrik_jax.datasets.readers import custom
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Returns the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('file', help='the JSON file, or a folder with train.json, validation.json, test.json')
     parser.add_argument('--limit', type=int, default=20, help='stop after so many problems')
-    parser.add_argument('--allow-outside', action='store_true', help='photos need not lie below photos_root')
-    args = parser.parse_args()
+    outside = "photos_root and coco.file may lie outside of the file's folder, photos outside of that"
+    parser.add_argument('--allow-outside', action='store_true', help=outside)
+    headers = 'do not decode the photos, as a build does: look at their headers'
+    parser.add_argument('--headers-only', action='store_true', help=headers)
+    args = parser.parse_args(arguments)
     sys.stdout.reconfigure(errors='backslashreplace')
     problems, counts, left_out = 0, collections.Counter(), collections.Counter()
-    for item in custom.examine(args.file, allow_outside=args.allow_outside):
+    options = {'allow_outside': args.allow_outside, 'headers_only': args.headers_only}
+    for item in custom.examine(args.file, **options):
         if isinstance(item, AnnotatedPerson):
             split = item.name.split('/')[1]
             counts.update((split, label) for label in ('people', *labels_of(item)))
@@ -37,6 +41,8 @@ def main() -> int:
                 break
     if not problems:
         print(f'{args.file}: nothing is wrong.')
+        if args.headers_only:
+            print('Of the photos only the headers were read: a build decodes them and may find damage.')
         for split in custom.SPLITS:
             has = [f'{count} {label}' for (of, label), count in counts.items() if of == split]
             print(f'{split}: {", ".join(has)}') if has else None

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import reprlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -55,5 +56,5 @@ def stream_items(path: pathlib.Path, key: str) -> Iterator[dict[str, Any]]:
     if index < 0:
         kinds, _ = json_file.read_top(path)
         if kinds is None or kinds.get(key) != 'list':
-            there = 'it is no object' if kinds is None else f'only {list(kinds)[:10]}'
+            there = 'it is no object' if kinds is None else f'only {reprlib.repr(list(kinds)[:10])}'
             raise AnnotationError(f'{path} has no list {key!r}, {there}: is it the right file?')

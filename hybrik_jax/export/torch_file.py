@@ -161,7 +161,7 @@ def _read_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
             if archive.prefix + 'byteorder' in names and archive.read('byteorder', 16) != b'little':
                 raise FileError(f'{path} was written on a big-endian machine: write it anew on another.')
             data = io.BytesIO(archive.read('data.pkl', LARGEST_PICKLE))
-            tensors = _unwrapped(_Unpickler(data, encoding='latin1').load(), path)
+            tensors = _unwrapped(_Unpickler(data).load(), path)
             return {name: _array(archive, name, tensor) for name, tensor in tensors.items()}
     except FileError:
         raise

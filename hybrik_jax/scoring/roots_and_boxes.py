@@ -35,6 +35,7 @@ from hybrik_jax.units import MM_PER_M
 
 LEAST_OVERLAP = 0.5
 NEAREST_MM = 100.0  # a root closer than this is in metres
+_LONGEST_NAME = 1000  # characters
 
 Numbers = tuple[int | None, int | None]  # images[].id, annotations[].id
 
@@ -49,7 +50,10 @@ def read_numbers(folder: pathlib.Path, split: str) -> dict[str, Numbers]:
     path = numbers_path(folder, split)
     if not path.is_file():
         return {}
-    return {name: (image, annotation) for name, (image, annotation) in json_file.read(path).items()}
+    try:
+        return {name: (image, annotation) for name, (image, annotation) in json_file.read(path).items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f'{path} is damaged ({error}): build the dataset again.') from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +120,7 @@ class Found:
         numbers = self._numbers(entry[key], where, self.kind)
         name, photo = entry.get('name'), entry.get('file_name') or entry.get('image_id')
         if name is not None:
-            if not isinstance(name, str):
+            if not isinstance(name, str) or len(name) > _LONGEST_NAME:
                 raise ValueError(f'{self.path}: {where} has name={_shown(name)}, expected is a text.')
             if name in self._by_name:
                 raise ValueError(f'{self.path}: {where} is the second one for {_shown(name)}.')
@@ -129,7 +133,7 @@ class Found:
             self._by_annotation.setdefault(ids[0], []).append(one)
         elif type(photo) is int:
             self._by_photo.setdefault(photo, []).append(one)
-        elif isinstance(photo, str):
+        elif isinstance(photo, str) and len(photo) <= _LONGEST_NAME:
             parts = _parts(photo.removesuffix(pathlib.PurePosixPath(photo).suffix))
             self._by_photo.setdefault(parts, []).append(one)
             for start in range(len(parts)):
@@ -178,13 +182,13 @@ class Found:
         if photo_number in self._by_photo:
             return self._choose(self._by_photo[photo_number], f'photo {photo_number}', record, annotation)
         others = [*self._by_name, *self._by_photo, *self._by_annotation]
-        shown = '/'.join(others[0]) if isinstance(others[0], tuple) else others[0]
+        other = '/'.join(others[0]) if isinstance(others[0], tuple) else others[0]
         advice = 'give the entries "file_name" or "name"'
-        if isinstance(shown, int) and name not in self._record_numbers:
+        if isinstance(other, int) and name not in self._record_numbers:
             advice = f'the numbers of its photos are not known: build the dataset again, or {advice}'
         raise ValueError(
             f'{self.path} has no {self.kind} for record {name!r}; it has {len(others)} of others, such as '
-            f'{shown!r}: {advice}.'
+            f'{other!r:.200}: {advice}.'
         )
 
     def _choose(

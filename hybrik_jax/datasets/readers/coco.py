@@ -46,7 +46,7 @@ def _photo(fields: reading.Fields, split: str) -> str:
         parts = fields.text('coco_url').rstrip('/').split('/')[-2:]
         if len(parts) == 2 and '' not in parts and '..' not in parts:
             return '/'.join(parts)
-    return f'{PHOTOS[split]}/{fields.text("file_name")}'
+    return f'{PHOTOS[split]}/{fields.path("file_name")}'
 
 
 def _person(fields: reading.Fields, root: pathlib.Path, split: str) -> AnnotatedPerson | Skipped:

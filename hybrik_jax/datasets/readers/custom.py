@@ -6,10 +6,11 @@ is, 'train' where it is left out.
 
 import collections
 import dataclasses
+import functools
 import itertools
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from hybrik_jax import boxes, image_file
@@ -42,6 +43,7 @@ class Problem:
 
 
 Item = AnnotatedPerson | Skipped | Problem
+SizeOf = Callable[[pathlib.Path], tuple[int, int]]
 
 
 def splits(path: str | pathlib.Path) -> tuple[str, ...]:
@@ -62,7 +64,8 @@ def read(
     whoever cuts it to report: its person's width and height are made up.
 
     Args:
-        allow_outside: photos need not lie below photos_root.
+        allow_outside: photos_root and coco.file need not lie below the file's folder, nor photos below
+            photos_root.
     Raises:
         AnnotationError: the first record that is wrong; `validate` lists more of them.
         FileNotFoundError: there is no such file.
@@ -76,18 +79,29 @@ def read(
             yield item
 
 
-def validate(path: str | pathlib.Path, limit: int = 20, allow_outside: bool = False) -> list[Problem]:
-    """Returns the first `limit` problems of a file (or of the files of a folder), [] where all is well."""
-    problems = (item for item in examine(path, allow_outside=allow_outside) if isinstance(item, Problem))
+def validate(path: str | pathlib.Path, limit: int = 20, **options: bool) -> list[Problem]:
+    """Returns the first `limit` problems of a file (or of the files of a folder), [] where all is well.
+
+    options: as `examine`'s.
+    """
+    problems = (item for item in examine(path, **options) if isinstance(item, Problem))
     return list(itertools.islice(problems, limit))
 
 
-def examine(path: str | pathlib.Path, *, allow_outside: bool = False) -> Iterator[Item]:
-    """Yields every person of a file or folder, every annotation that is left out, and every problem."""
+def examine(
+    path: str | pathlib.Path, *, allow_outside: bool = False, headers_only: bool = False
+) -> Iterator[Item]:
+    """Yields every person of a file or folder, every annotation that is left out, and every problem.
+
+    Args:
+        allow_outside: as `read`'s.
+        headers_only: do not decode photos: damage behind their headers is found by who cuts them.
+    """
     file = path = pathlib.Path(path)
+    size_of = functools.lru_cache(1000)(image_file.size if headers_only else _decoded_size)
     try:
         for file in _files(path):
-            yield from _people(file, None, allow_outside)
+            yield from _people(file, None, allow_outside, size_of)
     except (AnnotationError, OSError) as error:
         said = getattr(error, 'strerror', None) or str(error)
         yield Problem(file, '', '', said.removeprefix(f'{file}').lstrip(': '))
@@ -104,12 +118,15 @@ def _files(path: pathlib.Path) -> list[pathlib.Path]:
     return files
 
 
-def _people(path: pathlib.Path, split: str | None, allow_outside: bool) -> Iterator[Item]:
+def _people(
+    path: pathlib.Path, split: str | None, allow_outside: bool, size_of: SizeOf = image_file.size
+) -> Iterator[Item]:
     """Yields what every record of a file gives: a person, or the problems it has.
 
     split: the records of this split only, and photos that cannot be opened are no problem; None: everything.
+    size_of: width and height of a photo's file.
     """
-    header, skeletons, faults = _header(path)
+    header, skeletons, faults = _header(path, allow_outside)
     yield from (Problem(path, '', field, message) for field, message in faults)
     if header is None or faults:
         return
@@ -119,7 +136,7 @@ def _people(path: pathlib.Path, split: str | None, allow_outside: bool) -> Itera
         entries = _coco_entries(file, header.coco, skeletons[header.coco.skeleton])
     names: dict[int, int] = {}
     left_out, somebody = collections.Counter(), False
-    corners, first_corners = collections.Counter(), ''
+    corners, first_corners = collections.Counter(), {}  # by split, as a build looks at one
     for index, (where, raw) in enumerate(entries):
         belongs = _split_of(raw, path)
         if split is not None and split != belongs in SPLITS:
@@ -141,12 +158,14 @@ def _people(path: pathlib.Path, split: str | None, allow_outside: bool) -> Itera
             if entry.split not in (None, belongs):
                 faults.append(('split', f'is {entry.split!r} in a file that is called {path.name}'))
             try:
-                photo, size = _photo(entry, path.parent / header.photos_root, split is None, allow_outside)
+                photo, size = _photo(
+                    entry, path.parent / header.photos_root, split is None, allow_outside, size_of
+                )
                 labels = labels_of(entry, size, skeletons, header.box_enlargement)
                 person = AnnotatedPerson(f'custom/{name}', photo, labels, entry.sequence, entry.action)
                 looks = looks_like_corners(entry.box, labels)
-                corners[looks] += 1
-                first_corners = first_corners or (where if looks else '')
+                corners[belongs, looks] += 1
+                first_corners |= {belongs: where} if looks and belongs not in first_corners else {}
                 if split is None:
                     faults += [('', message) for message in sanity.check_person(person)]
             except Wrong as wrong:
@@ -154,16 +173,18 @@ def _people(path: pathlib.Path, split: str | None, allow_outside: bool) -> Itera
         yield from (Problem(file, where, *fault) for fault in faults)
         if not faults:
             yield person
-    if corners[True] > corners[False]:
-        what = f'looks like x0, y0, x1, y1 (as do {corners[True]} of {corners[True] + corners[False]} boxes)'
-        yield Problem(file, first_corners, 'box', f'{what}: it must be x, y, width, height')
+    for belongs, where in first_corners.items():
+        wrong, right = corners[belongs, True], corners[belongs, False]
+        if wrong > right:
+            what = f'looks like x0, y0, x1, y1 (as do {wrong} of {wrong + right} boxes)'
+            yield Problem(file, where, 'box', f'{what}: it must be x, y, width, height')
     if not somebody:
         text = ', '.join(f'{count} are left out: {reason}' for reason, count in left_out.items())
         yield Problem(file, '', 'people', f'there is nobody: {text or "the list is missing or empty"}')
 
 
 def _header(
-    path: pathlib.Path,
+    path: pathlib.Path, allow_outside: bool
 ) -> tuple[schema.Header | None, dict[str, schema.Skeleton], list[tuple[str, str]]]:
     """Returns the fields of the file itself, all skeletons by name, and (field, message) of what is wrong."""
     kinds, values = read_top(path, schema.Header.model_fields)
@@ -181,6 +202,10 @@ def _header(
     for name, joint_map in header.skeletons.items():
         skeletons[name], more = schema.own_skeleton(name, joint_map)
         faults += [(f'skeletons.{field}', message) for field, message in more]
+    for field, name in (('photos_root', header.photos_root), ('coco.file', header.coco and header.coco.file)):
+        if name and not allow_outside and _is_outside(path.parent / name, path.parent):
+            what = f'is outside of the folder of {path.name}'
+            faults.append((field, f'{path.parent / name} {what}: --allow-outside takes it all the same'))
     if not os.path.isdir(path.parent / header.photos_root):
         faults.append(('photos_root', f'there is no folder {path.parent / header.photos_root}'))
     if header.coco and 'people' in kinds:
@@ -272,23 +297,33 @@ def _left_out(entry: schema.Person, where: str) -> Skipped | None:
     return None
 
 
+def _is_outside(path: pathlib.Path, folder: pathlib.Path) -> bool:
+    """Returns whether a path leads out of a folder, by '..', as an absolute one or through links."""
+    return not pathlib.Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+
+
+def _decoded_size(path: pathlib.Path) -> tuple[int, int]:
+    """Returns width and height of a photo, having decoded all of it as a build does."""
+    height, width = image_file.read(path, upright=False)[0].shape[:2]
+    return width, height
+
+
 def _photo(
-    entry: schema.Person, root: pathlib.Path, strict: bool, allow_outside: bool
+    entry: schema.Person, root: pathlib.Path, strict: bool, allow_outside: bool, size_of: SizeOf
 ) -> tuple[pathlib.Path, tuple[int, int] | None]:
     """Returns the photo of an entry with width and height, None where it cannot be opened.
 
     strict: then it is wrong, as is one of another size than photo_size.
     """
     path, said = root / entry.photo, tuple(entry.photo_size)
-    suspicious = not allow_outside and ('..' in path.parts or os.path.isabs(entry.photo))
-    if suspicious and not pathlib.Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
+    if not allow_outside and _is_outside(path, root):
         raise Wrong('photo', f'{path} is outside of photos_root: --allow-outside takes it all the same')
     if os.path.exists(path) and not os.path.isfile(path):
         raise Wrong('photo', f'{path} is a folder or a device')
     if said and not strict:
         return path, said
     try:
-        size = image_file.size(path)
+        size = size_of(path)
     except (OSError, ValueError) as error:
         if strict:
             raise Wrong('photo', str(error)) from error

@@ -36,7 +36,7 @@ def read(root: str | pathlib.Path, split: str) -> Iterator[AnnotatedPerson | Ski
 
 
 def _person(fields: reading.Fields, root: pathlib.Path, split: str) -> AnnotatedPerson | Skipped:
-    file_name = fields.text('file_name')
+    file_name = fields.path('file_name')
     match = _FILE_NAME.search(pathlib.PurePosixPath(file_name).name)
     act = int(match[2]) - FIRST_ACT if match else -1
     if not 0 <= act < len(ACTIONS):

@@ -33,7 +33,7 @@ def read(root: str | pathlib.Path, split: str) -> Iterator[AnnotatedPerson | Ski
 
 
 def _person(fields: reading.Fields, root: pathlib.Path, split: str) -> AnnotatedPerson | Skipped:
-    file_name = fields.text('file_name')
+    file_name = fields.path('file_name')
     box = fields.box()
     if box is None:
         return Skipped(reading.NO_BOX, file_name)

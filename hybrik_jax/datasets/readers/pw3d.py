@@ -62,15 +62,15 @@ def _of_image(fields: reading.Fields) -> dict[str, Any]:
     return {
         'width': width,
         'height': height,
-        'sequence': fields.text('sequence'),
-        'file_name': fields.text('file_name'),
+        'sequence': fields.path('sequence'),
+        'file_name': fields.path('file_name'),
         'focal': fields.numbers('cam_param.focal', (2,)),
         'princpt': fields.numbers('cam_param.princpt', (2,)),
     }
 
 
 def _person(fields: reading.Fields, root: pathlib.Path, split: str) -> AnnotatedPerson | Skipped:
-    sequence, file_name = fields.text('sequence'), fields.text('file_name')
+    sequence, file_name = fields.path('sequence'), fields.path('file_name')
     name = f'{sequence}/{pathlib.PurePosixPath(file_name).stem}-{fields.key("id")}'
     box = fields.box()
     if is_small(box):
@@ -120,7 +120,7 @@ def _read_sequence(path: pathlib.Path, root: pathlib.Path, split: str) -> Iterat
         fields = reading.Fields(safe_pickle.load_dict(path, 'a sequence of 3DPW'), str(path))
     except ValueError as error:
         raise AnnotationError(str(error)) from error
-    sequence = fields.text('sequence') if fields.has('sequence') else path.stem
+    sequence = fields.path('sequence') if fields.has('sequence') else path.stem
     photos = root / 'imageFiles' / sequence
     width, height = _photo_size(photos)
     frames = fields.count('cam_poses')

@@ -16,9 +16,11 @@ from hybrik_jax import boxes, catalogue
 from hybrik_jax.body.projection import project
 from hybrik_jax.data import record
 from hybrik_jax.datasets.annotation import AnnotatedPerson, AnnotationError, stream_items
+from hybrik_jax.json_file import NO_CHARACTER
 
 NO_BOX = 'box without area in the photo'
 _LARGEST_PHOTO = 1 << 20  # pixels, either side
+_LONGEST_TEXT = 1000  # characters
 
 
 def find(
@@ -112,7 +114,7 @@ class Fields:
         value, siblings = self._look_up(name)
         if value is None:
             raise AnnotationError(
-                f'{self.where}: {name} is missing; there are: {", ".join(siblings) or "no fields"}. '
+                f'{self.where}: {name} is missing; there are: {_listed(siblings)}. '
                 'Is it the right file, and the right version of it?'
             )
         return value
@@ -120,19 +122,32 @@ class Fields:
     def text(self, name: str) -> str:
         """Returns a text that is not empty."""
         value = self.get(name)
-        if not isinstance(value, str) or not value:
+        if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_TEXT or NO_CHARACTER in value:
             raise AnnotationError(f'{self.where}: {name} is {reprlib.repr(value)}, expected is a text.')
+        if '\0' in value:
+            raise AnnotationError(f'{self.where}: {name} is {reprlib.repr(value)}, with a zero in it.')
+        return value
+
+    def path(self, name: str) -> str:
+        """Returns a text that is a path below the dataset's folder."""
+        value = self.text(name)
+        if '..' in pathlib.PurePosixPath(value).parts or value.startswith('/'):
+            raise AnnotationError(f'{self.where}: {name} is {value!r}, which leaves the folder.')
         return value
 
     def key(self, name: str) -> int | float | str:
         """Returns a text or a number that something is called by."""
-        value = self.get(name)
-        return value if isinstance(value, str) else self.number(name)
+        if isinstance(self.get(name), str):
+            return self.text(name)
+        value = self.number(name)
+        if not (abs(value) < 2**63 and value == int(value)):
+            raise AnnotationError(f'{self.where}: {name} is {value:.4g}, expected is a whole number.')
+        return value
 
     def number(self, name: str) -> float:
         """Returns one number."""
         value = self.get(name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not -1e300 < value < 1e300:
             raise AnnotationError(f'{self.where}: {name} is {reprlib.repr(value)}, expected is a number.')
         return value
 
@@ -140,7 +155,10 @@ class Fields:
         """Returns numbers as float64 in one of the shapes; a flat list of a shape's size is taken for it."""
         value = self.get(name)
         try:
-            array = np.asarray(value, np.float64)
+            array = np.asarray(value)
+            if array.dtype.kind in 'SUb':
+                raise TypeError('it holds texts or truth values')
+            array = array.astype(np.float64)
         except (ValueError, TypeError, OverflowError) as error:
             raise AnnotationError(f'{self.where}: {name} is no regular list of numbers ({error}).') from None
         flat = array.size == max(array.shape, default=0)
@@ -181,6 +199,12 @@ class Fields:
                 return None, siblings
             siblings, value = sorted(map(str, value)), value.get(part)
         return value, siblings
+
+
+def _listed(names: list[str]) -> str:
+    """Returns names of fields for a message, short whatever they are."""
+    plain = [name if name.isidentifier() and len(name) < 40 else reprlib.repr(name) for name in names[:30]]
+    return ', '.join(plain) + (f' and {len(names) - 30} more' if len(names) > 30 else '') or 'no fields'
 
 
 def person(fields: Fields, *, labels: Mapping[str, Any], **known: Any) -> AnnotatedPerson:
