@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import math
 import os
 import re
 from collections.abc import Collection, Iterator
@@ -15,6 +16,7 @@ from hybrik_jax.files import FileError, open_plain, shown
 
 NO_CHARACTER = '\ufdd0'  # what half of a surrogate pair reads as; Unicode has no such character
 LARGEST = 2**28  # bytes of a file that is read whole
+_MOST_DIGITS = 400  # of one number
 _DEEPEST = 64  # lists and objects within each other; published files have 6
 _OTHERS = {
     b'PK\x03\x04': 'a zip archive, as .npz files are',
@@ -118,11 +120,14 @@ def _explained(path: str | os.PathLike, size: int) -> Iterator[None]:
 class _Guarded:
     """A JSON file for ijson in which nothing is left that ijson cannot bear or JSON does not know.
 
-    Bare NaN and Infinity, which Python writes, read as null, half of a surrogate pair as `NO_CHARACTER`.
+    Bare NaN and Infinity, which Python writes, read as null, half of a surrogate pair as `NO_CHARACTER`, a
+    number that neither 64 bits nor a float hold as a text that says so: whoever reads the field refuses it.
     Nesting is counted before ijson sees it: it would take memory with the square of the depth.
     """
 
     _token = re.compile(rb'(?:\A|(?<=[\[,:\s]))-?(?:NaN|Infinity)(?=[,\]}\s])')
+    _perhaps_large = re.compile(rb'[0-9]{19}|[eE]\+?[0-9]{3}')
+    _text_or_number = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|-?[0-9][0-9.eE+-]*', re.DOTALL)
     _delimiters = re.compile(rb'.*[\[\]{},:\s]', re.DOTALL)
     _escape = re.compile(rb'\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..)|.)', re.DOTALL)
     _steps = bytes.maketrans(b'[{]}', b'\x01\x01\xff\xff')
@@ -141,6 +146,9 @@ class _Guarded:
             cut = whole.end() if whole else len(data) if not new or len(data) > size + 64 else 0
             ready, self._rest = data[:cut], data[cut:]
             if ready or not new:
+                if self._perhaps_large.search(ready):
+                    before = b'"' * self._in_text + self._backslash
+                    ready = self._text_or_number.sub(_named, before + ready)[len(before) :]
                 self._count(ready)
                 if b'\\u' in ready:
                     ready = self._escape.sub(lambda m: rb'\ufdd0' if m[1] else m[0], ready)
@@ -170,3 +178,21 @@ class _Guarded:
                 deep = f'is nested more than {_DEEPEST} deep'
                 raise FileError(f'{shown(self._path)} {deep}: is it the right file?')
             self._depth += int(depths[-1])
+
+
+def _named(match: re.Match[bytes]) -> bytes:
+    """Returns a text as it is, and in place of a number that is too large a text that says so."""
+    text = match[0]
+    if text.startswith(b'"'):
+        return text
+    whole = text.removeprefix(b'-').isdigit()
+    if len(text) <= _MOST_DIGITS and (abs(int(text)) < 2**63 if whole else _is_finite(text)):
+        return text
+    return f'"too large a number{NO_CHARACTER}"'.encode()
+
+
+def _is_finite(text: bytes) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:  # no number at all, which the parser will say
+        return True

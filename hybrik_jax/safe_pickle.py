@@ -24,7 +24,7 @@ LARGEST_SIDE = 2**40
 DEEPEST = 100
 _SMALL = 2**16  # bytes that may be asked for without a look at the file's size
 MOST_ITEMS = 10_000_000  # in all containers, one that occurs twice counted twice
-MOST_READS = 2_000_000  # of opcodes and their arguments; published files need a few thousand
+MOST_READS = 500_000  # of opcodes and their arguments; published files need some thousands
 # What reading a damaged pickle can raise.
 DAMAGED = (
     pickle.UnpicklingError, struct.error, EOFError, MemoryError, AssertionError,

@@ -244,8 +244,8 @@ def test_nan_is_found_wherever_the_reads_are_cut(tmp_path):
 def test_other_readers_share_the_limits(tmp_path):
     path = tmp_path / coco.DATASET.files['train']
     path.parent.mkdir(parents=True)
-    path.write_text('{"images": [{"id": ' + '9' * 5000 + '}]}')
-    with pytest.raises(annotation.AnnotationError, match='holds a number of too many digits'):
+    path.write_text('{"images": [{"width": 9, "height": 9, "file_name": "a", "id": ' + '9' * 5000 + '}]}')
+    with pytest.raises(annotation.AnnotationError, match=r'images\[0\]: id is .too large a number'):
         list(coco.read(tmp_path, 'train'))
     path.write_text('[1]')
     with pytest.raises(annotation.AnnotationError, match="has no list 'images', it is no object"):

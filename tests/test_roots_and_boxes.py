@@ -83,7 +83,7 @@ def test_roots_of_rootnets_list(tmp_path, key):
         ({'a': ['1', '2', '4000']}, 'expected are 3 numbers'),
         ({'a': [True, 2, 4000]}, 'expected are 3 numbers'),
         ({'a': [0, 0, 10**4000]}, 'expected are 3 numbers'),
-        ('{"a": [0, 0, 1' + '0' * 5000 + ']}', 'a number of too many digits'),
+        ('{"a": [0, 0, 1' + '0' * 5000 + ']}', "entry 'a' has .*too large a number"),
         ('{"a": [0, 0, 1e300]}', 'expected are 3 numbers'),
         ('[' * 100_000, 'nested more than 64 deep'),
         ('[' * 100_000 + ']' * 100_000, 'nested more than 64 deep'),

@@ -30,6 +30,7 @@ from hybrik_jax.checkpoint import Checkpoints
 from hybrik_jax.export import torch as torch_export
 from hybrik_jax.export import torch_file
 from hybrik_jax.export.recognise import Architecture, recognise
+from hybrik_jax.files import open_plain
 from hybrik_jax.model import hybrik
 from hybrik_jax.step import create_optimizer, fresh_state
 
@@ -68,8 +69,13 @@ def import_file(file: str, out: str, options: argparse.Namespace) -> list[str]:
     folder = pathlib.Path(out)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f'--out {out} exists already: give another folder, or remove it.')
+    if options.config:
+        _load_config(options.config)  # what is wrong with it is said before a large file is read
     entries = torch_file.read(file)
-    architecture = recognise(entries)
+    try:
+        architecture = recognise(entries)
+    except ValueError as error:
+        raise ValueError(f'{file}: {error}') from error
     numbers = sum(array.size for array in torch_export.clean_names(entries).values())
     base, changes, notes = _configuration(architecture, options)
     said = [f'{file}: {architecture.title}, {numbers / 1e6:.1f} million numbers', *notes]
@@ -151,7 +157,11 @@ def _configuration(
 
 
 def _load_config(path: str) -> ConfigDict:
-    get_config = runpy.run_path(path).get('get_config')
+    open_plain(path, 'a configuration').close()
+    try:
+        get_config = runpy.run_path(path).get('get_config')
+    except (SyntaxError, ImportError, NameError, AttributeError, TypeError, LookupError) as error:
+        raise ValueError(f'--config {path} cannot be used: {type(error).__name__}: {error}') from error
     if get_config is None:
         raise ValueError(f'--config {path} defines no get_config(): give a file such as configs/default.py.')
     return get_config()

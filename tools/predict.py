@@ -358,11 +358,11 @@ def summary(name: str, people: Sequence[Person], predictor: Predictor) -> str:
     return '\n'.join(lines + [f'  warning: {warning}' for warning in warnings])
 
 
-def main() -> None:
-    """Predicts what the command line says; an error is one line and exit status 1."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Predicts what the command line `argv` says; an error is one line and exit status 1."""
     logging.getLogger('absl').setLevel(logging.ERROR)  # orbax warns of reading a folder that it cannot write
     try:
-        run()
+        run(argv)
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
 

@@ -25,6 +25,7 @@ import numpy as np
 from hybrik_jax import catalogue, datasets
 from hybrik_jax.data import augment
 from hybrik_jax.datasets import annotation, region
+from hybrik_jax.files import open_plain
 from hybrik_jax.view import render, sheet
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def record_entries(args: argparse.Namespace) -> tuple[list[sheet.Entry], dict[st
     from hybrik_jax.data import store
 
     source = store.open_split(args.dataset, args.split)
+    open_plain(args.config, 'a configuration').close()
     config = runpy.run_path(args.config)['get_config']()
     settings = setup.augmentation_settings(config)
     chosen = np.random.default_rng(args.seed).choice(len(source), min(args.n, len(source)), replace=False)

@@ -157,7 +157,7 @@ class Fields:
         try:
             array = np.asarray(value)
             if array.dtype.kind in 'SUb':
-                raise TypeError('it holds texts or truth values')
+                raise TypeError(f'it holds texts or truth values: {reprlib.repr(value)}')
             array = array.astype(np.float64)
         except (ValueError, TypeError, OverflowError) as error:
             raise AnnotationError(f'{self.where}: {name} is no regular list of numbers ({error}).') from None
@@ -185,9 +185,9 @@ class Fields:
 
     def box(self, name: str = 'bbox') -> np.ndarray | None:
         """Returns the box (4,) xyxy of the field x y w h, clipped to the photo; None where none is left."""
-        box = self.numbers(name, (4,))
+        box, size = self.numbers(name, (4,)), self.size()
         try:
-            return boxes.clipped(box, *self.size())
+            return boxes.clipped(box, *size)
         except ValueError as error:
             raise AnnotationError(f'{self.where}: {name}: {error}.') from None
 
