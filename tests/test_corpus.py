@@ -9,6 +9,7 @@ import pytest
 
 from tests.corpus import __main__ as corpus
 from tests.corpus import own
+from tools import view_dataset
 
 ROOT = pathlib.Path(__file__).parents[1]
 ENTRIES = {entry.name: entry for entry in corpus.entries()}
@@ -84,3 +85,15 @@ def test_bad_photos_can_be_left_out(tmp_path, capsys):
         folder.mkdir()
         photos.built(photos.in_a_folder(photos.BAD[name][0], name)(folder), '--skip-unreadable')
         assert '1 left out: photo damaged' in capsys.readouterr().out
+
+
+def test_what_lies_elsewhere_is_validated_built_and_shown_where_that_is_said(tmp_path, capsys):
+    path = own.secret('unused.txt', own.people({'photo': 'elsewhere/there.jpg'}))(tmp_path)
+    (tmp_path / 'there.jpg').write_bytes((path.parent / 'photos' / 'a.jpg').read_bytes())
+    shown = ['--annotations', 'custom', '--root', str(path), '--out', str(tmp_path / 'sheet.html')]
+    with pytest.raises(SystemExit, match='outside of photos_root'):
+        view_dataset.main(shown)
+    assert own.validated(path) == 1 and own.validated(path, '--allow-outside') == 0
+    own.built(path, '--allow-outside')
+    view_dataset.main([*shown, '--allow-outside'])
+    assert (path.parent / 'out').is_dir() and (tmp_path / 'sheet.html').is_file()

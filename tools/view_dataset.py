@@ -47,6 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     add('--annotations', choices=READERS, help='show annotations of this dataset instead')
     add('--root', help='with --annotations: the folder of that dataset; for custom the JSON file')
     add('--official', action='store_true', help='with --annotations pw3d: sequenceFiles/*.pkl')
+    add('--allow-outside', action='store_true', help='with --annotations custom: as tools.build_dataset')
     add('--among', type=int, default=AMONG, help='with --annotations: draw from the first so many')
     add('--split', default='train')
     add('-n', type=int, default=24, help='examples')
@@ -184,6 +185,8 @@ def annotation_entries(args: argparse.Namespace) -> tuple[list[sheet.Entry], dic
     """Returns the entries of n of the first `args.among` annotations of a reader, and what is said of all."""
     module = datasets.reader_of(args.annotations)
     read = module.read_official if args.official else module.read
+    if args.annotations == 'custom' and args.allow_outside:
+        read = functools.partial(read, allow_outside=True)
     people, skipped = [], Counter()
     for item in itertools.islice(read(pathlib.Path(args.root), args.split), max(args.among, args.n)):
         if isinstance(item, annotation.Skipped):
