@@ -9,6 +9,7 @@ itself, and what is read is compared with them: no damage passes for a checkpoin
 import contextlib
 import dataclasses
 import errno
+import functools
 import hashlib
 import json
 import logging
@@ -52,6 +53,7 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: str | pathlib.Path, *, keep: int = 3):
+        _hush()
         self.workdir = pathlib.Path(workdir).absolute()
         self._recent = _manager(self.workdir / 'checkpoints', keep)
         self._best = _manager(self.workdir / 'best', 1)
@@ -133,6 +135,7 @@ def load(
         ValueError: it belongs to another configuration or network; or it is damaged: then no other step is
             taken in its place, and the message says how to ask for the one before it.
     """
+    _hush()
     folder = pathlib.Path(folder).absolute()
     path = folder / ('best' if best else 'checkpoints')
     if not path.is_dir():
@@ -242,8 +245,7 @@ def _naming_damage(path: pathlib.Path, step: int) -> Iterator[pathlib.Path]:
     """Gives a checkpoint's folder for reading, and makes one line of whatever goes wrong with it."""
     folder = path / str(step)
     try:
-        with _hushed():
-            yield folder
+        yield folder
     except Exception as error:  # orbax and tensorstore have no error of their own for what they cannot read
         what = textwrap.shorten(str(error) or type(error).__name__, 200, placeholder=' ...').rstrip('.')
         before = max((s for s in _steps(path) if s < step), default=None)
@@ -256,26 +258,22 @@ def _naming_damage(path: pathlib.Path, step: int) -> Iterator[pathlib.Path]:
         raise ValueError(f'{folder} is damaged: {what}. {advice}: {moved}') from error
 
 
-@contextlib.contextmanager
-def _hushed() -> Iterator[None]:
-    """Silences what other threads and tasks say when one read or write of many has failed.
+@functools.cache
+def _hush() -> None:
+    """Silences what threads and tasks say when one read or write of many fails: it is raised to us as well.
 
-    tensorstore's threads find the loop closed that they served; nobody asks for the errors of other tasks.
+    orbax logs it with a traceback each time, asyncio what nobody asks for, and tensorstore's threads find
+    the loop closed that they served.
     """
-    before, log = sys.unraisablehook, logging.getLogger('asyncio')
+    before = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
         if 'Event loop is closed' not in str(unraisable.exc_value):
             before(unraisable)
 
-    def asked_for(record: logging.LogRecord) -> bool:
-        return 'exception was never retrieved' not in record.getMessage()
-
     sys.unraisablehook = hook
-    log.addFilter(asked_for)
-    yield
-    sys.unraisablehook = before  # not after a failure: they go on for a while
-    log.removeFilter(asked_for)
+    logging.getLogger('absl').addFilter(lambda record: 'orbax' not in record.pathname)
+    logging.getLogger('asyncio').addFilter(lambda record: 'was never retrieved' not in record.getMessage())
 
 
 def _refuse_other_config(saved: dict[str, Any], wanted: dict[str, Any], folder: pathlib.Path) -> None:
@@ -325,17 +323,12 @@ def _named(tree: Any) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _explaining(workdir: pathlib.Path) -> Iterator[None]:
-    """Turns what goes wrong while writing (a full disk is tensorstore's ValueError) into one clear
-    OSError.
-    """
+    """Makes one clear OSError of what goes wrong while writing; a full disk is tensorstore's ValueError."""
     try:
-        with _hushed():
-            yield
+        yield
     except (OSError, ValueError, RuntimeError) as error:
-        code = getattr(error, 'errno', None) or errno.EIO
-        reason = 'the disk is full' if code in (errno.ENOSPC, errno.EDQUOT) else str(error).splitlines()[0]
-        raise OSError(
-            code,
-            f'A checkpoint could not be written to {workdir}: {reason}. Earlier checkpoints are untouched; '
-            'make room and start the same command again, it goes on from the last one.',
-        ) from error
+        what = textwrap.shorten(str(error) or type(error).__name__, 300, placeholder=' ...').rstrip('.')
+        full = getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT) or 'RESOURCE_EXHAUSTED' in what
+        problem = f'A checkpoint could not be written to {workdir}: {"the disk is full" if full else what}'
+        advice = 'make room and start the same command again, it goes on from the last one'
+        raise OSError(f'{problem}. Earlier checkpoints are untouched; {advice}.') from error
