@@ -38,7 +38,9 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     try:
         if args.name == 'verify':
-            return print('\n'.join(map(store.verify, args.folder)))
+            for folder in args.folder:
+                print(store.verify(folder))
+            return
         draw(args) if catalogue.DATASETS[args.name].drawn else build(args)
     except (AnnotationError, OSError, ValueError) as error:
         sys.exit(f'{parser.prog}: {error}')
