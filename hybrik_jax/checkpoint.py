@@ -24,7 +24,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-from etils import epath
 from jax.experimental import multihost_utils
 
 from hybrik_jax import config as configuration
@@ -148,7 +147,7 @@ def load(
     with _naming_damage(path, step) as arrays:
         meta = _read_meta(arrays)
         arrays /= 'state'
-        stored = dict(ocp.PyTreeCheckpointHandler().metadata(epath.Path(arrays)).tree)
+        stored = dict(ocp.PyTreeCheckpointHandler().metadata(arrays).tree)
         if _named(stored).keys() != meta.get('arrays', _named(stored)).keys():
             raise ValueError('it does not hold the arrays that were written')
     if config is not None:
@@ -164,7 +163,7 @@ def load(
         wanted, restore_args=ocp.checkpoint_utils.construct_restore_args(wanted), partial_restore=True
     )
     with _naming_damage(path, step):
-        fields = ocp.PyTreeCheckpointHandler().restore(epath.Path(arrays), args=reading)
+        fields = ocp.PyTreeCheckpointHandler().restore(arrays, args=reading)
         _check_hashes(fields, meta)
     LOG.info('Read step %d from %s.', step, path)
     return Run(folder, step, meta['config'], TrainState(**{'optimizer': None, **fields}))
