@@ -18,6 +18,7 @@ FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file('config', None, 'Configuration file, see configs/.', lock_config=True)
 flags.DEFINE_enum('mode', 'train', ['train', 'evaluate'], 'train (and evaluate then), or evaluate only.')
 flags.DEFINE_bool('distributed', False, 'Several hosts: call jax.distributed.initialize() first.')
+flags.DEFINE_bool('verify', False, 'Compare every file of the datasets with its checksum before beginning.')
 flags.DEFINE_bool('debug', False, 'Show the whole traceback of an error instead of its message.')
 flags.mark_flag_as_required('config')
 
@@ -84,6 +85,13 @@ def show_log() -> None:
     absl_logging.set_verbosity(absl_logging.WARNING)
 
 
+def used_datasets(config: ConfigDict, *, training: bool = True) -> list[str]:
+    """Returns the names of the datasets that a run reads; not `training`: that an evaluation does."""
+    mixed = [name for name, share in config.data.mixture.items() if share > 0]
+    scored = tuple(config.evaluation.datasets) or (config.data.test,)
+    return sorted({*scored, *((*mixed, config.data.validation) if training else ())})
+
+
 def draw_missing_people(config: ConfigDict, *, hosts: int) -> None:
     """Draws the synthetic people of `config.data.synthetic` where a run wants them and they are missing.
 
@@ -92,9 +100,7 @@ def draw_missing_people(config: ConfigDict, *, hosts: int) -> None:
     """
     from hybrik_jax.data import store
 
-    mixed = [name for name, share in config.data.mixture.items() if share > 0]
-    scored = config.evaluation.datasets or (config.data.test,)
-    if 'synthetic' not in (*mixed, config.data.validation, *scored):
+    if 'synthetic' not in used_datasets(config):
         return
     folder = pathlib.Path(config.data.root) / 'synthetic'
     try:
@@ -116,6 +122,7 @@ def main(argv: list[str]) -> None:
 
     from hybrik_jax import config as configuration
     from hybrik_jax import evaluate, train, workdir
+    from hybrik_jax.data import store
 
     if FLAGS.distributed:
         jax.distributed.initialize()
@@ -126,6 +133,10 @@ def main(argv: list[str]) -> None:
             path = workdir.create(config.workdir)
             with workdir.lock(path) if jax.process_index() == 0 else contextlib.nullcontext():
                 draw_missing_people(config, hosts=hosts)
+        if FLAGS.verify:
+            for name in used_datasets(config, training=FLAGS.mode == 'train'):
+                LOG.info('%s', store.verify(pathlib.Path(config.data.root) / name))
+        if FLAGS.mode == 'train':
             state = train.train(config)
         evaluate.evaluate(config, state)
     except (ValueError, OSError, FloatingPointError) as error:

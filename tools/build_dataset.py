@@ -2,8 +2,10 @@
 
 usage: python -m tools.build_dataset NAME --data-root DIR [--out DIR] [--body SMPL.pkl --h36m-regressor FILE]
        python -m tools.build_dataset synthetic --train 20000 --validation 500 --test 1000 [--out DIR]
+       python -m tools.build_dataset verify data/coco data/synthetic
 DIR holds the dataset's folder; docs/datasets.md says where to get what. NAME --help shows the options of a
 dataset. A build that was stopped goes on with the same command; nothing unfinished is taken for a dataset.
+The last form compares every file of built datasets with its checksum.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import sys
 from collections.abc import Callable
 
 from hybrik_jax import catalogue, datasets
+from hybrik_jax.data import store
 from hybrik_jax.datasets.annotation import AnnotationError
 from hybrik_jax.datasets.region import LARGEST_SIDE, QUALITY, SMALLEST_SIDE
 
@@ -30,8 +33,14 @@ def main(arguments: list[str] | None = None) -> None:
         workers = 'processes, 0: none besides this one; the result is the same'
         one.add_argument('--workers', type=_number(0), default=os.cpu_count(), help=workers)
         _add_drawing(one) if dataset.drawn else _add_reading(one, dataset)
+    checking = names.add_parser('verify', help='compare the files of built datasets with their checksums')
+    checking.add_argument('folder', nargs='+')
     args = parser.parse_args(arguments)
     try:
+        if args.name == 'verify':
+            for folder in args.folder:
+                print(store.verify(folder))
+            return
         draw(args) if catalogue.DATASETS[args.name].drawn else build(args)
     except (AnnotationError, OSError, ValueError) as error:
         sys.exit(f'{parser.prog}: {error}')

@@ -22,7 +22,7 @@ from array_record.python import array_record_module
 from tqdm import tqdm
 
 from hybrik_jax import json_file
-from hybrik_jax.data.store import is_finished
+from hybrik_jax.data import store
 from hybrik_jax.datasets import processes, record_check, region, sanity
 from hybrik_jax.datasets.annotation import AnnotatedPerson, AnnotationError, Skipped
 from hybrik_jax.scoring.roots_and_boxes import numbers_path
@@ -130,7 +130,7 @@ def build(
         FileExistsError: `out` is something else, or was built with other settings.
     """
     out = pathlib.Path(out).absolute()
-    if is_finished(out):
+    if store.is_finished(out):
         _check_settings(out, settings)
         print(f'{out} is there already.')
         return out
@@ -163,8 +163,11 @@ def build(
 
 def _check_settings(out: pathlib.Path, settings: Settings) -> None:
     """Raises FileExistsError where the finished dataset `out` says that it was built with other settings."""
-    path = out / 'build.json'
-    before = json_file.read(path)['settings'] if path.is_file() else {}
+    path, before = out / 'build.json', {}
+    try:
+        before = json_file.read(path)['settings'] if path.is_file() else {}
+    except (ValueError, LookupError, TypeError) as error:
+        raise store.damaged(path, 'is not what was built') from error
     for key, now in dataclasses.asdict(settings).items():
         if before.get(key, now) != now:
             built = f'built with {key} {before[key]!r}, not {now!r}'
@@ -280,6 +283,7 @@ def _write_shard(path: pathlib.Path, people: Sequence[Item], settings: Settings,
     if failed and not settings.skip_unreadable:
         unfinished.unlink()
         return failed
+    report.sha256 = store.file_hash(unfinished)
     os.replace(unfinished, path)
     unfinished.write_text(json.dumps(vars(report)))
     os.replace(unfinished, path.with_suffix('.json'))
@@ -288,31 +292,38 @@ def _write_shard(path: pathlib.Path, people: Sequence[Item], settings: Settings,
 
 @dataclasses.dataclass
 class _Report:
-    """What was written of a shard or of a split, and who was left out; `numbers`: image_id, annotation_id."""
+    """What was written of a shard or of a split, and who was left out; `numbers`: image_id, annotation_id.
+
+    sha256: of a shard; hashes: of a split's files by name.
+    """
 
     examples: int = 0
     size: int = 0
     skipped: collections.Counter = dataclasses.field(default_factory=collections.Counter)
     numbers: dict[str, tuple[int | None, int | None]] = dataclasses.field(default_factory=dict)
     lengths: list[int] = dataclasses.field(default_factory=list)
+    sha256: str = ''
+    hashes: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def _finish_split(folder: pathlib.Path, split: str, dataset: str) -> _Report:
     """Returns what the shards of a split hold, having given them the names that tfds expects."""
-    report, full = _Report(), []
+    report, full = _Report(), {}
     for path in sorted(folder.glob(f'{split}-[0-9]*.json')):
         shard = _Report(**json_file.read(path))
         report.skipped.update(shard.skipped)
         report.numbers.update(shard.numbers)
         report.examples, report.size = report.examples + shard.examples, report.size + shard.size
         if shard.examples:
-            full.append(path.with_suffix('.array_record'))
+            full[path.with_suffix('.array_record')] = shard.sha256
             report.lengths.append(shard.examples)
         else:
             path.with_suffix('.array_record').unlink(missing_ok=True)
-    for i, path in enumerate(full):
+    for i, (path, sha256) in enumerate(full.items()):
+        name = f'{dataset}-{split}.array_record-{i:05d}-of-{len(full):05d}'
+        report.hashes[name] = sha256
         if path.exists():  # not where a kill came between two renames
-            path.rename(folder / f'{dataset}-{split}.array_record-{i:05d}-of-{len(full):05d}')
+            path.rename(folder / name)
     if report.numbers:
         numbers_path(folder, split).write_text(json.dumps(report.numbers))
     return report
@@ -338,6 +349,9 @@ def _write_metadata(folder: pathlib.Path, settings: Settings, reports: dict[str,
     )
     for path in folder.glob('*-[0-9]*.json'):
         path.unlink()
+    store.write_sums(
+        folder, {name: sha256 for one in reports.values() for name, sha256 in one.hashes.items()}
+    )
 
 
 def summary(reports: Mapping[str, _Report], folder: pathlib.Path, seconds: float) -> str:
