@@ -99,6 +99,20 @@ def test_no_file_is_long():
     assert not long, f'over {LONGEST_FILE} lines, split by topic: {long}'
 
 
+def test_tests_that_the_documents_name_are_there():
+    """A document names a test `tests/FILE.py::test`, and others of the same file `::test`."""
+    named = []
+    for path in (*ROOT.glob('*.md'), *ROOT.glob('docs/*.md')):
+        file = ''
+        for match in re.finditer(r'`(tests/\w+\.py)?(?:::(test_\w+))?`', path.read_text()):
+            file = match[1] or file
+            named.append((file, match[2] or ''))
+    assert len(named) > 30
+    for file, test in named:
+        assert not test or f'def {test}(' in (ROOT / file).read_text(), f'{file}::{test}'
+        assert (ROOT / file).is_file(), file
+
+
 GOOD = '''
     """Splits `rotation` into swing and twist about `bone`.
 
