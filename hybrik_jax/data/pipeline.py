@@ -12,6 +12,7 @@ from typing import Any
 import grain
 import numpy as np
 
+from hybrik_jax import ending
 from hybrik_jax.data import augment
 from hybrik_jax.types import Batch, Crop
 
@@ -75,16 +76,21 @@ def training_batches(
         batch_size: over all hosts.
         threads, prefetch: reader threads and examples read ahead, in each process; a thread makes a batch at
             a time.
-        workers: processes that make batches; 0 keeps the work in this process's threads.
+        workers: processes that make batches, and end when this one does; 0 keeps the work in this process's
+            threads.
     """
     if batch_size % hosts:
         raise ValueError(f'batch_size={batch_size} cannot be split over {hosts} hosts: make it a multiple.')
     local = batch_size // hosts
     batches = examples[host::hosts].batch(local, batch_fn=stack)[start_step:]
     iterable = batches.to_iter_dataset(_read_options(threads, prefetch, local))
-    if workers:
-        iterable = iterable.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
-    return iter(iterable)
+    if not workers:
+        return iter(iterable)
+    options = grain.MultiprocessingOptions(num_workers=workers)
+    batches = iter(iterable.mp_prefetch(options, worker_init_fn=ending.of_worker))
+    with ending.starting_workers():
+        batches.start_prefetch()
+    return batches
 
 
 def evaluation_example(record: dict[str, Any], *, crop_size: int) -> dict[str, np.ndarray]:
