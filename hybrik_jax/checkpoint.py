@@ -69,12 +69,13 @@ class Checkpoints:
         items = ocp.args.Composite(state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(meta))
         with _explaining(self.workdir):
             # One at a time: orbax counts its barriers between hosts per process, whichever manager it is.
-            self._best.wait_until_finished()
+            # The best one first: a run that is killed in between goes on before this step and scores again.
+            self._recent.wait_until_finished()
+            if score is not None and np.isfinite(score) and step not in self._best.all_steps():
+                self._best.save(step, args=items, metrics={'score': float(score)})
+                self._best.wait_until_finished()
             if step not in self._recent.all_steps():
                 self._recent.save(step, args=items)
-            if score is not None and np.isfinite(score) and step not in self._best.all_steps():
-                self._recent.wait_until_finished()
-                self._best.save(step, args=items, metrics={'score': float(score)})
 
     def wait(self) -> None:
         """Returns when everything is on disk."""

@@ -4,7 +4,5 @@ import sys
 
 from hybrik_jax import ending
 
-if (
-    sys.argv[0] == '-m'
-):  # Python is looking for the program to run; whoever imports one has a command of his own
+if sys.argv[0] == '-m':  # Python is looking for the program to run; else somebody else's command imports one
     ending.of_command()

@@ -5,6 +5,7 @@ processes; resuming at step n is `stream[n * batch_size:]`. The stream is split 
 augmenting, so the union of the hosts' batches is the one-host batch, bit for bit.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -87,10 +88,16 @@ def training_batches(
     if not workers:
         return iter(iterable)
     options = grain.MultiprocessingOptions(num_workers=workers)
-    batches = iter(iterable.mp_prefetch(options, worker_init_fn=ending.of_worker))
-    with ending.starting_workers():
-        batches.start_prefetch()
-    return batches
+    return _from_workers(iterable.mp_prefetch(options, worker_init_fn=ending.of_worker))
+
+
+def _from_workers(iterable: grain.IterDataset) -> Iterator[dict[str, np.ndarray]]:
+    with ending.starting_workers():  # they start with the first batch
+        batches = iter(iterable)
+        first = next(batches)
+    with contextlib.closing(batches):
+        yield first
+        yield from batches
 
 
 def evaluation_example(record: dict[str, Any], *, crop_size: int) -> dict[str, np.ndarray]:

@@ -2,6 +2,7 @@
 
 import base64
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
