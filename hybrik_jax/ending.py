@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from typing import Any
 
 SIGNALS = {signal.SIGINT: 'Ctrl-C', signal.SIGTERM: 'SIGTERM'}
@@ -112,6 +113,7 @@ def write_whole(path: pathlib.Path, text: str) -> None:
 @contextlib.contextmanager
 def starting_workers() -> Iterator[None]:
     """Makes processes that this thread starts while it is entered deaf to Ctrl-C, from their first moment."""
+    resource_tracker.ensure_running()  # else it is started with the first worker, and unblocks the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
