@@ -137,7 +137,7 @@ def test_fifty_kills(tmp_path, capsys):
         assert kills.kill('steps', arguments, 'train step', 1.0), 'no steps were left'
         assert kills.kill('write a checkpoint', arguments, writing, 0.05), 'no steps were left'
     while len(kills.left_s['evaluate']) < 5:
-        kills.kill('evaluate', arguments, f'validation step {STEPS}', 5.0)
+        kills.kill('evaluate', arguments, 'test, synthetic:', 5.0)
     kills.whole(arguments)
 
     assert figures(run) == figures(whole) and len(figures(run)) == STEPS + STEPS // 60
