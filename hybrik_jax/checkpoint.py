@@ -74,13 +74,14 @@ class Checkpoints:
         meta = {'step': step, 'data_position': step, 'config': config, 'arrays': _hashes(tree)}
         with _explaining(self.workdir):
             # One at a time: orbax counts its barriers between hosts per process, whichever manager it is.
-            self._best.wait_until_finished()
-            if step not in _steps(self.workdir / 'checkpoints'):
-                self._recent.save(step, args=_items(tree, meta))
+            # The best one first: a run that is killed in between goes on before this step and scores again.
+            self._recent.wait_until_finished()
             if score is not None and score < self._best_score:
                 self._best_score = float(score)
-                self._recent.wait_until_finished()
                 self._best.save(step, args=_items(tree, meta | {'score': float(score)}))
+                self._best.wait_until_finished()
+            if step not in _steps(self.workdir / 'checkpoints'):
+                self._recent.save(step, args=_items(tree, meta))
 
     def wait(self) -> None:
         """Returns when everything is on disk."""

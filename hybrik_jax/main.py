@@ -11,7 +11,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
-from hybrik_jax import compiler
+from hybrik_jax import compiler, ending
 
 LOG = logging.getLogger('hybrik_jax')
 FLAGS = flags.FLAGS
@@ -147,5 +147,6 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
+    ending.of_command()
     compiler.set_flags()
     app.run(main, flags_parser=parse)

@@ -3,14 +3,12 @@
 import json
 import logging
 import pathlib
-import signal
 import sys
 import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from functools import partial
-from typing import Any
 
 import jax
 import numpy as np
@@ -19,7 +17,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from hybrik_jax import config as configuration
-from hybrik_jax import losses, setup, workdir
+from hybrik_jax import ending, losses, setup, workdir
 from hybrik_jax.checkpoint import Checkpoints
 from hybrik_jax.data import pipeline
 from hybrik_jax.evaluate import errors_mm, measure_split
@@ -74,7 +72,7 @@ def _train(config: ConfigDict, path: pathlib.Path) -> TrainState:
     writer = MetricWriter(path, tensorboard=config.tensorboard, active=host == 0)
     writer.forget_after(start)
     if host == 0:
-        (path / 'config.json').write_text(json.dumps(plain_config, indent=1) + '\n')
+        ending.write_whole(path / 'config.json', json.dumps(plain_config, indent=1) + '\n')
     count = sum(x.size for x in jax.tree.leaves(state.variables['params']))
     LOG.info(
         '%s: %.1f M parameters, %d devices on %d hosts, steps %d..%d, batch %d.',
@@ -122,24 +120,25 @@ def _train(config: ConfigDict, path: pathlib.Path) -> TrainState:
         writer.write('validation', int(state.step), errors)
         return errors['mpjpe_mm'] if 'mpjpe_mm' in errors else errors['mpjpe_24_mm']
 
-    stop = _StopRequest()
+    stop = ending.Request()
     in_flight: deque[tuple[int, dict, dict]] = deque()  # steps whose metrics have not been looked at yet
     meter = _Meter(config.batch_size, names=list(sources))
     bar = tqdm(total=total_steps, initial=start, desc='train', unit='step', disable=host != 0, mininterval=2)
     # However the loop ends, what was saved is on disk before anybody hears of it.
-    with stop, closing(checkpoints), closing(writer), closing(bar):
+    with stop, closing(checkpoints), closing(writer), closing(bar), closing(batches):
         for step in range(start + 1, total_steps + 1):
             with meter.clock('waiting for data'):
                 fields = next(batches)
             batch = split_over_devices(pipeline.to_batch(fields), jax.local_device_count())
             state, metrics = step_fn(state, body_on_device, batch)
+            stop.worth_waiting = True
             in_flight.append((step, metrics, fields))
             meter.step(fields[pipeline.SOURCE])
             due = {name: step % n == 0 or step == total_steps for name, n in every.items()}
             log_now = step % config.log_every == 0 or step == start + 1
             # Looking at a step's figures waits for it: staying one behind, the device never waits for us.
             # Several hosts must stop at one step; they ask each other now and then: it costs a round trip.
-            stopping = stop.requested if hosts == 1 else log_now and stop.requested_anywhere()
+            stopping = _anywhere(stop) if hosts == 1 or log_now else 0
             settle = log_now or any(due.values()) or stopping
             while len(in_flight) > (0 if settle else 1):
                 metrics = _checked(*in_flight.popleft(), folder=path, host=host)
@@ -157,7 +156,16 @@ def _train(config: ConfigDict, path: pathlib.Path) -> TrainState:
                 LOG.info('Stopped at step %d; the same command goes on from there.', step)
                 sys.exit(128 + stopping)
         checkpoints.wait_for_all_hosts()
+        if stopping := _anywhere(stop):
+            sys.exit(128 + stopping)
     return state
+
+
+def _anywhere(stop: ending.Request) -> int:
+    """Returns the signal that some host got, 0 where none did; all hosts must call it at the same step."""
+    if jax.process_count() == 1:
+        return stop.requested
+    return int(multihost_utils.process_allgather(np.int32(stop.requested)).max())
 
 
 def _checked(
@@ -177,38 +185,6 @@ def _checked(
         'made, and the checkpoints are of earlier steps. Look for bad labels in the batch, or lower '
         '--config.optimizer.learning_rate.'
     )
-
-
-class _StopRequest:
-    """While entered, SIGTERM and SIGINT ask for an orderly end: `requested` is then the number, else 0."""
-
-    def __init__(self):
-        self.requested = 0
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> '_StopRequest':
-        for number in (signal.SIGTERM, signal.SIGINT):
-            try:
-                self._previous[number] = signal.signal(number, self._ask)
-            except ValueError:  # not in the main thread: signals stay as they are
-                break
-        return self
-
-    def __exit__(self, *unused: Any) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def requested_anywhere(self) -> int:
-        """Returns the signal that some host got, 0 where none did; all hosts must call it at the same
-        step.
-        """
-        return int(multihost_utils.process_allgather(np.int32(self.requested)).max())
-
-    def _ask(self, number: int, frame: Any) -> None:
-        if self.requested:  # asked twice: at once
-            raise KeyboardInterrupt
-        self.requested = number
-        LOG.warning('Signal %d: stopping after this step.', number)
 
 
 class _Meter:

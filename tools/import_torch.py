@@ -86,7 +86,8 @@ def import_file(file: str, out: str, options: argparse.Namespace) -> list[str]:
         said.append('body: the embedded free one, as no --body is given')
         if any(name.startswith('smpl.') for name in torch_export.bare_names(entries)):
             said[-1] += '; the file holds smpl.*, so that its shapes, meshes and figures need SMPL'
-    partial = folder.with_name(f'.{folder.name}.{os.getpid()}')
+    partial = folder.with_name(f'.{folder.name}.unfinished')
+    shutil.rmtree(partial, ignore_errors=True)  # of a command that was killed
     try:
         partial.mkdir(parents=True)
         betas = torch_export.mean_shape(entries)

@@ -21,7 +21,6 @@ import os
 import pathlib
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -118,7 +117,9 @@ def write(
         drawn[f'crop{suffix}.png'] = pictures.draw_crop(photo, person, predictor.network.image_size)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        unfinished = pathlib.Path(tempfile.mkdtemp(dir=out, prefix='.unfinished-'))
+        unfinished = out / '.unfinished'
+        shutil.rmtree(unfinished, ignore_errors=True)  # of a command that was killed
+        unfinished.mkdir()
     except OSError as error:
         raise OSError(
             error.errno, f'--out {out} cannot be written to ({error.strerror}): give a folder.'

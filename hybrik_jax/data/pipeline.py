@@ -5,6 +5,7 @@ processes; resuming at step n is `stream[n * batch_size:]`. The stream is split 
 augmenting, so the union of the hosts' batches is the one-host batch, bit for bit.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import grain
 import numpy as np
 
+from hybrik_jax import ending
 from hybrik_jax.data import augment
 from hybrik_jax.types import Batch, Crop
 
@@ -75,16 +77,27 @@ def training_batches(
         batch_size: over all hosts.
         threads, prefetch: reader threads and examples read ahead, in each process; a thread makes a batch at
             a time.
-        workers: processes that make batches; 0 keeps the work in this process's threads.
+        workers: processes that make batches, and end when this one does; 0 keeps the work in this process's
+            threads.
     """
     if batch_size % hosts:
         raise ValueError(f'batch_size={batch_size} cannot be split over {hosts} hosts: make it a multiple.')
     local = batch_size // hosts
     batches = examples[host::hosts].batch(local, batch_fn=stack)[start_step:]
     iterable = batches.to_iter_dataset(_read_options(threads, prefetch, local))
-    if workers:
-        iterable = iterable.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
-    return iter(iterable)
+    if not workers:
+        return iter(iterable)
+    options = grain.MultiprocessingOptions(num_workers=workers)
+    return _from_workers(iterable.mp_prefetch(options, worker_init_fn=ending.of_worker))
+
+
+def _from_workers(iterable: grain.IterDataset) -> Iterator[dict[str, np.ndarray]]:
+    with ending.starting_workers():  # they start with the first batch
+        batches = iter(iterable)
+        first = next(batches)
+    with contextlib.closing(batches):
+        yield first
+        yield from batches
 
 
 def evaluation_example(record: dict[str, Any], *, crop_size: int) -> dict[str, np.ndarray]:

@@ -25,6 +25,7 @@ from hybrik_jax import json_file
 from hybrik_jax.data import store
 from hybrik_jax.datasets import processes, record_check, region, sanity
 from hybrik_jax.datasets.annotation import AnnotatedPerson, AnnotationError, Skipped
+from hybrik_jax.ending import write_whole
 from hybrik_jax.scoring.roots_and_boxes import numbers_path
 
 VERSION = '1.0.0'
@@ -154,9 +155,9 @@ def build(
     for split, reasons in skipped.items():
         reports[split].skipped.update(reasons)
     _write_metadata(folder, settings, reports)
-    folder.rename(out)
     text = summary(reports, out, time.perf_counter() - started)
-    (out / 'summary.txt').write_text(text + '\n')
+    (folder / 'summary.txt').write_text(text + '\n')
+    folder.rename(out)
     print(text)
     return out
 
@@ -214,8 +215,7 @@ def _start_or_resume(folder: pathlib.Path, plan: dict) -> None:
         different = [k for k in plan if before.get(k) != plan[k]]
         other = f'an unfinished build with other {", ".join(different)}'
         raise AnnotationError(f'{folder} holds {other}: remove it, or repeat its settings.')
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(plan, indent=1) + '\n')
+    write_whole(path, json.dumps(plan, indent=1) + '\n')
 
 
 def _make_split(

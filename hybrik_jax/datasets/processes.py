@@ -3,12 +3,13 @@
 import contextlib
 import multiprocessing
 import os
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from typing import Any
 
 import cv2
+
+from hybrik_jax import ending
 
 _ONE_THREAD = {name: '1' for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS')}
 
@@ -18,7 +19,7 @@ def pool(workers: int) -> Iterator[Callable[..., Future]]:
     """Yields submit(function, *arguments) -> Future, run in `workers` processes of one thread each.
 
     workers=0 calls the function at once in this process. A worker starts when there is work for it, and ends
-    when the parent process ends in any way.
+    when the parent process ends in any way; Ctrl-C is the parent process's.
 
     Raises:
         ValueError: a negative number of workers.
@@ -31,8 +32,13 @@ def pool(workers: int) -> Iterator[Callable[..., Future]]:
     before = {name: os.environ.get(name) for name in _ONE_THREAD}
     os.environ.update(_ONE_THREAD)  # inherited by the workers, which start one by one while this runs
     executor = ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), initializer=_start_worker)
+
+    def submit(function: Callable, *arguments: Any) -> Future:
+        with ending.starting_workers():
+            return executor.submit(function, *arguments)
+
     try:
-        yield executor.submit
+        yield submit
     finally:
         executor.shutdown(cancel_futures=True)
         for name, value in before.items():
@@ -49,10 +55,5 @@ def _now(function: Callable, *arguments: Any) -> Future:
 
 
 def _start_worker() -> None:
+    ending.of_worker()
     cv2.setNumThreads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)

@@ -14,6 +14,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from hybrik_jax.ending import write_whole
 from hybrik_jax.scoring.protocols import MEASURES
 
 # What every row of a table says of itself -> heading.
@@ -106,7 +107,6 @@ def write(evaluation: dict[str, Any], folder: str | pathlib.Path) -> None:
         if bad := [m for m in MEASURES if m in row and not math.isfinite(row[m])]:
             raise ValueError(f'{row["dataset"]}, {row["over"]}: {", ".join(bad)} is not finite.')
     folder = pathlib.Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / 'evaluation.json').write_text(json.dumps(evaluation, indent=1, allow_nan=False) + '\n')
-    (folder / 'evaluation.csv').write_text(comma_separated(evaluation))
-    (folder / 'evaluation.md').write_text(markdown(evaluation))
+    write_whole(folder / 'evaluation.json', json.dumps(evaluation, indent=1, allow_nan=False) + '\n')
+    write_whole(folder / 'evaluation.csv', comma_separated(evaluation))
+    write_whole(folder / 'evaluation.md', markdown(evaluation))

@@ -12,6 +12,7 @@ import markupsafe
 import numpy as np
 
 from hybrik_jax.data import jpeg
+from hybrik_jax.ending import write_whole
 from hybrik_jax.view import curves
 
 
@@ -36,13 +37,7 @@ def write(path: str | os.PathLike, kind: str, **content: Any) -> Path:
     environment.tests['finite'] = math.isfinite
     text = environment.get_template('page.html').render(kind=kind, chart_size=curves.SIZE, **content)
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}')
-    try:
-        temporary.write_text(text, encoding='utf-8')
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, text)
     return path
 
 
