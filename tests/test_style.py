@@ -104,7 +104,7 @@ def test_tests_that_the_documents_name_are_there():
     named = []
     for path in (*ROOT.glob('*.md'), *ROOT.glob('docs/*.md')):
         file = ''
-        for match in re.finditer(r'`(tests/\w+\.py)?(?:::(test_\w+))?`', path.read_text()):
+        for match in re.finditer(r'`(?=tests/|::)(tests/\w+\.py)?(?:::(test_\w+))?`', path.read_text()):
             file = match[1] or file
             named.append((file, match[2] or ''))
     assert len(named) > 30
