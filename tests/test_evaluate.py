@@ -119,7 +119,7 @@ def test_settings_that_cannot_work(tmp_path, overrides, message):
 
 
 def test_a_missing_root_file_is_named(evaluated):
-    with pytest.raises(FileNotFoundError, match='no root file'):
+    with pytest.raises(FileNotFoundError, match='nowhere.json is no file, a root file is one'):
         evaluated(evaluation__root='predicted', evaluation__root_file='nowhere.json')
 
 
