@@ -15,6 +15,8 @@ import pytest
 
 from hybrik_jax import checkpoint
 from hybrik_jax.data import store
+from hybrik_jax.datasets import build
+from tests.test_build import SETTINGS, people
 from tests.test_signals import Command, building, custom_people, training
 from tests.test_training import checkpoints_in, figures
 
@@ -80,7 +82,9 @@ class Kills:
 def contents(folder: pathlib.Path) -> dict[str, object]:
     """Returns name -> content of a dataset's files and the records of its shards."""
     found = {path.name: path.read_bytes() for path in folder.iterdir()}
-    found |= dict.fromkeys(name for name in found if name == 'summary.txt' or 'array_record' in name)
+    store.verify(folder)
+    own = [name for name in found if name in (store.SUMS, 'summary.txt') or 'array_record' in name]
+    found |= dict.fromkeys(own)
     for split in json.loads(found['dataset_info.json'])['splits']:
         # The shards' own bytes differ between two builds: the fields of a record have no order.
         for number, record in enumerate(store.open_split(folder, split['name'])):
@@ -100,6 +104,23 @@ def test_killed_builds_are_whole(tmp_path):
     """Two kills; the fifty are slow."""
     source, kills = custom_people(tmp_path / 'source', 40), Kills(tmp_path, seed=1)
     kills.builds('build', lambda out: building(source, out), tmp_path, 2)
+
+
+def test_killed_before_the_last_rename(tmp_path, monkeypatch):
+    """All is written, the summary too: what the same command writes again agrees with the checksums."""
+    found, out = people(tmp_path / 'photos', 3), tmp_path / 'data'
+
+    def built() -> None:
+        build.build({'train': lambda: iter(found)}, out, SETTINGS, workers=0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pathlib.Path, 'rename', lambda path, to: 1 / 0 if to == out else os.rename(path, to))
+        with pytest.raises(ZeroDivisionError):
+            built()
+    summary = tmp_path / 'data.incomplete' / 'summary.txt'
+    summary.write_text(summary.read_text().replace('built', 'built once'))
+    built()
+    assert 'all 4 files' in store.verify(out)
 
 
 @pytest.mark.slow  # about ten minutes on two cores

@@ -347,8 +347,9 @@ def _write_metadata(folder: pathlib.Path, settings: Settings, reports: dict[str,
         filename_template=template,
         check_data=False,
     )
-    for path in folder.glob('*-[0-9]*.json'):
-        path.unlink()
+    # The summary, which no checksum covers, may be there from a build that was killed.
+    for path in (*folder.glob('*-[0-9]*.json'), folder / 'summary.txt'):
+        path.unlink(missing_ok=True)
     store.write_sums(
         folder, {name: sha256 for one in reports.values() for name, sha256 in one.hashes.items()}
     )
