@@ -115,6 +115,14 @@ def test_alone_it_takes_joints_and_betas(people, body):
         ik.joints_to_rotations(joints[0], people['betas'][0], body)
 
 
+@pytest.mark.parametrize('size', [1e20, 3e38])
+def test_huge_betas_give_rotations(people, body, size):
+    betas = np.float32(size) * np.sign(people['betas'])
+    solved = np.asarray(ik.joints_to_rotations(people['joints_29'][:, :24], betas, body), np.float64)
+    unit = np.einsum('njba,njbc->njac', solved, solved)
+    np.testing.assert_allclose(unit, np.broadcast_to(np.eye(3), unit.shape), atol=fuzz_ik.ORTHOGONAL)
+
+
 def test_right_hand_is_the_fifth_quaternion_or_as_released(people):
     joints, twists, rest = people['joints_29'][:, :24], people['twists'], people['rest']
     leaves = people['leaf_quaternions']

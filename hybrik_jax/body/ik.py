@@ -277,6 +277,7 @@ def _solve_batch(
     training: bool,
     right_hand: str,
 ) -> jax.Array:
+    betas = jnp.clip(betas, -rot.LARGEST, rot.LARGEST)  # as `solve` does with joints
     rest_m = template + jnp.einsum('jab,nb->nja', dirs, betas, precision='highest')
     one = functools.partial(solve, training=training, right_hand=right_hand)
     return jax.vmap(one)(joints_m, twists, rest_m, leaf_quaternions)
