@@ -44,13 +44,21 @@ class MetricWriter:
         Args:
             kind: 'train' or 'validation'.
             step: updates done.
+        Raises:
+            OSError: naming the file, where it cannot be written.
         """
         if not self.active:
             return
         numbers = {name: float(value) for name, value in values.items()}
         finite = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
-        with self.path.open('a') as f:
-            f.write(json.dumps({'kind': kind, 'step': step} | finite) + '\n')
+        try:
+            with self.path.open('a') as f:
+                f.write(json.dumps({'kind': kind, 'step': step} | finite) + '\n')
+        except OSError as error:  # of a full disk it names no file
+            remedy = 'make room and start the same command again, it goes on from its last checkpoint'
+            raise OSError(
+                error.errno, f'{self.path} cannot be written: {error.strerror}; {remedy}'
+            ) from error
         if self._events is not None:
             from tensorboard.compat.proto.event_pb2 import Event
             from tensorboard.compat.proto.summary_pb2 import Summary
