@@ -55,10 +55,8 @@ class MetricWriter:
             with self.path.open('a') as f:
                 f.write(json.dumps({'kind': kind, 'step': step} | finite) + '\n')
         except OSError as error:  # of a full disk it names no file
-            remedy = 'make room and start the same command again, it goes on from its last checkpoint'
-            raise OSError(
-                error.errno, f'{self.path} cannot be written: {error.strerror}; {remedy}'
-            ) from error
+            how = f'{error.strerror}; make room, and the same command goes on'
+            raise OSError(error.errno, f'{self.path} cannot be written: {how}') from error
         if self._events is not None:
             from tensorboard.compat.proto.event_pb2 import Event
             from tensorboard.compat.proto.summary_pb2 import Summary

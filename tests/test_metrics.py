@@ -133,9 +133,7 @@ def test_a_line_cut_short_by_a_kill_is_left_out(tmp_path):
 
 def test_a_full_disk_is_named(tmp_path):
     (tmp_path / 'metrics.jsonl').symlink_to('/dev/full')
-    with pytest.raises(
-        OSError, match=r'metrics\.jsonl cannot be written: No space left on device; make room'
-    ):
+    with pytest.raises(OSError, match=r'metrics\.jsonl cannot be written: No space left'):
         MetricWriter(tmp_path, tensorboard=False).write('train', 1, {'loss': 1.0})
 
 
