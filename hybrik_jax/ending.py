@@ -103,8 +103,11 @@ def write_whole(path: pathlib.Path, text: str) -> None:
     """Writes a file, its folder too; whatever ends the process, the file is the old one or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f'.{path.name}.unfinished')
-    unfinished.write_text(text, encoding='utf-8')
-    unfinished.replace(path)
+    try:
+        unfinished.write_text(text, encoding='utf-8')
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 # ---- worker processes
