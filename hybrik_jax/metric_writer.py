@@ -7,6 +7,8 @@ import pathlib
 import time
 from typing import Any
 
+from hybrik_jax.ending import write_whole
+
 LOG = logging.getLogger(__name__)
 NOT_ON_CONSOLE = ('loss_smpl_joints', 'loss_h36m_joints', 'gradient_norm', 'epoch')
 
@@ -34,9 +36,7 @@ class MetricWriter:
         """Drops the rows of later steps, which a resumed run will write again."""
         if self.active and self.path.exists():
             kept = [json.dumps(row) + '\n' for row in read_metrics(self.path) if row['step'] <= step]
-            replacement = self.path.with_suffix('.tmp')
-            replacement.write_text(''.join(kept))
-            replacement.replace(self.path)
+            write_whole(self.path, ''.join(kept))
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """Writes one row of numbers, those that are not finite as null.

@@ -19,8 +19,8 @@ MODULES = sorted((ROOT / PACKAGE).rglob('*.py'))
 # A room is a folder or file right below the package. It may import the rooms of higher lines, and itself.
 STOREYS = (
     # Nothing of ours is needed: everybody may import these.
-    {'files'},
-    {'assets', 'units', 'types', 'boxes', 'compiler', 'ending', 'workdir', 'metric_writer'},
+    {'files', 'ending'},
+    {'assets', 'units', 'types', 'boxes', 'compiler', 'workdir', 'metric_writer'},
     {'safe_pickle', 'json_file', 'image_file'},
     {'body'},
     {'data', 'scoring', 'model', 'losses'},

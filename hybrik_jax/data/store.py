@@ -12,7 +12,7 @@ import os
 import pathlib
 import textwrap
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, SupportsIndex
 
@@ -63,7 +63,7 @@ def open_split(folder: str | pathlib.Path, split: str) -> Sequence[dict]:
             was built with another version of the schema.
     """
     path = find(folder)
-    _check(path, (name for name in read_sums(path) if _RECORDS not in name))
+    _check(path, {name: value for name, value in read_sums(path).items() if _RECORDS not in name})
     try:
         builder = tfds.builder_from_directory(str(path))
         info = builder.info
@@ -138,8 +138,8 @@ def damaged(path: pathlib.Path, how: str) -> ValueError:
     return ValueError(f'{path} {how}: remove {folder} and build it again, {command}.')
 
 
-def _check(folder: pathlib.Path, names: Iterable[str]) -> None:
-    """Raises ValueError where a file is not what SHA256SUMS says."""
+def _check(folder: pathlib.Path, sums: dict[str, str]) -> None:
+    """Raises ValueError where a file is not what its checksum in `sums` says."""
 
     def wrong(name: str) -> str:
         try:
@@ -147,9 +147,8 @@ def _check(folder: pathlib.Path, names: Iterable[str]) -> None:
         except OSError as error:
             return f'cannot be read ({error.strerror})'
 
-    names, sums = list(names), read_sums(folder)
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        for name, how in zip(names, threads.map(wrong, names), strict=True):
+        for name, how in zip(sums, threads.map(wrong, sums), strict=True):
             if how:
                 threads.shutdown(cancel_futures=True)
                 raise damaged(folder / name, how)

@@ -285,8 +285,7 @@ def _write_shard(path: pathlib.Path, people: Sequence[Item], settings: Settings,
         return failed
     report.sha256 = store.file_hash(unfinished)
     os.replace(unfinished, path)
-    unfinished.write_text(json.dumps(vars(report)))
-    os.replace(unfinished, path.with_suffix('.json'))
+    write_whole(path.with_suffix('.json'), json.dumps(vars(report)))
     return []
 
 

@@ -134,6 +134,8 @@ def _people(
     if header.coco:
         file = path.parent / header.coco.file
         entries = _coco_entries(file, header.coco, skeletons[header.coco.skeleton])
+    root = path.parent / header.photos_root
+    inside = None if allow_outside else os.path.realpath(root)
     names: dict[int, int] = {}
     left_out, somebody = collections.Counter(), False
     corners, first_corners = collections.Counter(), {}  # by split, as a build looks at one
@@ -158,9 +160,7 @@ def _people(
             if entry.split not in (None, belongs):
                 faults.append(('split', f'is {entry.split!r} in a file that is called {path.name}'))
             try:
-                photo, size = _photo(
-                    entry, path.parent / header.photos_root, split is None, allow_outside, size_of
-                )
+                photo, size = _photo(entry, root, split is None, inside, size_of)
                 labels = labels_of(entry, size, skeletons, header.box_enlargement)
                 person = AnnotatedPerson(f'custom/{name}', photo, labels, entry.sequence, entry.action)
                 looks = looks_like_corners(entry.box, labels)
@@ -203,7 +203,7 @@ def _header(
         skeletons[name], more = schema.own_skeleton(name, joint_map)
         faults += [(f'skeletons.{field}', message) for field, message in more]
     for field, name in (('photos_root', header.photos_root), ('coco.file', header.coco and header.coco.file)):
-        if name and not allow_outside and _is_outside(path.parent / name, path.parent):
+        if name and not allow_outside and _is_outside(path.parent / name, os.path.realpath(path.parent)):
             what = f'is outside of the folder of {path.name}'
             faults.append((field, f'{path.parent / name} {what}: --allow-outside takes it all the same'))
     if not os.path.isdir(path.parent / header.photos_root):
@@ -297,9 +297,9 @@ def _left_out(entry: schema.Person, where: str) -> Skipped | None:
     return None
 
 
-def _is_outside(path: pathlib.Path, folder: pathlib.Path) -> bool:
-    """Returns whether a path leads out of a folder, by '..', as an absolute one or through links."""
-    return not pathlib.Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+def _is_outside(path: pathlib.Path, folder: str) -> bool:
+    """Returns whether a path leads out of a folder (a real path), by '..', as an absolute one or by links."""
+    return not pathlib.Path(os.path.realpath(path)).is_relative_to(folder)
 
 
 def _decoded_size(path: pathlib.Path) -> tuple[int, int]:
@@ -309,14 +309,15 @@ def _decoded_size(path: pathlib.Path) -> tuple[int, int]:
 
 
 def _photo(
-    entry: schema.Person, root: pathlib.Path, strict: bool, allow_outside: bool, size_of: SizeOf
+    entry: schema.Person, root: pathlib.Path, strict: bool, inside: str | None, size_of: SizeOf
 ) -> tuple[pathlib.Path, tuple[int, int] | None]:
     """Returns the photo of an entry with width and height, None where it cannot be opened.
 
     strict: then it is wrong, as is one of another size than photo_size.
+    inside: the folder, a real path, that it must not lead out of; None: it may lie anywhere.
     """
     path, said = root / entry.photo, tuple(entry.photo_size)
-    if not allow_outside and _is_outside(path, root):
+    if inside and _is_outside(path, inside):
         raise Wrong('photo', f'{path} is outside of photos_root: --allow-outside takes it all the same')
     if os.path.exists(path) and not os.path.isfile(path):
         raise Wrong('photo', f'{path} is a folder or a device')
