@@ -1,5 +1,4 @@
-"""What the tests of prediction and report share: a run with random parameters, one that tells the truth, a "
-"photo."""
+"""What tests of commands share: a run with random parameters, a predictor that tells the truth, a photo."""
 
 import copy
 import json
@@ -22,17 +21,22 @@ from hybrik_jax.predict import Predictor
 from hybrik_jax.types import Lifted
 from hybrik_jax.units import DEPTH_SCALE_M
 
+# What a small run changes in configs/synthetic.py.
+SMALL = {
+    'image_size': 64,
+    'model.backbone.depth': 18,
+    'model.transformer.num_blocks': 1,
+    'model.transformer.width': 64,
+    'model.transformer.ffn_width': 64,
+}
+
 
 def run_config(workdir: pathlib.Path, data_root: pathlib.Path) -> ConfigDict:
     """Returns the configuration of a small run on synthetic people."""
     config = synthetic_config.get_config()
     config.workdir = str(workdir)
     config.data.root = str(data_root)
-    config.image_size = 64
-    config.model.backbone.depth = 18
-    config.model.transformer.num_blocks = 1
-    config.model.transformer.width = 64
-    config.model.transformer.ffn_width = 64
+    config.update_from_flattened_dict(SMALL)
     return config
 
 

@@ -15,6 +15,7 @@ import pytest
 from hybrik_jax.metric_writer import read_metrics
 from tests import own_people
 from tests.helpers import ROOT
+from tests.small_run import SMALL
 
 MARK = 'HYBRIK_TEST_COMMAND'
 PATIENCE_S = 300
@@ -28,6 +29,8 @@ class Command:
         environment = os.environ | dict([self.mark.split('=')]) | {'PYTHONUNBUFFERED': '1', 'XLA_FLAGS': ''}
         if cache:
             environment |= {'JAX_COMPILATION_CACHE_DIR': str(cache)}
+        # A signal that is ignored here, as in the background of a shell, would be ignored there.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         with output.open('w') as file:
             self.process = subprocess.Popen(
                 [sys.executable, '-m', *arguments],
@@ -36,8 +39,8 @@ class Command:
                 stdout=file,
                 stderr=file,
                 start_new_session=True,
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
             )
+        signal.signal(signal.SIGINT, before)
 
     def __enter__(self) -> 'Command':
         return self
@@ -49,6 +52,10 @@ class Command:
 
     def text(self) -> str:
         return self.output.read_text(errors='replace')
+
+    def libraries(self) -> str:
+        """Returns what is mapped into the command's memory, one file a line."""
+        return pathlib.Path(f'/proc/{self.process.pid}/maps').read_text()
 
     def wait_for(self, happened) -> None:
         """Returns when `happened()`, or when the output has that text."""
@@ -174,22 +181,42 @@ def test_while_building(tmp_path):
         ended_by(command, signal.SIGINT)
 
 
-@pytest.mark.parametrize('seconds', [0.6, 2.5])
-@pytest.mark.parametrize('kind', ['evaluate', 'predict', 'report', 'view'])
-def test_other_commands(tmp_path, small_run, data_root, photo_file, kind, seconds):
+# A library that a command loads at first, and the one with which it opens the run or the data: more than a
+# second of work follows.
+MOMENTS = {
+    'evaluate': ('jaxlib', 'tensorstore'),
+    'predict': ('scipy', 'tensorstore'),
+    'report': ('jaxlib', 'array_record'),
+    'view': ('scipy', 'array_record'),
+}
+
+
+@pytest.mark.parametrize(('kind', 'library'), [(k, name) for k, names in MOMENTS.items() for name in names])
+def test_other_commands(tmp_path, small_run, data_root, photo_file, kind, library):
     """While Python imports, and while the network is loaded or compiled."""
-    config = [f'--config={ROOT}/tests/tiny_config.py', f'--config.data.root={data_root}']
     arguments = {
-        'evaluate': ['hybrik_jax.main', *config, '--mode=evaluate', f'--config.workdir={small_run}'],
+        'evaluate': evaluating(small_run, data_root),
         'predict': ['tools.predict', str(photo_file), f'--checkpoint={small_run}', f'--out={tmp_path}/out'],
         'report': ['tools.report', str(small_run), f'--out={tmp_path}/report.html'],
         'view': ['tools.view_dataset', f'{data_root}/synthetic', '-n', '24', f'--out={tmp_path}/sheet.html'],
     }[kind]
     with Command(tmp_path / 'output', *arguments, cache=tmp_path / 'cache') as command:
-        time.sleep(seconds)
-        if command.process.poll() is None:
-            ended_by(command, signal.SIGINT)
+        command.wait_for(lambda: library in command.libraries())
+        ended_by(command, signal.SIGINT)
     assert not list(tmp_path.glob('*.html'))
+
+
+def evaluating(workdir: pathlib.Path, data_root: pathlib.Path) -> list[str]:
+    keys = {'workdir': workdir, 'data.root': data_root} | SMALL
+    overrides = (f'--config.{key}={value}' for key, value in keys.items())
+    return ['hybrik_jax.main', '--config=configs/synthetic.py', '--mode=evaluate', *overrides]
+
+
+def test_while_evaluating(tmp_path, small_run, data_root):
+    with Command(tmp_path / 'output', *evaluating(small_run, data_root), cache=tmp_path / 'cache') as command:
+        command.wait_for('test, synthetic:')
+        ended_by(command, signal.SIGINT)
+    assert not list(small_run.glob('evaluation.*'))
 
 
 def test_nobody_reads_the_output(data_root):
