@@ -114,10 +114,14 @@ def write_whole(path: pathlib.Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def starting_workers() -> Iterator[None]:
-    """Makes processes that this thread starts while it is entered deaf to Ctrl-C, from their first moment."""
-    resource_tracker.ensure_running()  # else it is started with the first worker, and unblocks the signal
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+def starting_workers(*signals: int) -> Iterator[None]:
+    """Makes processes that this thread starts while it is entered deaf to signals, from their first moment.
+
+    They come to a whole group, and are the parent's to answer. One that ended while it was handing over a
+    batch would leave a parent that finishes its step waiting for the rest of it.
+    """
+    resource_tracker.ensure_running()  # else it is started with the first worker, and unblocks the signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield
     finally:

@@ -57,6 +57,11 @@ class Command:
         """Returns what is mapped into the command's memory, one file a line."""
         return pathlib.Path(f'/proc/{self.process.pid}/maps').read_text()
 
+    def children(self) -> list[str]:
+        """Returns the numbers of the processes that the command started and that still run."""
+        lists = pathlib.Path(f'/proc/{self.process.pid}/task').glob('*/children')
+        return sorted(number for children in lists for number in children.read_text().split())
+
     def wait_for(self, happened) -> None:
         """Returns when `happened()`, or when the output has that text."""
         end = time.monotonic() + PATIENCE_S
@@ -148,6 +153,19 @@ def test_between_steps_twice(tmp_path, data_root):
         assert command.process.returncode == 128 + signal.SIGINT and took < 2, command.text()
         assert 'Traceback' not in command.text()
         command.seconds_until_nobody_is_left()
+
+
+def test_workers_leave_sigterm_to_their_parent(tmp_path, data_root):
+    """It comes to a whole group; a worker that it ended in the middle of a batch hung the run."""
+    with Command(tmp_path / 'output', *training(tmp_path / 'run', data_root, 'num_epochs=1000')) as command:
+        command.wait_for('train step 2:')
+        workers = command.children()
+        assert len(workers) >= 2
+        for worker in workers:
+            os.kill(int(worker), signal.SIGTERM)
+        steps = command.text().count('train step')
+        command.wait_for(lambda: command.text().count('train step') > steps + 50)  # more than are read ahead
+        assert command.children() == workers
 
 
 def test_while_drawing(tmp_path):

@@ -92,7 +92,7 @@ def training_batches(
 
 
 def _from_workers(iterable: grain.IterDataset) -> Iterator[dict[str, np.ndarray]]:
-    with ending.starting_workers():  # they start with the first batch
+    with ending.starting_workers(*ending.SIGNALS):  # they start with the first batch
         batches = iter(iterable)
         first = next(batches)
     with contextlib.closing(batches):

@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from typing import Any
@@ -34,7 +35,7 @@ def pool(workers: int) -> Iterator[Callable[..., Future]]:
     executor = ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), initializer=_start_worker)
 
     def submit(function: Callable, *arguments: Any) -> Future:
-        with ending.starting_workers():
+        with ending.starting_workers(signal.SIGINT):  # not SIGTERM, by which a broken pool ends its workers
             return executor.submit(function, *arguments)
 
     try:
