@@ -30,9 +30,9 @@ def get_config() -> ConfigDict:
     config.model.image_std = (0.225, 0.224, 0.229)
     config.model.right_hand = 'leaf'  # or 'released', the index slip that released checkpoints carry
     config.model.backbone = ConfigDict()
-    config.model.backbone.name = 'resnet'
-    config.model.backbone.depth = 34  # 18, 34, 50, 101, 152
-    # Planes of the first stage; 64: the published network, 32: half of all widths.
+    config.model.backbone.name = 'resnet'  # or 'hrnet'
+    config.model.backbone.depth = 34  # 18, 34, 50, 101, 152; of a ResNet
+    # Planes of a ResNet's first stage (published: 64), or channels of an HRNet's highest resolution (48).
     config.model.backbone.width = 64
     config.model.backbone.dtype = 'float32'  # or 'bfloat16': arithmetic, the parameters stay float32
     config.model.backbone.remat = False  # recompute activations in the backward pass: less memory, more time
@@ -58,7 +58,7 @@ def get_config() -> ConfigDict:
     config.model.deconv.dropout = 0.5
 
     config.pretrained = ConfigDict()
-    config.pretrained.backbone = ''  # torchvision state dict (.pth): ImageNet weights; '' trains from scratch
+    config.pretrained.backbone = ''  # weights (.pth) of the backbone alone, or of a HybrIK network; '': none
 
     config.data = ConfigDict()
     config.data.root = 'data'  # every dataset is a folder in here

@@ -22,6 +22,7 @@ ARCHITECTURES = [
     'transformer_resnet18_original',
     'deconv24_resnet34',
     'deconv29_resnet34',
+    'transformer_hrnet48',
 ]
 
 

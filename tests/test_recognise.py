@@ -14,7 +14,6 @@ from hybrik_jax.export.recognise import recognise
 from hybrik_jax.model import hybrik
 
 NAMES = json.loads((pathlib.Path(__file__).parent / 'golden' / 'state_dict.json').read_text())
-HRNET = {'preact.stage2.0.branches.0.0.conv1.weight': (48, 48, 3, 3), 'preact.conv1.weight': (64, 3, 3, 3)}
 
 
 def empty(shapes):
@@ -48,6 +47,11 @@ def state_of(config):
             24,
             'HybrIK-Transformer with 11 blocks of width 64, feed-forward 2 x 24, on a ResNet-50',
         ),
+        (
+            {'model.backbone.name': 'hrnet', 'model.backbone.width': 18},
+            24,
+            'feed-forward 3 x 512, on an HRNet-W18',
+        ),
         ({'model.backbone.depth': 152, 'model.lifting': 'deconv'}, 24, 'with 24 joints on a ResNet-152'),
         (
             {
@@ -76,16 +80,20 @@ def test_a_backbone_alone():
     names = NAMES['transformer_resnet18_original']
     state = {name.removeprefix('preact.'): shape for name, shape in names.items() if 'preact.' in name}
     architecture = recognise(empty(state | {'fc.weight': (1000, 512), 'fc.bias': (1000,)}))
-    assert architecture.keys == {'model.backbone.depth': 18, 'model.backbone.width': 64}
-    assert architecture.num_joints is None
+    resnet = {'model.backbone.name': 'resnet', 'model.backbone.depth': 18, 'model.backbone.width': 64}
+    assert architecture.keys == resnet and architecture.num_joints is None
+    names = NAMES['transformer_hrnet48']
+    state = {name.removeprefix('preact.'): shape for name, shape in names.items() if 'preact.' in name}
+    architecture = recognise(empty(state | {'classifier.weight': (1000, 2048)}))
+    assert architecture.keys == {'model.backbone.name': 'hrnet', 'model.backbone.width': 48}
+    assert architecture.title == 'an HRNet-W48 alone' and architecture.num_joints is None
 
 
 @pytest.mark.parametrize(
     ('shapes', 'message'),
     [
         (NAMES['rootnet_resnet50'], 'a RootNet, which predicts where .*: not supported yet'),
-        (HRNET, 'a network on an HRNet: not supported yet'),
-        ({'stage2.0.branches.0.0.conv1.weight': (3, 3, 3, 3)}, 'HRNet'),
+        (NAMES['hrnetcam29_hrnet48'], "HybrIK's network with a camera: not supported yet"),
         ({'deccam.weight': (3, 1024), 'fc1.weight': (1024, 512)}, 'a camera: not supported yet'),
         ({'encoder.weight': (3, 3), 'decoder.weight': (3, 3)}, 'no network that is known .* decoder.weight'),
         (

@@ -1,4 +1,4 @@
-"""Makes a run of weights trained with PyTorch: HybrIK-Transformer's, HybrIK's, or torchvision's ResNets.
+"""Makes a run of weights trained with PyTorch: HybrIK-Transformer's, HybrIK's, or a backbone's.
 
 usage: python -m tools.import_torch hybrik.pth --out runs/hybrik --body SMPL_NEUTRAL.pkl \\
            --h36m-regressor J_regressor_h36m.npy
@@ -127,7 +127,8 @@ def _configuration(
         ]
         if differing:
             raise ValueError(
-                f'{options.file} ({architecture.title}) does not fit {base}:\n  ' + '\n  '.join(differing)
+                f'{options.file} ({architecture.title}) does not fit {base}, change one of them:\n  '
+                + '\n  '.join(differing)
             )
     elif architecture.num_joints is None:
         raise ValueError(

@@ -13,7 +13,6 @@ from hybrik_jax.model.resnet import STAGES
 # Names that only a network has which is not here yet.
 NOT_YET = (
     (r'root\.(xy_layer|depth_layer|deconv_layers)\..*', 'a RootNet, which predicts where the root joint is'),
-    (r'(preact\.)?(stage2|transition1)\..*', 'a network on an HRNet'),
     (r'dec(cam|sigma)\..*', "HybrIK's network with a camera"),
 )
 
@@ -63,22 +62,45 @@ def recognise(state_dict: Mapping[str, Any]) -> Architecture:
     if shapes.numbered(r'deconv_layers\.(\d+)\.'):
         return _deconv(shapes)
     if shapes.numbered(r'layer1\.(\d+)\.'):
-        keys = _resnet(shapes, '')
-        return Architecture(f'a ResNet-{keys["model.backbone.depth"]} alone', keys)
+        backbone, keys = _backbone(shapes, '')
+        return Architecture(f'{backbone} alone', keys)
     raise ValueError(
         'These are the weights of no network that is known here: expected are the names of HybrIK, HybrIK-'
-        f"Transformer or torchvision's ResNets, there are {', '.join(sorted(shapes)[:5]) or 'none'} ..."
+        "Transformer, torchvision's ResNets or HRNet, "
+        f'there are {", ".join(sorted(shapes)[:5]) or "none"} ...'
     )
 
 
-def _resnet(shapes: _Shapes, prefix: str) -> dict[str, Any]:
-    """Returns the configuration keys of the ResNet below `prefix`."""
+def check_backbone(state_dict: Mapping[str, Any], config: Mapping[str, Any], source: str) -> None:
+    """Raises ValueError, saying what to do, if a file's backbone is not the one that is to start from it.
+
+    Args:
+        state_dict: of a backbone alone or of a whole HybrIK network.
+        config: the section `model.backbone` of a configuration.
+        source: the file, for the message.
+    """
+    shapes = _Shapes({name: np.shape(array) for name, array in clean_names(state_dict).items()})
+    title, keys = _backbone(shapes, 'preact.' if any(name.startswith('preact.') for name in shapes) else '')
+    wanted = [f'--config.{key}={value}' for key, value in keys.items() if config[key.split('.')[-1]] != value]
+    if wanted:
+        raise ValueError(
+            f'{source} holds {title}, which is not the backbone of this configuration: '
+            f'add {" ".join(wanted)} or give the weights of another backbone.'
+        )
+
+
+def _backbone(shapes: _Shapes, prefix: str) -> tuple[str, dict[str, Any]]:
+    """Returns the backbone below `prefix` in words, and its configuration keys."""
+    if shapes.numbered(rf'{re.escape(prefix)}stage2\.(\d+)\.'):
+        width = shapes.side(f'{prefix}transition1.0.0.weight', 0, 48)
+        return f'an HRNet-W{width}', {'model.backbone.name': 'hrnet', 'model.backbone.width': width}
     blocks = tuple(shapes.numbered(rf'{re.escape(prefix)}layer{stage}\.(\d+)\.') for stage in range(1, 5))
     bottleneck = bool(shapes.numbered(rf'{re.escape(prefix)}layer\d\.(\d+)\.conv3\.'))
     for depth, layout in STAGES.items():
         if layout == (blocks, bottleneck):
             width = shapes.side(f'{prefix}conv1.weight', 0, 64)
-            return {'model.backbone.depth': depth, 'model.backbone.width': width}
+            keys = {'model.backbone.name': 'resnet', 'model.backbone.depth': depth}
+            return f'a ResNet-{depth}', keys | {'model.backbone.width': width}
     kind, known = 'bottleneck' if bottleneck else 'basic', ', -'.join(map(str, STAGES))
     raise ValueError(f'The backbone has {blocks} {kind} blocks: none of ResNet-{known}.')
 
@@ -88,7 +110,8 @@ def _transformer(shapes: _Shapes) -> Architecture:
     blocks = shapes.numbered(r'transformer\.layer_norm_src\.(\d+)\.')
     width = shapes.side('transformer.input_projection_src.weight', 0, 512)
     ffn_width, ffn_depth = shapes.side(f'{ffn}0.weight', 0, 512), shapes.numbered(re.escape(ffn) + r'(\d+)\.')
-    keys = _resnet(shapes, 'preact.') | {
+    backbone, keys = _backbone(shapes, 'preact.')
+    keys |= {
         'model.lifting': 'transformer',
         'model.transformer.num_blocks': blocks,
         'model.transformer.width': width,
@@ -99,7 +122,7 @@ def _transformer(shapes: _Shapes) -> Architecture:
     }
     title = (
         f'HybrIK-Transformer with {blocks} blocks of width {width}, feed-forward {ffn_depth} x {ffn_width}, '
-        f'on a ResNet-{keys["model.backbone.depth"]}'
+        f'on {backbone}'
     )
     assumed = {'model.transformer.variant': 'custom', 'model.transformer.num_heads': 8}
     return Architecture(title, keys, assumed, num_joints=24)
@@ -107,12 +130,12 @@ def _transformer(shapes: _Shapes) -> Architecture:
 
 def _deconv(shapes: _Shapes) -> Architecture:
     joints = 24 if 'decleaf.weight' in shapes else 29
-    keys = _resnet(shapes, 'preact.') | {
+    backbone, keys = _backbone(shapes, 'preact.')
+    keys |= {
         'model.lifting': 'deconv',
         'model.deconv.num_joints': joints,
         'model.deconv.width': shapes.side('deconv_layers.0.weight', 1, 256),
         'model.deconv.depth_bins': shapes.side('final_layer.weight', 0, 64 * joints) // joints,
     }
-    depth = keys['model.backbone.depth']
-    title = f"HybrIK's deconvolution head with {joints} joints on a ResNet-{depth}"
+    title = f"HybrIK's deconvolution head with {joints} joints on {backbone}"
     return Architecture(title, keys, {'image_size': 256}, num_joints=joints)

@@ -36,13 +36,39 @@ def _transformer_rows(role: str, foreign: str) -> Table:
     )
 
 
+def _block_rows(ours: str, foreign: str) -> Table:
+    """Returns the rows of a backbone's residual blocks; `ours` is their names, a pattern."""
+    block, foreign = f'backbone/{ours}/', f'preact.{foreign}.'
+    return (
+        (block + r'(?P<layer>(?:conv|bn)\d)', foreign + r'\g<layer>', CONVOLUTION | BATCH_NORM),
+        (block + 'shortcut_conv', foreign + 'downsample.0', CONVOLUTION),
+        (block + 'shortcut_bn', foreign + 'downsample.1', BATCH_NORM),
+    )
+
+
+def _unit_rows(ours: str, foreign: str) -> Table:
+    """Returns the rows of a HRNet's convolutions with their normalisations."""
+    return (
+        (f'backbone/{ours}_conv', f'preact.{foreign}.0', CONVOLUTION),
+        (f'backbone/{ours}_bn', f'preact.{foreign}.1', BATCH_NORM),
+    )
+
+
 HYBRIK_TABLE: Table = (
     ('backbone/conv1', 'preact.conv1', CONVOLUTION),
     ('backbone/bn1', 'preact.bn1', BATCH_NORM),
-    (r'backbone/layer(\d+)_(\d+)/conv(\d)', r'preact.layer\1.\2.conv\3', CONVOLUTION),
-    (r'backbone/layer(\d+)_(\d+)/bn(\d)', r'preact.layer\1.\2.bn\3', BATCH_NORM),
-    (r'backbone/layer(\d+)_(\d+)/shortcut_conv', r'preact.layer\1.\2.downsample.0', CONVOLUTION),
-    (r'backbone/layer(\d+)_(\d+)/shortcut_bn', r'preact.layer\1.\2.downsample.1', BATCH_NORM),
+    *_block_rows(r'layer(\d+)_(\d+)', r'layer\1.\2'),
+    # HRNet's.
+    (r'backbone/stem(\d)_conv', r'preact.conv\1', CONVOLUTION),
+    (r'backbone/stem(\d)_bn', r'preact.bn\1', BATCH_NORM),
+    *_unit_rows('transition1_0', 'transition1.0'),
+    *_unit_rows(r'transition(\d)_(\d)', r'transition\1.\2.0'),
+    *_block_rows(r'stage(\d)_(\d)_branch(\d)_(\d)', r'stage\1.\2.branches.\3.\4'),
+    *_unit_rows(r'stage(\d)_(\d)_exchange/up(\d)_(\d)', r'stage\1.\2.fuse_layers.\3.\4'),
+    *_unit_rows(r'stage(\d)_(\d)_exchange/down(\d)_(\d)_(\d)', r'stage\1.\2.fuse_layers.\3.\4.\5'),
+    *_block_rows(r'increase(\d)', r'incre_modules.\1.0'),
+    *_unit_rows(r'downsample(\d)', r'downsamp_modules.\1'),
+    *_unit_rows('features', 'final_feat_layer'),
     ('lifting', '', EMBEDDINGS),
     ('lifting/project_sources', 'transformer.input_projection_src', LINEAR),
     ('lifting/project_queries', 'transformer.input_projection_tgt', LINEAR),
@@ -168,19 +194,38 @@ def to_state_dict(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     }
 
 
+# What a backbone's own file has for other tasks, what released networks therefore begin anew, and what the
+# files of HRNet's pose networks lack, which end in the highest resolution.
+_OTHER_TASKS = re.compile(r'(fc|classifier|final_layer|incre_modules|downsamp_modules)\..*')
+_FRESH = re.compile(r'preact\.(incre_modules|downsamp_modules|final_feat_layer)\..*')
+_LAST_EXCHANGE = re.compile(r'preact\.stage4\.2\.fuse_layers\.[1-3]\..*')
+
+
 def load_backbone(state_dict: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
     """Returns `variables` with the backbone's parameters and statistics taken from `state_dict`.
 
     Args:
-        state_dict: torchvision's own ResNet (no prefix; the classifier `fc.*` is left aside), or a whole
+        state_dict: torchvision's own ResNet or HRNet's own ImageNet or pose network (no prefix; of HRNet's
+            the trunk alone is taken, conv1 to stage4, the rest of the backbone stays as it is), or a whole
             HybrIK network, of which only `preact.*` is read.
     Raises:
         ValueError: as `from_state_dict`, with the names that a whole network has.
     """
-    entries = clean_names(state_dict)
-    if not any(name.startswith('preact.') for name in entries):
-        entries = {f'preact.{name}': value for name, value in entries.items() if not name.startswith('fc.')}
-    entries = {name: value for name, value in entries.items() if name.startswith('preact.')}
+    entries, kept = clean_names(state_dict), set()
     template = {collection: {'backbone': tree['backbone']} for collection, tree in variables.items()}
-    backbone = from_state_dict(entries, template)
+    leaves = traverse_util.flatten_dict(template)
+    if not any(name.startswith('preact.') for name in entries):
+        entries = {
+            f'preact.{name}': array for name, array in entries.items() if not _OTHER_TASKS.fullmatch(name)
+        }
+        absent = [_FRESH] if any(map(_LAST_EXCHANGE.fullmatch, entries)) else [_FRESH, _LAST_EXCHANGE]
+        kept = {path for path in leaves if any(pattern.fullmatch(torch_name(path)) for pattern in absent)}
+    entries = {
+        name: array
+        for name, array in entries.items()
+        if name.startswith('preact.') and not name.startswith('preact.final_layer.')  # a heat map
+    }
+    wanted = traverse_util.unflatten_dict({path: leaf for path, leaf in leaves.items() if path not in kept})
+    loaded = leaves | traverse_util.flatten_dict(from_state_dict(entries, wanted))
+    backbone = traverse_util.unflatten_dict(loaded)
     return {collection: tree | backbone[collection] for collection, tree in variables.items()}

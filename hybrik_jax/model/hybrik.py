@@ -11,11 +11,14 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from hybrik_jax.model import deconv, lifting, resnet
+from hybrik_jax.model import deconv, hrnet, lifting, resnet
 from hybrik_jax.types import Lifted
 
 # Name -> (section `model` of a configuration, axis of shared batch statistics or None) -> module.
-BACKBONES: dict[str, Callable[[Any, str | None], nn.Module]] = {'resnet': resnet.create}
+BACKBONES: dict[str, Callable[[Any, str | None], nn.Module]] = {
+    'resnet': resnet.create,
+    'hrnet': hrnet.create,
+}
 LIFTINGS: dict[str, Callable[[Any, str | None], nn.Module]] = {
     'transformer': lifting.create,
     'deconv': deconv.create,

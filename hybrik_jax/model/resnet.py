@@ -22,14 +22,16 @@ STAGES = {
 EXPANSION = 4  # output width of a bottleneck over its planes
 
 
-def convolution(planes: int, size: int, *, stride: int = 1, dtype: Any = jnp.float32, name: str) -> nn.Conv:
-    """Returns a bias-free convolution padded alike on both sides, as PyTorch's is (Flax's 'SAME' is not)."""
+def convolution(
+    planes: int, size: int, *, stride: int = 1, bias: bool = False, dtype: Any = jnp.float32, name: str
+) -> nn.Conv:
+    """Returns a convolution padded alike on both sides, as PyTorch's is (Flax's 'SAME' is not)."""
     return nn.Conv(
         planes,
         (size, size),
         strides=(stride, stride),
         padding=[(size // 2, size // 2)] * 2,
-        use_bias=False,
+        use_bias=bias,
         dtype=dtype,
         name=name,
         kernel_init=nn.initializers.variance_scaling(2.0, 'fan_out', 'normal'),
@@ -48,6 +50,12 @@ def batch_norm(
         dtype=dtype,
         name=name,
     )
+
+
+def check_sides(images: jax.Array) -> None:
+    """Raises ValueError if a side of images (B, H, W, 3) is no multiple of 32 pixels."""
+    if images.shape[1] % 32 or images.shape[2] % 32:
+        raise ValueError(f'Images are {images.shape[1:3]} pixels: both sides must be multiples of 32.')
 
 
 class Block(nn.Module):
@@ -110,8 +118,7 @@ class ResNet(nn.Module):
     def __call__(self, images: jax.Array, *, training: bool) -> jax.Array:
         if self.depth not in STAGES:
             raise ValueError(f'No ResNet of depth {self.depth}: choose one of {sorted(STAGES)}.')
-        if images.shape[1] % 32 or images.shape[2] % 32:
-            raise ValueError(f'Images are {images.shape[1:3]} pixels: both sides must be multiples of 32.')
+        check_sides(images)
         block_counts, bottleneck = STAGES[self.depth]
         block_class = nn.remat(Block) if self.remat else Block
         x = convolution(self.width, 7, stride=2, dtype=self.dtype, name='conv1')(images.astype(self.dtype))

@@ -4,7 +4,9 @@ import functools
 import importlib.util
 import json
 import pathlib
+import re
 import types
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -32,7 +34,7 @@ def load_module(path: pathlib.Path) -> types.ModuleType:
     return module
 
 
-def network_like(name: str, shapes: dict[str, list[int]]) -> hybrik.HybrIK:
+def network_like(name: str, shapes: Mapping[str, Sequence[int]]) -> hybrik.HybrIK:
     """Returns the network that has parameters of these PyTorch names and shapes.
 
     Args:
@@ -45,15 +47,21 @@ def network_like(name: str, shapes: dict[str, list[int]]) -> hybrik.HybrIK:
     return hybrik.create_model(config.model)
 
 
-def seeded_variables(
-    model: hybrik.HybrIK, shapes: dict[str, list[int]], seeded: Any, *, seed: int, image_size: int
-) -> dict[str, Any]:
-    """Returns the network's variables with the weights that `seeded(name, shape, seed)` makes."""
-    template = jax.eval_shape(
-        functools.partial(hybrik.initialise, model, image_size=image_size), jax.random.key(0)
-    )
-    weights = {name: seeded(name, tuple(shape), seed) for name, shape in shapes.items()}
-    return torch_export.from_state_dict(weights, template)
+def seeded_weights(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Returns PyTorch name -> array, the weights that the recording `path` (`model_NAME.npz`) was made with.
+
+    Where it has a `norm_gain`, that multiplies the scales of the backbone's normalisations.
+    """
+    recorded, folder = np.load(path), path.parent
+    shapes = json.loads((folder / 'state_dict.json').read_text())[path.stem.removeprefix('model_')]
+    seeded = load_module(folder / 'seeded_weights.py').seeded
+    weights = {
+        name: seeded(name, tuple(shape), int(recorded['weight_seed'])) for name, shape in shapes.items()
+    }
+    for name, array in weights.items():
+        if 'norm_gain' in recorded and re.fullmatch(r'preact\..*\.weight', name) and array.ndim == 1:
+            array *= recorded['norm_gain']
+    return weights
 
 
 @functools.cache
@@ -93,19 +101,13 @@ def largest_error(name: str, ours: np.ndarray, recorded: np.ndarray) -> float:
 
 def compare_model(path: pathlib.Path) -> list[tuple[str, float, float]]:
     """Returns (what, error, tolerance) for every output in one `model_*.npz`; see `compare_models`."""
-    folder, name = path.parent, path.stem.removeprefix('model_')
-    recorded = dict(np.load(path))
-    shapes = json.loads((folder / 'state_dict.json').read_text())[name]
+    recorded, weights = dict(np.load(path)), seeded_weights(path)
     images = np.random.RandomState(int(recorded['input_seed'])).standard_normal((2, 3, 256, 256))
     images = jnp.asarray(images.astype(np.float32).transpose(0, 2, 3, 1))
-    model = network_like(name, shapes)
-    variables = seeded_variables(
-        model,
-        shapes,
-        load_module(folder / 'seeded_weights.py').seeded,
-        seed=int(recorded['weight_seed']),
-        image_size=images.shape[1],
-    )
+    model = network_like(path.stem, {key: array.shape for key, array in weights.items()})
+    create = functools.partial(hybrik.initialise, model, image_size=images.shape[1])
+    variables = torch_export.from_state_dict(weights, jax.eval_shape(create, jax.random.key(0)))
+    del weights
 
     @jax.jit
     def apply(variables: Any, images: jax.Array) -> tuple[jax.Array, Lifted]:
@@ -121,7 +123,7 @@ def compare_model(path: pathlib.Path) -> list[tuple[str, float, float]]:
         pairs = [apply(variables, images[i : i + 2])[1] for i in range(0, len(images), 2)]
         return jax.tree.map(lambda *parts: jnp.concatenate(parts), *pairs)
 
-    body = load_toy_body(folder, int(recorded['body_seed']))
+    body = load_toy_body(path.parent, int(recorded['body_seed']))
     crop = Crop(
         crop_to_photo=jnp.asarray(recorded['trans_inv']),
         inverse_intrinsics=jnp.asarray(recorded['intrinsics_inv']),
@@ -158,6 +160,7 @@ def compare_model(path: pathlib.Path) -> list[tuple[str, float, float]]:
         'intrinsics_inv',
         'joint_root',
         'depth_factor',
+        'norm_gain',
     }
     unknown = sorted(set(recorded) - inputs - set(ours))
     if unknown:
