@@ -94,7 +94,7 @@ def test_a_narrow_one_trains(changes, monkeypatch):
     trains(tiny_config('unused', 'unused', batch_size=2, **NARROW, **changes))
 
 
-@pytest.mark.slow  # minutes of compilation, 10 GB
+@pytest.mark.slow  # minutes of compilation, 12 GB
 def test_w48_trains():
     config = hybrik_transformer_hrnet.get_config()
     config.batch_size = 2
