@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
     config.steps_per_epoch = 0  # 0: 2 x the largest dataset's length / batch_size
 
     config.model = ConfigDict()
-    config.model.lifting = 'transformer'  # or 'deconv', HybrIK's own
+    config.model.lifting = 'transformer'  # or 'deconv', HybrIK's own, or 'rootnet', for roots
     # RGB; the mean is ImageNet's, reversed as in the released checkpoints.
     config.model.image_mean = (0.406, 0.457, 0.480)
     config.model.image_std = (0.225, 0.224, 0.229)
@@ -52,7 +52,7 @@ def get_config() -> ConfigDict:
     config.model.transformer.dtype = 'float32'  # as in the backbone
     config.model.deconv = ConfigDict()
     config.model.deconv.num_joints = 24  # or 29: leaf joints instead of leaf rotations
-    config.model.deconv.width = 256  # channels of the transposed convolutions
+    config.model.deconv.width = 256  # channels of the transposed convolutions, RootNet's too
     config.model.deconv.depth_bins = 64  # cells of a heat-map volume along the depth
     config.model.deconv.dtype = 'float32'  # as in the backbone
     config.model.deconv.dropout = 0.5
@@ -124,8 +124,8 @@ def get_config() -> ConfigDict:
     # As trained, mean of the last epochs, moving average.
     config.evaluation.parameters = ('raw', 'tail', 'ema')
     config.evaluation.flips = (False, True)  # without and with the mirrored image
-    # Whose root joint places the person in the camera frame: 'annotation', or 'predicted', by a program like
-    # RootNet, in a JSON file: {record name: [x, y, z] in MILLIMETRES}, or RootNet's own
+    # Whose root joint places the person in the camera frame: 'annotation', or 'predicted', by
+    # tools.find_roots or a program like RootNet, in a JSON file: {record name: [x, y, z] in MILLIMETRES}, or RootNet's own
     # (hybrik_jax/scoring/roots_and_boxes.py). '{dataset}' in a file's name stands for the dataset.
     config.evaluation.root = 'annotation'
     config.evaluation.root_file = ''

@@ -12,7 +12,9 @@ import numpy as np
 from hybrik_jax.body import camera, ik, skeleton, smpl
 from hybrik_jax.body import rotations as rot
 from hybrik_jax.model.hybrik import HybrIK, create_model
-from hybrik_jax.types import Crop, Lifted, Posed
+from hybrik_jax.types import Crop, Lifted, Posed, Rooted
+
+BATCH_SIZES = (1, 4, 32)  # batches are filled up to one of these: so many compilations at the most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +87,46 @@ def lift(network: Network, variables: Any, images: jax.Array, *, flip: bool = Fa
 
     images = normalise(images, network)
     return flip_test(predict, images) if flip else predict(images)
+
+
+def locate(network: Network, variables: Any, images: jax.Array, crop: Crop) -> jax.Array:
+    """Returns the root joints (B, 3) that a RootNet sees, camera frame, metres.
+
+    Args:
+        images: (B, S, S, 3) uint8 RGB.
+        crop: of the same batch; root_m[:, 2] is the depth at which a square of 2 m fills the crop.
+    """
+    rooted = network.model.apply(variables, normalise(images, network), training=False, init_betas=None)
+
+    def one_root(rooted: Rooted, crop: Crop) -> jax.Array:
+        pixel = (rooted.uv + 0.5) * network.image_size
+        photo = crop.crop_to_photo[:, :2] @ pixel + crop.crop_to_photo[:, 2]
+        ray = crop.inverse_intrinsics @ jnp.append(photo, 1.0)
+        return ray * rooted.depth_ratio * crop.root_m[2]
+
+    with jax.default_matmul_precision('highest'):
+        return jax.vmap(one_root)(rooted, crop)
+
+
+def in_batches(function: Callable, *arrays: Any) -> Any:
+    """Returns what a function says of examples, called with batches of one of `BATCH_SIZES`; NumPy arrays.
+
+    Args:
+        function: of trees of arrays with a leading axis B, gives one of such.
+        arrays: the same with a leading axis of any length but zero. Batches are filled up, or it is split.
+    """
+    total, parts, start = len(jax.tree.leaves(arrays)[0]), [], 0
+    while start < total:
+        left = total - start
+        # The least size that holds everybody left, where that is not mostly filling, or a smaller one.
+        fitting = [size for size in BATCH_SIZES if left <= size <= 2 * left]
+        size = fitting[0] if fitting else max(size for size in BATCH_SIZES if size <= left)
+        count = min(size, left)
+        rows = start + np.minimum(np.arange(size), count - 1)
+        outputs = function(*jax.tree.map(lambda x, rows=rows: np.asarray(x)[rows], arrays))
+        parts.append(jax.tree.map(lambda x, count=count: np.asarray(x)[:count], outputs))
+        start += count
+    return jax.tree.map(lambda *x: np.concatenate(x), *parts)
 
 
 def normalise(images: jax.Array, network: Network) -> jax.Array:

@@ -45,11 +45,15 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Framed:
-    """One person's crop (S, S, 3) uint8 RGB, how it was made, and what is to be said about that."""
+    """One person's crop (S, S, 3) uint8 RGB, how it was made, and what is to be said about that.
+
+    root: the same person framed for a RootNet, where one shall tell the depth.
+    """
 
     image: np.ndarray
     view: View
     warnings: tuple[str, ...]
+    root: 'Framed | None' = None
 
 
 def frame(request: Request, image_size: int) -> list[Framed]:
@@ -82,7 +86,7 @@ def frame(request: Request, image_size: int) -> list[Framed]:
             said.append(f'The box leaves the photo and was clipped to {",".join(f"{x:g}" for x in used)}.')
         crop_centre, side = boxes.centre_and_side(corners, request.enlargement)
         affine = augment.crop_affine(crop_centre, side, 0.0, image_size)
-        assumed_m = ASSUMED_SIDE_M * math.sqrt(focal[0] * focal[1]) / side
+        assumed_m = square_m(focal, side)
         view = View(
             photo_size=(width, height),
             box=used,
@@ -97,6 +101,11 @@ def frame(request: Request, image_size: int) -> list[Framed]:
         image = augment.crop_image(photo, affine, augment.Augmentation(), image_size)
         people.append(Framed(image, view, tuple(said)))
     return people
+
+
+def square_m(focal: np.ndarray, side: float) -> float:
+    """Returns the depth, metres, at which 2 m are `side` pixels wide, of focal lengths (2,) in pixels."""
+    return ASSUMED_SIDE_M * math.sqrt(focal[0] * focal[1]) / side
 
 
 def crop_of(view: View) -> Crop:

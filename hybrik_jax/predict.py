@@ -11,6 +11,7 @@ the joints are lifted; the body that follows from them, whose size is its own, i
 joints project closest to the network's 2D joints: `translation_m`.
 """
 
+import dataclasses
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -25,10 +26,11 @@ from hybrik_jax import config as configuration
 from hybrik_jax.body import rotations as rot
 from hybrik_jax.body import skeleton, smpl, smpl_file
 from hybrik_jax.body.projection import project
-from hybrik_jax.photo import Framed, Request, crop_of, frame
+from hybrik_jax.inference import BATCH_SIZES
+from hybrik_jax.photo import DEPTH_M, Framed, Request, crop_of, frame, read_photo
+from hybrik_jax.roots import RootFinder, frame_roots
 from hybrik_jax.types import Crop, Lifted, Person, Posed
 
-BATCH_SIZES = (1, 4, 32)  # batches are filled up to one of these: so many compilations at the most
 PLAUSIBLE = 4.0  # a fitted depth that differs by more than this factor from the one lifted with is a failure
 FIT_ROUNDS = 4  # of reweighting; the last one moves the mesh by less than a millimetre
 SYNTHETIC_WARNING = (
@@ -44,12 +46,20 @@ class Predictor:
     run: the checkpoint: folder, step, configuration.
     parameters: 'tail', 'ema' or 'raw', what was chosen.
     flip: average over the image and its mirror image.
+    root: the RootNet that tells depths which are not given, None: they are assumed.
     """
 
     def __init__(
-        self, run: checkpoint.Run, network: inference.Network, body: smpl.SMPL, *, parameters: str, flip: bool
+        self,
+        run: checkpoint.Run,
+        network: inference.Network,
+        body: smpl.SMPL,
+        *,
+        parameters: str,
+        flip: bool,
+        root: RootFinder | None = None,
     ):
-        self.run, self.network, self.body = run, network, body
+        self.run, self.network, self.body, self.root = run, network, body, root
         self.parameters, self.flip = parameters, flip
         self._on_device = jax.device_put((run.state.parameters(parameters), body))
         self._forward = jax.jit(partial(_forward, network=network, flip=flip))
@@ -64,6 +74,7 @@ class Predictor:
         flip: bool = True,
         body: str | pathlib.Path | None = None,
         h36m_regressor: str | pathlib.Path | None = None,
+        root: str | pathlib.Path | None = None,
     ) -> 'Predictor':
         """Returns the predictor of a run's last (or best) checkpoint.
 
@@ -72,15 +83,25 @@ class Predictor:
             parameters: 'tail', 'ema', 'raw'; None: 'tail' where that average has begun, else 'ema'.
             flip: average over the image and its mirror image.
             body, h36m_regressor: body model files in place of those that the run's configuration names.
+            root: the workdir of a RootNet's run, for depths that are not given; its parameters are chosen as
+                for None. None: they are assumed.
         Raises:
             FileNotFoundError: no run, no checkpoint, no body file.
-            ValueError: parameters that are not there, or another body model than the network's.
+            ValueError: parameters that are not there, another body model than the network's, a RootNet's run
+                in place of people's or the other way round.
         """
         run = checkpoint.load(folder, best=best)
         config = run_config(run)
+        if config.model.lifting == 'rootnet':
+            raise ValueError(
+                f'{run.folder} is a run of RootNet, which predicts root joints, not people: give it as root='
+                "(--rootnet) beside a people's run."
+            )
         model = _load_body(config, run.folder, body, h36m_regressor)
         network = inference.create_network(config, setup.init_betas(config, model))
-        return cls(run, network, model, parameters=parameters or run.state.averaged(), flip=flip)
+        parameters = parameters or run.state.averaged()
+        finder = None if root is None else RootFinder.load(root)
+        return cls(run, network, model, parameters=parameters, flip=flip, root=finder)
 
     @property
     def synthetic_only(self) -> bool:
@@ -126,7 +147,7 @@ class Predictor:
         waiting: list[list[Framed]] = []  # of photos that are not predicted yet
         for request in requests:
             try:
-                waiting.append(frame(request, self.network.image_size))
+                waiting.append(self._frame(request))
             except (OSError, ValueError) as error:
                 if on_error is None:
                     raise
@@ -137,28 +158,49 @@ class Predictor:
                 waiting = []
         yield from self._finish(waiting)
 
+    def _frame(self, request: Request) -> list[Framed]:
+        """Returns the people of a request; those whose depth is not given are framed for the RootNet, too."""
+        if self.root is None or request.root_depth_m is not None:
+            return frame(request, self.network.image_size)
+        if not isinstance(request.photo, np.ndarray):
+            request = dataclasses.replace(request, photo=read_photo(request.photo))  # once for both
+        people = frame(request, self.network.image_size)
+        roots = frame_roots(request, self.root.network.image_size)
+        return [dataclasses.replace(one, root=root) for one, root in zip(people, roots, strict=True)]
+
+    def _with_roots(self, people: list[Framed]) -> list[Framed]:
+        """Returns the people with the depths that the RootNet predicts for those who are framed for it."""
+        asked = [one for one in people if one.root is not None]
+        if not asked:
+            return people
+        depths = iter(self.root.find([one.root for one in asked])[:, 2].tolist())
+        return [one if one.root is None else self._placed(one, next(depths)) for one in people]
+
+    def _placed(self, one: Framed, depth_m: float) -> Framed:
+        """Returns a person at the depth that the RootNet predicts; where that cannot be it stays assumed."""
+        said, view = list(one.warnings), one.view
+        if DEPTH_M[0] <= depth_m <= DEPTH_M[1]:
+            view = dataclasses.replace(
+                view, root_depth_m=depth_m, root_depth_assumed=False, root_depth_by=self.root.label
+            )
+            if view.focal_assumed:
+                said.append("RootNet's depth is in proportion to the focal length, which is assumed.")
+        else:
+            said.append(
+                f'RootNet predicts a root depth of {depth_m:.2f} m, which cannot be: one is assumed instead.'
+            )
+        return dataclasses.replace(one, view=view, warnings=tuple(said))
+
     def forward(self, images: np.ndarray, crop: Crop) -> tuple[Lifted, Posed, np.ndarray]:
         """Returns what the network says of crops (B, S, S, 3) uint8, the posed bodies, and their axis-angles.
 
-        Batches are filled up to one of `BATCH_SIZES`, larger ones are split. All arrays are NumPy's.
+        In batches as `inference.in_batches` makes them. All arrays are NumPy's.
         """
-        parts, start = [], 0
-        while start < len(images):
-            left = len(images) - start
-            # The least size that holds everybody left, where that is not mostly filling, or a smaller one.
-            fitting = [size for size in BATCH_SIZES if left <= size <= 2 * left]
-            size = fitting[0] if fitting else max(size for size in BATCH_SIZES if size <= left)
-            count = min(size, left)
-            rows = start + np.minimum(np.arange(size), count - 1)
-            some = jax.tree.map(lambda x, rows=rows: np.asarray(x)[rows], (images, crop))
-            outputs = self._forward(*self._on_device, *some)
-            parts.append(jax.tree.map(lambda x, count=count: np.asarray(x)[:count], outputs))
-            start += count
-        return jax.tree.map(lambda *x: np.concatenate(x), *parts)
+        return inference.in_batches(partial(self._forward, *self._on_device), images, crop)
 
     def _finish(self, waiting: Sequence[Sequence[Framed]]) -> Iterator[list[Person]]:
         """Yields the people of each photo, having run the network once over all of them."""
-        everybody = [one for people in waiting for one in people]
+        everybody = self._with_roots([one for people in waiting for one in people])
         finished: Iterator[Person] = iter(())
         if everybody:
             images = np.stack([one.image for one in everybody])

@@ -31,8 +31,18 @@ def init_betas(config: ConfigDict, body: smpl.SMPL) -> np.ndarray:
     return smpl_file.load_mean_betas(config.init_betas, body)
 
 
+def refuse_rootnet(config: ConfigDict) -> None:
+    """Raises ValueError where the network of `config` predicts root joints instead of people."""
+    if config.model.lifting == 'rootnet':
+        raise ValueError(
+            "model.lifting='rootnet' predicts root joints: such a run is not trained or evaluated here yet. "
+            'tools.find_roots writes the root file of a dataset with it, tools.predict --rootnet uses it.'
+        )
+
+
 def create_network(config: ConfigDict, body: smpl.SMPL) -> inference.Network:
-    """Returns the network of `config`, to be run over devices."""
+    """Returns the network of `config`, to be run over devices; ValueError where that is a RootNet."""
+    refuse_rootnet(config)
     return inference.create_network(config, init_betas(config, body), axis_name=AXIS)
 
 

@@ -44,6 +44,18 @@ class Lifted:
 
 
 @chex.dataclass(frozen=True, mappable_dataclass=False)
+class Rooted:
+    """Where a RootNet sees the root joint of a batch of crops.
+
+    uv: (B, 2) in [-0.5, 0.5) across the crop.
+    depth_ratio: (B,) its depth over that at which a square of 2 m would fill the crop.
+    """
+
+    uv: jax.Array
+    depth_ratio: jax.Array
+
+
+@chex.dataclass(frozen=True, mappable_dataclass=False)
 class Posed:
     """A posed body per crop, after inverse kinematics and, where asked for, skinning; axes of the camera.
 
@@ -115,7 +127,8 @@ class View:
     box: (4,) x y w h used, clipped to the photo.
     crop_to_photo: (2, 3) of the network's crop.
     focal, centre: (2,), pixels; focal_assumed, centre_assumed: whether nobody gave them.
-    root_depth_m: of the pelvis, to lift the joints with; root_depth_assumed: whether nobody gave it.
+    root_depth_m: of the pelvis, to lift the joints with; root_depth_assumed: whether nobody gave it and no
+        RootNet predicted it; root_depth_by: the RootNet that did, '' where none did.
     """
 
     photo_size: tuple[int, int]
@@ -127,6 +140,7 @@ class View:
     centre_assumed: bool
     root_depth_m: float
     root_depth_assumed: bool
+    root_depth_by: str = ''
 
 
 @dataclasses.dataclass(frozen=True)

@@ -185,7 +185,7 @@ def test_a_file_of_another_backbone_than_the_configuration_is_not_imported(narro
     monkeypatch.chdir(ROOT)
     torch_file.write(tmp_path / 'hrnet.pth', export.to_state_dict(narrow[1]))
     asked = options(tmp_path / 'hrnet.pth', config='configs/hybrik_transformer.py')
-    with pytest.raises(ValueError, match='on an HRNet-W4.* change one of them') as caught:
+    with pytest.raises(ValueError, match='on an HRNet-W4.* Give a configuration that it fits') as caught:
         import_torch.import_file(asked.file, str(tmp_path / 'run'), asked)
     assert "model.backbone.name is 'resnet' in the configuration, 'hrnet' in the file" in str(caught.value)
 

@@ -28,6 +28,7 @@ STOREYS = (
     {'step'},
     {'config', 'setup'},
     {'checkpoint'},
+    {'roots'},
     {'predict', 'evaluate'},
     {'train'},
     {'main'},

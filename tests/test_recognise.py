@@ -64,6 +64,11 @@ def state_of(config):
             29,
             "HybrIK's deconvolution head with 29 joints on a ResNet-18",
         ),
+        (
+            {'model.lifting': 'rootnet', 'model.backbone.depth': 50, 'model.deconv.width': 32},
+            1,
+            'RootNet, which predicts where the root joint is, on a ResNet-50',
+        ),
     ],
 )
 def test_every_size_is_found_again(changes, joints, title):
@@ -92,7 +97,6 @@ def test_a_backbone_alone():
 @pytest.mark.parametrize(
     ('shapes', 'message'),
     [
-        (NAMES['rootnet_resnet50'], 'a RootNet, which predicts where .*: not supported yet'),
         (NAMES['hrnetcam29_hrnet48'], "HybrIK's network with a camera: not supported yet"),
         ({'deccam.weight': (3, 1024), 'fc1.weight': (1024, 512)}, 'a camera: not supported yet'),
         ({'encoder.weight': (3, 3), 'decoder.weight': (3, 3)}, 'no network that is known .* decoder.weight'),

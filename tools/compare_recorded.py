@@ -10,12 +10,13 @@ import sys
 import time
 from collections.abc import Callable
 
-from tools.recorded import body, model, training
+from tools.recorded import body, model, rootnet, training
 
 COMPARISONS: dict[str, Callable] = {
     'skinning': body.compare_skinning,
     'inverse kinematics': body.compare_ik,
     'networks': model.compare_models,
+    'root network': rootnet.compare_rootnet,
     'losses': training.compare_losses,
     'schedule': training.compare_schedule,
     'metrics': training.compare_metrics,

@@ -3,9 +3,10 @@
 usage: python -m tools.export_torch --checkpoint runs/synthetic --out model.pth [--parameters tail] [--best]
            [--buffers-from RELEASED.pth]
 
-A .safetensors OUT is written in that format. The file is read back and compared before it gets its name. What
-the original programs ask for beside the network, the body model's `smpl.*`, is licensed and is taken from a
-file of theirs: see docs/checkpoints.md.
+A .safetensors OUT is written in that format, a .pth.tar as RootNet's programs write and read it: in
+{'network': ...}, with `module.` before each name. The file is read back and compared before it gets its name.
+What the original programs ask for beside the network, the body model's `smpl.*`, is licensed and is taken
+from a file of theirs: see docs/checkpoints.md.
 """
 
 import argparse
@@ -43,14 +44,17 @@ def export(
     run = checkpoint.load(workdir, best=best)
     which = parameters or run.state.averaged()
     state_dict = torch_export.to_state_dict(run.state.parameters(which))
-    path = run.config['init_betas']
-    betas = smpl_file.load_mean_betas(path, None) if path else np.zeros(10)
     norms = [name.removesuffix('running_var') for name in state_dict if name.endswith('.running_var')]
     state_dict |= {f'{norm}num_batches_tracked': np.array(run.step, np.int64) for norm in norms}
-    state_dict['init_shape'] = np.asarray(betas, np.float32)
+    if run.config['model']['lifting'] != 'rootnet':
+        path = run.config['init_betas']
+        betas = smpl_file.load_mean_betas(path, None) if path else np.zeros(10)
+        state_dict['init_shape'] = np.asarray(betas, np.float32)
     if buffers_from:
         theirs = torch_export.bare_names(torch_file.read(buffers_from))
         state_dict |= {name: array for name, array in theirs.items() if BUFFERS.fullmatch(name)}
+    if out.endswith(torch_file.ROOTNET_ENDING):
+        state_dict = {f'module.{name}': array for name, array in state_dict.items()}
     torch_file.write(out, state_dict)
     return (
         f'{out}: {len(state_dict)} arrays, the {which} parameters of step {run.step}, read back and compared'
@@ -63,7 +67,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--checkpoint', required=True, help="a run's workdir")
-    parser.add_argument('--out', required=True, help='.pth or .safetensors file')
+    parser.add_argument('--out', required=True, help='.pth, .safetensors or .pth.tar file')
     parser.add_argument('--parameters', choices=PARAMETERS, help='default: tail, or ema before that begins')
     parser.add_argument('--best', action='store_true', help='the best checkpoint instead of the last')
     parser.add_argument('--buffers-from', help='a released file, for strict loading in the original programs')

@@ -1,4 +1,4 @@
-"""Makes a run of weights trained with PyTorch: HybrIK-Transformer's, HybrIK's, or a backbone's.
+"""Makes a run of weights trained with PyTorch: HybrIK-Transformer's, HybrIK's, RootNet's, or a backbone's.
 
 usage: python -m tools.import_torch hybrik.pth --out runs/hybrik --body SMPL_NEUTRAL.pkl \\
            --h36m-regressor J_regressor_h36m.npy
@@ -34,7 +34,11 @@ from hybrik_jax.files import open_plain
 from hybrik_jax.model import hybrik
 from hybrik_jax.step import create_optimizer, fresh_state
 
-BASES = {'transformer': 'configs/hybrik_transformer.py', 'deconv': 'configs/hybrik_deconv.py'}
+BASES = {
+    'transformer': 'configs/hybrik_transformer.py',
+    'deconv': 'configs/hybrik_deconv.py',
+    'rootnet': 'configs/rootnet.py',
+}
 CONFIG = '''"""The configuration of weights that tools.import_torch has read.
 
 file: {source}
@@ -82,7 +86,8 @@ def import_file(file: str, out: str, options: argparse.Namespace) -> list[str]:
     changes['workdir'] = out
     config = _load_config(base)
     config.update_from_flattened_dict(changes)
-    if architecture.num_joints and not config.body:
+    has_body = architecture.num_joints != 1
+    if architecture.num_joints and has_body and not config.body:
         said.append('body: the embedded free one, as no --body is given')
         if any(name.startswith('smpl.') for name in torch_export.bare_names(entries)):
             said[-1] += '; the file holds smpl.*, so that its shapes, meshes and figures need SMPL'
@@ -91,8 +96,9 @@ def import_file(file: str, out: str, options: argparse.Namespace) -> list[str]:
     try:
         partial.mkdir(parents=True)
         betas = torch_export.mean_shape(entries)
-        if betas is None or architecture.num_joints is None:
-            said.append(f'mean shape: {config.init_betas or "zeros"}, the file has none')
+        if betas is None or architecture.num_joints in (None, 1):
+            if has_body:
+                said.append(f'mean shape: {config.init_betas or "zeros"}, the file has none')
         else:
             body = smpl_file.load_body(config.body or None, config.h36m_regressor or None)
             np.savez(partial / 'init_betas.npz', betas=betas, model_name=str(body.name))
@@ -107,7 +113,10 @@ def import_file(file: str, out: str, options: argparse.Namespace) -> list[str]:
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return said
+    using = f'hybrik_jax.main --config {out}/config.py --mode evaluate'
+    if not has_body:
+        using = f'tools.find_roots data/NAME --rootnet {out} --out roots.json'
+    return [*said, f'Next: python -m {using}']
 
 
 def _configuration(
@@ -116,6 +125,11 @@ def _configuration(
     """Returns the configuration to start from, the keys to change in it, and what to tell about them."""
     asked = {'model.transformer.variant': options.variant, 'model.transformer.num_heads': options.heads}
     asked = {key: value for key, value in asked.items() if value is not None}
+    if architecture.num_joints == 1 and (options.body or options.h36m_regressor or asked):
+        raise ValueError(
+            f'{options.file} is {architecture.title}: it has no body and no Transformer, leave --body, '
+            '--h36m-regressor, --variant and --heads away.'
+        )
     changes, said = {}, []
     if options.config:
         base = options.config
@@ -127,8 +141,8 @@ def _configuration(
         ]
         if differing:
             raise ValueError(
-                f'{options.file} ({architecture.title}) does not fit {base}, change one of them:\n  '
-                + '\n  '.join(differing)
+                f'{options.file} ({architecture.title}) does not fit {base}. Give a configuration that it '
+                'fits, or none, and the file tells it:\n  ' + '\n  '.join(differing)
             )
     elif architecture.num_joints is None:
         raise ValueError(
@@ -222,7 +236,6 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     print('\n'.join(lines))
-    print(f'Next: python -m hybrik_jax.main --config {args.out}/config.py --mode evaluate')
     return 0
 
 

@@ -206,12 +206,13 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--no-flip', dest='flip', action='store_false', help='without the mirrored image')
     parser.add_argument('--body', metavar='FILE', help='SMPL file, where it is not where it was in training')
     parser.add_argument('--h36m-regressor', metavar='FILE', help='.npy (17, V), with an SMPL file')
+    parser.add_argument('--rootnet', metavar='DIR', help="RootNet's run, for depths that are not given")
 
 
 def network_options(args: argparse.Namespace) -> dict[str, Any]:
     """Returns the arguments of `Predictor.load` that `add_network_options` has read."""
     names = ('parameters', 'best', 'flip', 'body', 'h36m_regressor')
-    return {name: getattr(args, name) for name in names}
+    return {name: getattr(args, name) for name in names} | {'root': args.rootnet}
 
 
 def run(argv: Sequence[str] | None = None) -> list[pathlib.Path]:
@@ -348,11 +349,12 @@ def summary(name: str, people: Sequence[Person], predictor: Predictor) -> str:
     ]
     for person in people:
         view = person.view
+        depth_by = 'assumed' if view.root_depth_assumed else view.root_depth_by or 'given'
         place = ', '.join(f'{x:.2f}' for x in person.translation_m)
         lines.append(
             f'  box {",".join(f"{x:g}" for x in view.box)}; focal length {view.focal[0]:.0f} px '
             f'({"assumed" if view.focal_assumed else "given"}), lifted at {view.root_depth_m:.2f} m '
-            f'({"assumed" if view.root_depth_assumed else "given"}), fitted at ({place}) m, its joints '
+            f'({depth_by}), fitted at ({place}) m, its joints '
             f'{person.reprojection_px:.1f} px from the 2D joints on average'
         )
     warnings = dict.fromkeys(warning for person in people for warning in person.warnings)

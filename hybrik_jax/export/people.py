@@ -42,6 +42,7 @@ def _as_json(person: Person) -> dict[str, Any]:
         'centre_assumed': view.centre_assumed,
         'root_depth_m': round(view.root_depth_m, 6),
         'root_depth_assumed': view.root_depth_assumed,
+        'root_depth_by': view.root_depth_by,
         'camera_translation_m': _numbers(person.translation_m),
         'reprojection_px': round(person.reprojection_px, 3),
         'joints_m': _numbers(person.posed_joints_m),

@@ -7,14 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from hybrik_jax.export.torch import clean_names
+from hybrik_jax.export.torch import backbone_prefix, clean_names
 from hybrik_jax.model.resnet import STAGES
 
 # Names that only a network has which is not here yet.
-NOT_YET = (
-    (r'root\.(xy_layer|depth_layer|deconv_layers)\..*', 'a RootNet, which predicts where the root joint is'),
-    (r'dec(cam|sigma)\..*', "HybrIK's network with a camera"),
-)
+NOT_YET = ((r'dec(cam|sigma)\..*', "HybrIK's network with a camera"),)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +21,7 @@ class Architecture:
     title: the network in words.
     keys: configuration key -> value, such as {'model.backbone.depth': 34}.
     assumed: the same for what no name and no shape tells; the released networks' values.
-    num_joints: 24 or 29; None for a backbone alone.
+    num_joints: 24 or 29; 1 for a RootNet; None for a backbone alone.
     """
 
     title: str
@@ -57,6 +54,8 @@ def recognise(state_dict: Mapping[str, Any]) -> Architecture:
     for pattern, title in NOT_YET:
         if any(re.fullmatch(pattern, name) for name in shapes):
             raise ValueError(f'These are the weights of {title}: not supported yet.')
+    if shapes.numbered(r'root\.(xy_layer|depth_layer|deconv_layers)\.'):
+        return _rootnet(shapes)
     if shapes.numbered(r'transformer\.layer_norm_src\.(\d+)\.'):
         return _transformer(shapes)
     if shapes.numbered(r'deconv_layers\.(\d+)\.'):
@@ -66,8 +65,8 @@ def recognise(state_dict: Mapping[str, Any]) -> Architecture:
         return Architecture(f'{backbone} alone', keys)
     raise ValueError(
         'These are the weights of no network that is known here: expected are the names of HybrIK, HybrIK-'
-        "Transformer, torchvision's ResNets or HRNet, "
-        f'there are {", ".join(sorted(shapes)[:5]) or "none"} ...'
+        "Transformer, RootNet, torchvision's ResNets or HRNet, there are "
+        f'{", ".join(sorted(shapes)[:5]) or "none"} ...'
     )
 
 
@@ -75,12 +74,12 @@ def check_backbone(state_dict: Mapping[str, Any], config: Mapping[str, Any], sou
     """Raises ValueError, saying what to do, if a file's backbone is not the one that is to start from it.
 
     Args:
-        state_dict: of a backbone alone or of a whole HybrIK network.
+        state_dict: of a backbone alone, of a whole HybrIK network or of a RootNet.
         config: the section `model.backbone` of a configuration.
         source: the file, for the message.
     """
     shapes = _Shapes({name: np.shape(array) for name, array in clean_names(state_dict).items()})
-    title, keys = _backbone(shapes, 'preact.' if any(name.startswith('preact.') for name in shapes) else '')
+    title, keys = _backbone(shapes, backbone_prefix(shapes))
     wanted = [f'--config.{key}={value}' for key, value in keys.items() if config[key.split('.')[-1]] != value]
     if wanted:
         raise ValueError(
@@ -139,3 +138,13 @@ def _deconv(shapes: _Shapes) -> Architecture:
     }
     title = f"HybrIK's deconvolution head with {joints} joints on {backbone}"
     return Architecture(title, keys, {'image_size': 256}, num_joints=joints)
+
+
+def _rootnet(shapes: _Shapes) -> Architecture:
+    backbone, keys = _backbone(shapes, 'backbone.')
+    keys |= {
+        'model.lifting': 'rootnet',
+        'model.deconv.width': shapes.side('root.deconv_layers.0.weight', 1, 256),
+    }
+    title = f'RootNet, which predicts where the root joint is, on {backbone}'
+    return Architecture(title, keys, {'image_size': 256}, num_joints=1)

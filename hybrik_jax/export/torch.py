@@ -1,11 +1,11 @@
 """Parameters from and to the names and layouts of PyTorch checkpoints.
 
-One table (`HYBRIK_TABLE`) says what each of our modules is called there; both directions read it. Files are
-read and written by `torch_file`, without PyTorch.
+A table (`HYBRIK_TABLE`, `ROOTNET_TABLE`) says what each of our modules is called there; both directions read
+it. Files are read and written by `torch_file`, without PyTorch.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -87,18 +87,39 @@ HYBRIK_TABLE: Table = (
     ('lifting/head_betas', 'decshape', LINEAR),
 )
 
+# RootNet's: the same modules below other prefixes, and its two heads.
+ROOTNET_TABLE: Table = (
+    *(
+        (ours, f'backbone.{theirs.removeprefix("preact.")}', leaves)
+        for ours, theirs, leaves in HYBRIK_TABLE
+        if ours.startswith('backbone/')
+    ),
+    *(
+        (ours, f'root.{theirs}', leaves)
+        for ours, theirs, leaves in HYBRIK_TABLE
+        if ours.startswith('lifting/deconv')
+    ),
+    ('lifting/head_xy', 'root.xy_layer', CONVOLUTION),
+    ('lifting/head_depth', 'root.depth_layer', CONVOLUTION),
+)
+
 # What files hold beside parameters: the body model, the mean shape, counters.
 IGNORED = re.compile(r'smpl\..*|init_shape|init_cam|.*num_batches_tracked')
 
 
-def torch_name(path: tuple[str, ...]) -> str:
+def is_rootnet(variables: Mapping[str, Any]) -> bool:
+    """Returns whether variables {'params': ..., ...} are a RootNet's."""
+    return 'head_xy' in variables['params'].get('lifting', {})
+
+
+def torch_name(path: tuple[str, ...], table: Table = HYBRIK_TABLE) -> str:
     """Returns what PyTorch calls the variable at `path`, such as ('params', 'backbone', 'conv1', 'kernel').
 
     Raises:
         ValueError: if the table has no row for it.
     """
     module, leaf = '/'.join(path[1:-1]), path[-1]
-    for ours, theirs, leaves in HYBRIK_TABLE:
+    for ours, theirs, leaves in table:
         match = re.fullmatch(ours, module)
         if match and leaf in leaves:
             return '.'.join(filter(None, (match.expand(theirs), leaves[leaf])))
@@ -155,10 +176,10 @@ def from_state_dict(state_dict: Mapping[str, Any], template: Mapping[str, Any]) 
     Raises:
         ValueError: naming at once every entry that is missing, unexpected, of a wrong shape or not finite.
     """
-    entries = clean_names(state_dict)
+    entries, table = clean_names(state_dict), ROOTNET_TABLE if is_rootnet(template) else HYBRIK_TABLE
     variables, expected, wrong, broken = {}, set(), [], []
     for path, leaf in traverse_util.flatten_dict(template).items():
-        name = torch_name(path)
+        name = torch_name(path, table)
         expected.add(name)
         if name not in entries:
             continue
@@ -188,10 +209,17 @@ def from_state_dict(state_dict: Mapping[str, Any], template: Mapping[str, Any]) 
 def to_state_dict(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Returns PyTorch name -> float32 array of every parameter and batch statistic."""
     leaves = traverse_util.flatten_dict(variables)
+    table = ROOTNET_TABLE if is_rootnet(variables) else HYBRIK_TABLE
     return {
-        torch_name(path): np.array(_to_torch_layout(path, np.asarray(leaf)), np.float32, order='C')
+        torch_name(path, table): np.array(_to_torch_layout(path, np.asarray(leaf)), np.float32, order='C')
         for path, leaf in leaves.items()
     }
+
+
+def backbone_prefix(names: Iterable[str]) -> str:
+    """Returns what stands before the names of the backbone: 'preact.', 'backbone.' (RootNet) or ''."""
+    prefixes = ('preact.', 'backbone.')
+    return next((one for one in prefixes if any(name.startswith(one) for name in names)), '')
 
 
 # What a backbone's own file has for other tasks, what released networks therefore begin anew, and what the
@@ -207,24 +235,20 @@ def load_backbone(state_dict: Mapping[str, Any], variables: Mapping[str, Any]) -
     Args:
         state_dict: torchvision's own ResNet or HRNet's own ImageNet or pose network (no prefix; of HRNet's
             the trunk alone is taken, conv1 to stage4, the rest of the backbone stays as it is), or a whole
-            HybrIK network, of which only `preact.*` is read.
+            HybrIK network or RootNet, of which only `preact.*` or `backbone.*` is read.
     Raises:
         ValueError: as `from_state_dict`, with the names that a whole network has.
     """
     entries, kept = clean_names(state_dict), set()
+    prefix = backbone_prefix(entries)
+    others = re.compile(r'final_layer\..*') if prefix else _OTHER_TASKS  # a camera network's heat map
+    names = {name: name.removeprefix(prefix) for name in entries if name.startswith(prefix)}
+    entries = {f'preact.{own}': entries[name] for name, own in names.items() if not others.fullmatch(own)}
     template = {collection: {'backbone': tree['backbone']} for collection, tree in variables.items()}
     leaves = traverse_util.flatten_dict(template)
-    if not any(name.startswith('preact.') for name in entries):
-        entries = {
-            f'preact.{name}': array for name, array in entries.items() if not _OTHER_TASKS.fullmatch(name)
-        }
+    if not prefix:
         absent = [_FRESH] if any(map(_LAST_EXCHANGE.fullmatch, entries)) else [_FRESH, _LAST_EXCHANGE]
         kept = {path for path in leaves if any(pattern.fullmatch(torch_name(path)) for pattern in absent)}
-    entries = {
-        name: array
-        for name, array in entries.items()
-        if name.startswith('preact.') and not name.startswith('preact.final_layer.')  # a heat map
-    }
     wanted = traverse_util.unflatten_dict({path: leaf for path, leaf in leaves.items() if path not in kept})
     loaded = leaves | traverse_util.flatten_dict(from_state_dict(entries, wanted))
     backbone = traverse_util.unflatten_dict(loaded)

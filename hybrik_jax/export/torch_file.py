@@ -40,6 +40,7 @@ STORAGES = {storage: dtype for storage, _, dtype in _TYPES}
 SAFETENSORS = {name: dtype for _, name, dtype in _TYPES}
 # What a state dict may be wrapped in, and what stands in training checkpoints beside it.
 WRAPPERS = ('network', 'state_dict', 'model_state_dict', 'model')
+ROOTNET_ENDING = '.pth.tar'
 BESIDE = {f'torch.{name}' for name in ('Size', 'device', 'float16', 'bfloat16', 'float32', 'float64')}
 BESIDE |= {'collections.defaultdict', 'collections.Counter'}
 BESIDE |= {f'__builtin__.{name}' for name in ('dict', 'float', 'int', 'list')}
@@ -216,11 +217,14 @@ def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
 def write(path: str | os.PathLike, state_dict: Mapping[str, np.ndarray]) -> None:
     """Writes name -> array as `.pth` or `.safetensors`, by the file's ending, and reads it back.
 
+    A `.pth.tar` is a `.pth` that holds {'network': state_dict}.
+
     Raises:
         ValueError: for another ending, or if the file does not give back what was written.
     """
     path = pathlib.Path(path)
-    if path.suffix not in ('.pth', '.pt', '.safetensors'):
+    wrapped = path.name.endswith(ROOTNET_ENDING)
+    if path.suffix not in ('.pth', '.pt', '.safetensors') and not wrapped:
         raise FileError(f'{path}: the ending says the format, choose .pth or .safetensors.')
     arrays = {name: np.array(array, order='C') for name, array in state_dict.items()}
     partial = path.with_name(f'.{path.name}.partial')
@@ -228,7 +232,7 @@ def write(path: str | os.PathLike, state_dict: Mapping[str, np.ndarray]) -> None
         if path.suffix == '.safetensors':
             partial.write_bytes(safetensors.numpy.save(arrays, metadata={'format': 'pt'}))
         else:
-            _write_zip(partial, arrays)
+            _write_zip(partial, arrays, wrapper='network' if wrapped else None)
         written = read(partial)
         same = (
             written[name].dtype == array.dtype and np.array_equal(written[name], array, equal_nan=True)
@@ -241,8 +245,8 @@ def write(path: str | os.PathLike, state_dict: Mapping[str, np.ndarray]) -> None
         partial.unlink(missing_ok=True)
 
 
-def _write_zip(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes what `torch.save` writes of an OrderedDict of tensors."""
+def _write_zip(path: pathlib.Path, arrays: Mapping[str, np.ndarray], *, wrapper: str | None) -> None:
+    """Writes what `torch.save` writes of an OrderedDict of tensors, or of a dict {wrapper: that}."""
     storages = {dtype: safe_pickle.Name(name) for name, dtype in STORAGES.items()}
     tensors, data = OrderedDict(), {}
     for number, (name, array) in enumerate(arrays.items()):
@@ -252,7 +256,7 @@ def _write_zip(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
         tensors[name] = safe_pickle.StandIn(safe_pickle.Name(TENSOR), arguments)
         data[f'data/{key}'] = array.data
     pickled = io.BytesIO()
-    _Pickler(pickled, protocol=2).dump(tensors)
+    _Pickler(pickled, protocol=2).dump({wrapper: tensors} if wrapper else tensors)
     entries = {'data.pkl': pickled.getvalue(), 'byteorder': b'little', 'version': b'3\n'} | data
     with zipfile.ZipFile(path, 'w', zipfile.ZIP_STORED) as archive:
         for name, content in entries.items():

@@ -4,6 +4,7 @@ Source: Li et al., HybrIK (2021), section 4.1; Sun et al., Integral Human Pose R
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -38,12 +39,35 @@ def soft_argmax(volumes: jax.Array) -> jax.Array:
     return jnp.stack([expected(columns), expected(rows), expected(depths)], axis=-1)
 
 
+def upsampled(x: jax.Array, *, width: int, norm: Callable[..., nn.Module], dtype: Any) -> jax.Array:
+    """Returns a feature map (B, h, w, C) eight times as large, (B, 8 h, 8 w, width), inside of a module.
+
+    Three times a transposed convolution (4x4, stride 2, PyTorch's padding 1), which starts as N(0, 0.001^2),
+    the normalisation that `norm` makes of a name, and ReLU.
+    """
+    for i in range(NUM_LAYERS):
+        # PyTorch's padding 1 leaves 4 - 1 - 1 = 2 zeros around the dilated input.
+        x = nn.ConvTranspose(
+            width,
+            (4, 4),
+            strides=(2, 2),
+            padding=((2, 2), (2, 2)),
+            use_bias=False,
+            transpose_kernel=True,
+            kernel_init=nn.initializers.normal(0.001),
+            dtype=dtype,
+            name=f'deconv{i}',
+        )(x)
+        x = nn.relu(norm(name=f'deconv_bn{i}')(x))
+    return x
+
+
 class DeconvLifting(nn.Module):
     """Lifts a feature map (B, h, w, C) and a mean shape (10,) to a `Lifted` of 24 or 29 joints.
 
-    Three transposed convolutions (4x4, stride 2, PyTorch's padding 1) make heat-map volumes of (depth_bins, 8
-    h, 8 w) per joint; global average pooling and two linear layers without activation make twists, leaf
-    rotations (only with 24 joints) and shape. Convolutions start as N(0, 0.001^2) with zero bias.
+    Three transposed convolutions and a 1x1 convolution make heat-map volumes of (depth_bins, 8 h, 8 w) per
+    joint; global average pooling and two linear layers without activation make twists, leaf rotations (only
+    with 24 joints) and shape. Convolutions start as N(0, 0.001^2) with zero bias.
 
     num_joints: 24, or 29 to localise the five leaves of the mesh in place of predicting leaf rotations.
     width: channels of the transposed convolutions.
@@ -70,21 +94,7 @@ class DeconvLifting(nn.Module):
         small = nn.initializers.normal(0.001)
         full = jnp.promote_types(features.dtype, jnp.float32)
         norm = functools.partial(batch_norm, training=training, axis_name=self.axis_name, dtype=self.dtype)
-        x = features.astype(self.dtype)
-        for i in range(NUM_LAYERS):
-            # PyTorch's padding 1 leaves 4 - 1 - 1 = 2 zeros around the dilated input.
-            x = nn.ConvTranspose(
-                self.width,
-                (4, 4),
-                strides=(2, 2),
-                padding=((2, 2), (2, 2)),
-                use_bias=False,
-                transpose_kernel=True,
-                kernel_init=small,
-                dtype=self.dtype,
-                name=f'deconv{i}',
-            )(x)
-            x = nn.relu(norm(name=f'deconv_bn{i}')(x))
+        x = upsampled(features.astype(self.dtype), width=self.width, norm=norm, dtype=self.dtype)
         channels = self.num_joints * self.depth_bins
         x = nn.Conv(channels, (1, 1), kernel_init=small, dtype=self.dtype, name='volumes')(x)
         uvd = soft_argmax(x.astype(full).reshape(*x.shape[:3], self.num_joints, self.depth_bins))

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from hybrik_jax.model import deconv, hrnet, lifting, resnet
-from hybrik_jax.types import Lifted
+from hybrik_jax.model import deconv, hrnet, lifting, resnet, rootnet
+from hybrik_jax.types import Lifted, Rooted
 
 # Name -> (section `model` of a configuration, axis of shared batch statistics or None) -> module.
 BACKBONES: dict[str, Callable[[Any, str | None], nn.Module]] = {
@@ -22,11 +22,14 @@ BACKBONES: dict[str, Callable[[Any, str | None], nn.Module]] = {
 LIFTINGS: dict[str, Callable[[Any, str | None], nn.Module]] = {
     'transformer': lifting.create,
     'deconv': deconv.create,
+    'rootnet': rootnet.create,
 }
 
 
 class HybrIK(nn.Module):
     """A backbone and a lifting network: images (B, H, W, 3), normalised, and a mean shape (10,) -> `Lifted`.
+
+    With the lifting network 'rootnet' it is a RootNet and makes a `Rooted`.
 
     Random streams needed in training: 'dropout', and for the Transformer with patch sampling 'patch_count'
     (same key on every device) and 'patches' (a different one on every device). Training changes
@@ -36,7 +39,7 @@ class HybrIK(nn.Module):
     backbone: nn.Module
     lifting: nn.Module
 
-    def __call__(self, images: jax.Array, *, training: bool, init_betas: jax.Array) -> Lifted:
+    def __call__(self, images: jax.Array, *, training: bool, init_betas: jax.Array) -> Lifted | Rooted:
         features = self.backbone(images, training=training)
         return self.lifting(features, training=training, init_betas=init_betas)
 

@@ -1,0 +1,140 @@
+"""RootNet at work: where the root joints of people are, in photos and in the records of datasets.
+
+Its crop is the square around a person's box, 1.25 times as large. What it tells of the depth is how much
+farther away the root is than a square of 2 m that fills the crop: without intrinsics that depends on the
+focal length, which is assumed then, as `photo` says.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from hybrik_jax import boxes, checkpoint, inference
+from hybrik_jax import config as configuration
+from hybrik_jax.body.smpl import NUM_BETAS
+from hybrik_jax.data import augment, pipeline
+from hybrik_jax.photo import ENLARGEMENT, Framed, Request, crop_of, frame, square_m
+from hybrik_jax.scoring.roots_and_boxes import check_box_is_stored
+from hybrik_jax.types import Crop
+
+RECORDS_AT_ONCE = 32
+
+
+class FoundRoot(NamedTuple):
+    """A record's root, (3,) each, camera frame, metres.
+
+    root_m: the RootNet's; true_root_m: the annotation's; square_root_m: the middle of the box, at the depth
+        of the square of 2 m.
+    """
+
+    root_m: np.ndarray
+    true_root_m: np.ndarray
+    square_root_m: np.ndarray
+
+
+class RootFinder:
+    """A RootNet, ready for photos and records.
+
+    run: the checkpoint: folder, step, configuration.
+    network: see `inference`.
+    parameters: 'tail', 'ema' or 'raw', what was chosen.
+    """
+
+    def __init__(self, run: checkpoint.Run, network: inference.Network, *, parameters: str):
+        self.run, self.network, self.parameters = run, network, parameters
+        self._variables = jax.device_put(run.state.parameters(parameters))
+        self._locate = jax.jit(partial(inference.locate, network))
+
+    @classmethod
+    def load(
+        cls, folder: str | pathlib.Path, *, parameters: str | None = None, best: bool = False
+    ) -> 'RootFinder':
+        """Returns the RootNet of a run's last (or best) checkpoint; arguments as in `Predictor.load`.
+
+        Raises:
+            FileNotFoundError: no run, no checkpoint.
+            ValueError: a run of another network; parameters that are not there.
+        """
+        run = checkpoint.load(folder, best=best)
+        config = ConfigDict(configuration.completed(run.config))
+        if config.model.lifting != 'rootnet':
+            raise ValueError(
+                f'{run.folder} is a run with model.lifting={config.model.lifting!r}, not a RootNet: give the '
+                "folder that tools.import_torch made of RootNet's weights."
+            )
+        network = inference.create_network(config, np.zeros(NUM_BETAS))
+        return cls(run, network, parameters=parameters or run.state.averaged())
+
+    @property
+    def label(self) -> str:
+        """Returns what to call it in results."""
+        return f'RootNet run {self.run.folder.name}, step {self.run.step}, {self.parameters} parameters'
+
+    def find(self, people: Sequence[Framed]) -> np.ndarray:
+        """Returns the roots (N, 3) of people framed by `frame_roots`, camera frame, metres."""
+        crop = jax.tree.map(lambda *x: np.stack(x), *(crop_of(one.view) for one in people))
+        return self.locate(np.stack([one.image for one in people]), crop)
+
+    def locate(self, images: np.ndarray, crop: Crop) -> np.ndarray:
+        """Returns the roots (N, 3) of crops (N, S, S, 3) uint8; arguments as in `inference.locate`."""
+        return inference.in_batches(partial(self._locate, self._variables), images, crop)
+
+    def of_records(self, source: Sequence[dict[str, Any]]) -> Iterator[tuple[str, FoundRoot]]:
+        """Yields name and root of every record of a split, in order.
+
+        Raises:
+            ValueError: naming a record without camera, or without the pixels of its crop.
+        """
+        size = self.network.image_size
+
+        def example_of(index: int) -> dict[str, np.ndarray]:
+            record = source[index]
+            framed = _framed_record(record)
+            said = {'name': np.array(augment.text(record['name'])), 'true_root_m': record['root_m']}
+            return pipeline.evaluation_example(framed, crop_size=size) | said
+
+        count = len(source)
+        examples = pipeline.evaluation_batches(
+            range(count), example_of, batch_size=min(count, RECORDS_AT_ONCE)
+        )
+        for fields, filled in examples:
+            crop = pipeline.to_batch(fields).crop
+            pixels = np.append(
+                crop.crop_to_photo @ [size / 2, size / 2, 1], np.ones((len(crop.root_m), 1)), 1
+            )
+            squares = np.einsum('bij,bj->bi', crop.inverse_intrinsics, pixels) * crop.root_m[:, 2:]
+            roots = zip(self.locate(fields['image'], crop), fields['true_root_m'], squares, strict=True)
+            for name, root in list(zip(fields['name'].tolist(), roots, strict=True))[:filled]:
+                yield name, FoundRoot(*root)
+
+
+def frame_roots(request: Request, image_size: int) -> list[Framed]:
+    """Returns RootNet's crops of a request's people; their depth is that of the square of 2 m.
+
+    Its boxes are moved to where their left and upper edges are on the photo, before they are clipped.
+
+    Raises:
+        FileNotFoundError, ValueError: as `photo.frame`.
+    """
+    moved = request.boxes
+    if moved is not None:
+        moved = np.array([[max(0.0, x), max(0.0, y), w, h] for x, y, w, h in moved]).reshape(-1, 4)
+    own = dataclasses.replace(request, boxes=moved, root_depth_m=None, enlargement=ENLARGEMENT)
+    return frame(own, image_size)
+
+
+def _framed_record(record: dict[str, Any]) -> dict[str, Any]:
+    """Returns a record whose example is RootNet's crop, and its root at the depth of the square of 2 m."""
+    if not record['camera_weight'] > 0:
+        name = augment.text(record['name'])
+        raise ValueError(f'Record {name!r} has no camera: the root in its frame cannot be predicted.')
+    check_box_is_stored(record, record['box'], ENLARGEMENT)
+    _, side = boxes.centre_and_side(record['box'], ENLARGEMENT)
+    root_m = np.array([0, 0, square_m(record['focal'], side)], np.float32)
+    return record | {'box_enlargement': np.float32(ENLARGEMENT), 'root_m': root_m}
