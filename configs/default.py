@@ -30,9 +30,9 @@ def get_config() -> ConfigDict:
     config.model.image_std = (0.225, 0.224, 0.229)
     config.model.right_hand = 'leaf'  # or 'released', the index slip that released checkpoints carry
     config.model.backbone = ConfigDict()
-    config.model.backbone.name = 'resnet'  # or 'hrnet'
-    config.model.backbone.depth = 34  # 18, 34, 50, 101, 152; of a ResNet
-    # Planes of a ResNet's first stage (published: 64), or channels of an HRNet's highest resolution (48).
+    config.model.backbone.name = 'resnet'
+    config.model.backbone.depth = 34  # 18, 34, 50, 101, 152
+    # Planes of the first stage; 64: the published network, 32: half of all widths.
     config.model.backbone.width = 64
     config.model.backbone.dtype = 'float32'  # or 'bfloat16': arithmetic, the parameters stay float32
     config.model.backbone.remat = False  # recompute activations in the backward pass: less memory, more time
@@ -58,7 +58,7 @@ def get_config() -> ConfigDict:
     config.model.deconv.dropout = 0.5
 
     config.pretrained = ConfigDict()
-    config.pretrained.backbone = ''  # weights (.pth) of the backbone alone, or of a HybrIK network; '': none
+    config.pretrained.backbone = ''  # torchvision state dict (.pth): ImageNet weights; '' trains from scratch
 
     config.data = ConfigDict()
     config.data.root = 'data'  # every dataset is a folder in here
@@ -124,9 +124,10 @@ def get_config() -> ConfigDict:
     # As trained, mean of the last epochs, moving average.
     config.evaluation.parameters = ('raw', 'tail', 'ema')
     config.evaluation.flips = (False, True)  # without and with the mirrored image
-    # Whose root joint places the person in the camera frame: 'annotation', or 'predicted', by
-    # tools.find_roots or a program like RootNet, in a JSON file: {record name: [x, y, z] in MILLIMETRES}, or RootNet's own
-    # (hybrik_jax/scoring/roots_and_boxes.py). '{dataset}' in a file's name stands for the dataset.
+    # Whose root joint places the person in the camera frame: 'annotation', or 'predicted': root_file is then
+    # the folder of a RootNet's run, or a JSON file of tools.find_roots or of a program like RootNet:
+    # {record name: [x, y, z] in MILLIMETRES}, or RootNet's own (hybrik_jax/scoring/roots_and_boxes.py).
+    # '{dataset}' in a file's name stands for the dataset.
     config.evaluation.root = 'annotation'
     config.evaluation.root_file = ''
     # Detected boxes, JSON: {record name: [x, y, w, h] pixels}; '': the annotated ones.

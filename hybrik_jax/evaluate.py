@@ -22,6 +22,7 @@ from hybrik_jax import catalogue, checkpoint, setup
 from hybrik_jax import config as configuration
 from hybrik_jax.body import skeleton
 from hybrik_jax.data import augment, pipeline
+from hybrik_jax.roots import PredictedRoots, RootFinder
 from hybrik_jax.scoring import protocols, table
 from hybrik_jax.scoring.protocols import Frames, Protocol
 from hybrik_jax.scoring.roots_and_boxes import Found, check_box_is_stored, read_numbers
@@ -105,7 +106,7 @@ class _Split:
     name: str
     source: Sequence
     protocol: Protocol
-    roots: Found | None
+    roots: Found | PredictedRoots | None
     boxes: Found | None
 
     @classmethod
@@ -115,11 +116,15 @@ class _Split:
         named = augment.text(source[0]['dataset']) if len(source) else name
         protocol = catalogue.protocol_of(named, str(body.name), allow_other_body=options.allow_other_body)
         folder = pathlib.Path(config.data.root) / name
+        by_run = bool(options.root_file) and pathlib.Path(options.root_file).is_dir()
         found = {
             kind: Found(path.replace('{dataset}', name), kind, read_numbers(folder, 'test'))
             for kind, path in (('root', options.root_file), ('box', options.box_file))
-            if path
+            if path and not (kind == 'root' and by_run)
         }
+        if by_run:
+            finder = RootFinder.load(options.root_file)
+            found['root'] = PredictedRoots(finder.label, finder.of_records(source))
         return cls(name, source, protocol, roots=found.get('root'), boxes=found.get('box'))
 
 
@@ -154,7 +159,7 @@ def measure_split(
     prefetch: int = 64,
     examples: int = 0,
     title: str = 'evaluate',
-    roots: Found | None = None,
+    roots: Found | PredictedRoots | None = None,
     boxes: Found | None = None,
     box_enlargement: float = 1.25,
 ) -> dict[Hashable, Frames]:
@@ -257,7 +262,7 @@ def score_split(
     source: Sequence,
     protocol: Protocol,
     *,
-    roots: Found | None = None,
+    roots: Found | PredictedRoots | None = None,
     boxes: Found | None = None,
     box_enlargement: float = 1.25,
     **options: Any,

@@ -14,14 +14,16 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from ml_collections import ConfigDict
+from tqdm import tqdm
 
 from hybrik_jax import boxes, checkpoint, inference
 from hybrik_jax import config as configuration
 from hybrik_jax.body.smpl import NUM_BETAS
 from hybrik_jax.data import augment, pipeline
 from hybrik_jax.photo import ENLARGEMENT, Framed, Request, crop_of, frame, square_m
-from hybrik_jax.scoring.roots_and_boxes import check_box_is_stored
+from hybrik_jax.scoring.roots_and_boxes import NEAREST_MM, check_box_is_stored
 from hybrik_jax.types import Crop
+from hybrik_jax.units import MM_PER_M
 
 RECORDS_AT_ONCE = 32
 
@@ -36,6 +38,18 @@ class FoundRoot(NamedTuple):
     root_m: np.ndarray
     true_root_m: np.ndarray
     square_root_m: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictedRoots:
+    """The roots of a split by a RootNet, for the evaluation as `scoring.roots_and_boxes.Found` is."""
+
+    label: str
+    found: dict[str, FoundRoot]
+
+    def root_m(self, record: dict[str, Any]) -> np.ndarray:
+        """Returns the root (3,) of a record of that split in the camera frame, metres."""
+        return np.asarray(self.found[augment.text(record['name'])].root_m, np.float32)
 
 
 class RootFinder:
@@ -85,12 +99,24 @@ class RootFinder:
         """Returns the roots (N, 3) of crops (N, S, S, 3) uint8; arguments as in `inference.locate`."""
         return inference.in_batches(partial(self._locate, self._variables), images, crop)
 
-    def of_records(self, source: Sequence[dict[str, Any]]) -> Iterator[tuple[str, FoundRoot]]:
-        """Yields name and root of every record of a split, in order.
+    def of_records(self, source: Sequence[dict[str, Any]]) -> dict[str, FoundRoot]:
+        """Returns record name -> root of a whole split, in its order.
 
         Raises:
-            ValueError: naming a record without camera, or without the pixels of its crop.
+            ValueError: naming a record without camera, or without the pixels of its crop; a root that is
+                behind the camera.
         """
+        progress = tqdm(self._of_records(source), total=len(source), desc='roots', unit='image', leave=False)
+        found = dict(progress)
+        behind = [name for name, root in found.items() if not root.root_m[2] * MM_PER_M >= NEAREST_MM]
+        if behind:
+            raise ValueError(
+                f'{self.label} sees {len(behind)} of {len(found)} roots behind the camera or closer than '
+                f'{NEAREST_MM:g} mm, such as that of {behind[0]!r}: these parameters are not usable.'
+            )
+        return found
+
+    def _of_records(self, source: Sequence[dict[str, Any]]) -> Iterator[tuple[str, FoundRoot]]:
         size = self.network.image_size
 
         def example_of(index: int) -> dict[str, np.ndarray]:

@@ -147,7 +147,7 @@ def test_what_a_rootnet_says_is_brought_into_the_camera_frame(golden):
 
 
 def test_the_root_file_of_a_dataset_is_what_evaluation_reads(
-    rootnet_run, small_run, data_root, tmp_path, monkeypatch
+    rootnet_run, small_run, data_root, tmp_path, monkeypatch, capsys
 ):
     """Every root stands at 1.25 times the square's depth, and its MRPE in the table is what the tool says."""
     out = tmp_path / 'roots.json'
@@ -170,6 +170,13 @@ def test_the_root_file_of_a_dataset_is_what_evaluation_reads(
     (row,) = evaluate(config)['rows']
     assert row['root'].startswith('predicted (roots.json')
     assert row['mrpe_mm'] == pytest.approx(np.mean(errors), abs=0.01)
+    said = capsys.readouterr().out
+    assert f'RootNet: MRPE {row["mrpe_mm"]:.1f} mm' in said and 'a square of 2 m: MRPE' in said
+    # The run itself in place of a file.
+    config.evaluation.root_file = str(rootnet_run)
+    (again,) = evaluate(config)['rows']
+    assert again['root'] == 'predicted (RootNet run run, step 0, ema parameters)'
+    assert again['mrpe_mm'] == pytest.approx(row['mrpe_mm'], abs=0.01)
 
 
 BOX = [60, 10, 40, 100]

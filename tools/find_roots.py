@@ -15,12 +15,10 @@ import pathlib
 import sys
 
 import numpy as np
-from tqdm import tqdm
 
 from hybrik_jax import ending
 from hybrik_jax.data import store
 from hybrik_jax.roots import RootFinder
-from hybrik_jax.scoring.roots_and_boxes import NEAREST_MM
 from hybrik_jax.step import PARAMETERS
 from hybrik_jax.units import MM_PER_M
 
@@ -47,22 +45,15 @@ def find_roots(
     finder = RootFinder.load(rootnet, parameters=parameters, best=best)
     if not len(source):
         raise ValueError(f'{dataset} has no people in its split {split!r}: give another --split.')
-    roots_mm, true_mm, squares_mm = {}, [], []
-    for name, found in tqdm(finder.of_records(source), total=len(source), unit='image', leave=False):
-        roots_mm[name] = found.root_m * MM_PER_M
-        true_mm.append(found.true_root_m * MM_PER_M)
-        squares_mm.append(found.square_root_m * MM_PER_M)
-    behind = [name for name, root in roots_mm.items() if not root[2] >= NEAREST_MM]
-    if behind:
-        raise ValueError(
-            f'{finder.label} sees {len(behind)} of {len(roots_mm)} roots behind the camera or closer than '
-            f'{NEAREST_MM:g} mm, such as that of {behind[0]!r}: these parameters are not usable.'
-        )
-    rounded = {name: np.round(root.astype(float), 3).tolist() for name, root in roots_mm.items()}
+    found = finder.of_records(source)
+    rounded = {
+        name: np.round(MM_PER_M * root.root_m.astype(float), 3).tolist() for name, root in found.items()
+    }
     ending.write_whole(pathlib.Path(out), json.dumps(rounded, indent=0) + '\n')
     lines = [f'{out}: {len(rounded)} roots of {dataset}, {split}, by {finder.label}']
-    for title, guess in (('RootNet', list(roots_mm.values())), ('a square of 2 m', squares_mm)):
-        errors = np.abs(np.array(guess) - np.array(true_mm))
+    own, true, square = (MM_PER_M * np.array(roots) for roots in zip(*found.values(), strict=True))
+    for title, guess in (('RootNet', own), ('a square of 2 m', square)):
+        errors = np.abs(guess - true)
         per_axis = ', '.join(f'{axis} {error:.1f}' for axis, error in zip('xyz', errors.mean(0), strict=True))
         lines.append(f'{title}: MRPE {np.linalg.norm(errors, axis=1).mean():.1f} mm ({per_axis})')
     return lines
