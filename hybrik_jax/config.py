@@ -233,7 +233,7 @@ def _contradictions(fine: Mapping[str, Any], devices: int, hosts: int) -> Iterat
         root, file = fine['evaluation.root'], fine['evaluation.root_file']
         if root == 'predicted' and not file:
             remedy = "give --config.evaluation.root_file=FILE.json, or a RootNet's run"
-            yield f'evaluation.root={root!r} needs roots: {remedy}.'
+            yield f'evaluation.root={root!r} needs roots that were predicted: {remedy}.'
         if root == 'annotation' and file:
             remedy = 'add --config.evaluation.root=predicted'
             yield f'evaluation.root_file={_shown(file)} would not be used: {remedy}.'
