@@ -187,7 +187,8 @@ def pose(
         placed = crop.crop_to_photo, crop.inverse_intrinsics, crop.root_m
         joints_m = camera.uvd_to_camera(lifted.uvd, *placed, crop_size=network.image_size)
         rest_m = smpl.rest_joints(body, lifted.betas)
-        solve = functools.partial(ik.solve, training=training, right_hand=network.right_hand)
+        form = 'training' if training else 'evaluation'
+        solve = functools.partial(ik.solve, form=form, right_hand=network.right_hand)
         rotations = solve(joints_m, lifted.twists, rest_m, lifted.leaf_quaternions)
         vertices_m = h36m_joints_m = None
         if skinned:

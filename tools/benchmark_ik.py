@@ -38,7 +38,7 @@ def evaluation(*people: jax.Array) -> jax.Array:
 
 def training(*people: jax.Array) -> tuple[jax.Array, ...]:
     """Returns gradients to all inputs of the training form's distance from the identity."""
-    solve = jax.vmap(functools.partial(ik.solve, training=True))
+    solve = jax.vmap(functools.partial(ik.solve, form='training'))
 
     def distance(*inputs: jax.Array) -> jax.Array:
         return jnp.sum((solve(*inputs) - jnp.eye(3)) ** 2)

@@ -22,7 +22,7 @@ from hybrik_jax.body import ik, rotations, skeleton, smpl, smpl_file
 
 BATCH = 4096  # people at once
 ORTHOGONAL = 1e-5  # of |R'R - 1|
-REACHED_MM = {'training': 0.5, 'evaluation': 0.1}
+REACHED_MM = {'training': 0.5, 'evaluation': 0.1, 'naive': 0.5}
 _POOL = 64  # shapes among which one is chosen for its hips
 _PARENTS = np.array((0, *skeleton.PARENTS_29[1:]))
 
@@ -205,12 +205,12 @@ KINDS: dict[str, Callable[[np.random.Generator, smpl.SMPL, int], People]] = {
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _solve(people: dict[str, jax.Array], weights: jax.Array, training: bool) -> tuple[jax.Array, ...]:
+def _solve(people: dict[str, jax.Array], weights: jax.Array, form: str) -> tuple[jax.Array, ...]:
     """Returns rotations (B, 24, 3, 3), their joints (B, 24, 3), and whose gradients are finite (B,)."""
 
     def objective(people: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
         columns = (people[key] for key in ('joints', 'twists', 'rest', 'leaves'))
-        solved = jax.vmap(functools.partial(ik.solve, training=training))(*columns)
+        solved = jax.vmap(functools.partial(ik.solve, form=form))(*columns)
         return jnp.sum(solved * weights), solved
 
     gradients, solved = jax.grad(objective, has_aux=True)(people)
@@ -220,11 +220,11 @@ def _solve(people: dict[str, jax.Array], weights: jax.Array, training: bool) -> 
 
 def fuzz(body: smpl.SMPL, *, people: int, seed: int = 0, batch: int = BATCH) -> Iterator[Row]:
     """Yields a row for each kind, number of joints and form; together they have about so many `people`."""
-    share = -(-people // (4 * len(KINDS)))
+    share = -(-people // (2 * len(ik.FORMS) * len(KINDS)))
     weights = np.random.default_rng(seed).normal(size=(24, 3, 3)).astype(np.float32)
-    bar = tqdm(total=4 * len(KINDS) * share, unit='skeleton', unit_scale=True, mininterval=1)
+    bar = tqdm(total=2 * len(ik.FORMS) * len(KINDS) * share, unit='skeleton', unit_scale=True, mininterval=1)
     for number, (kind, make) in enumerate(KINDS.items()):
-        rows = [Row(kind, n, form) for n in (24, 29) for form in ('training', 'evaluation')]
+        rows = [Row(kind, n, form) for n in (24, 29) for form in ik.FORMS]
         rng = np.random.default_rng((seed, number))
         for start in range(0, share, batch):
             drawn = {
@@ -240,7 +240,7 @@ def fuzz(body: smpl.SMPL, *, people: int, seed: int = 0, batch: int = BATCH) -> 
 def _try(row: Row, people: People, weights: np.ndarray, kept: int) -> None:
     """Adds to a row what is found of the first so many people."""
     people = people | {'joints': people['joints'][:, : row.joints]}
-    outputs = _solve(people, weights, row.form == 'training')
+    outputs = _solve(people, weights, row.form)
     solved, posed, gradients = (np.asarray(x[:kept], np.float64) for x in outputs)
     row.people += kept
     row.values += int((~np.isfinite(solved).all(axis=(1, 2, 3))).sum())

@@ -44,6 +44,7 @@ _PARENT_OF_SLOT = np.array(
 # (23,) where joints 1..23 are among all slots.
 _SLOT_OF_JOINT = np.array([_SLOTS.ravel().tolist().index(joint) for joint in range(1, NUM_JOINTS)])
 
+FORMS = ('training', 'evaluation', 'naive')
 # Beyond this, evaluation trusts the predicted bone more than the joint that is still to be reached.
 _FAR_M = 0.015
 _EPSILON = 1e-8  # m^2, the released program's
@@ -64,7 +65,7 @@ def solve(
     rest_m: jax.Array,
     leaf_quaternions: jax.Array | None = None,
     *,
-    training: bool = False,
+    form: str = 'evaluation',
     right_hand: str = 'leaf',
     stop_gradient: bool = True,
 ) -> jax.Array:
@@ -82,13 +83,17 @@ def solve(
         rest_m: (29, 3) rest joints of this shape, metres (`smpl.rest_joints`); 24 are used for 24 joints.
         leaf_quaternions: (5, 4) local rotations of joints 10, 11, 15, 22, 23 for 24 joints, not normalised;
             None: identity. Not used for 29 joints, where the leaf joints give these rotations.
-        training: the root by swing and spin instead of SVD; bones that are off by more than 15 mm stay so.
+        form: 'evaluation': the root by SVD; each bone turned to where its end shall be, or, if that is more
+            than 15 mm off, along the predicted bone (child minus joint). 'training': the root by swing and
+            spin, each bone turned to where its end shall be, however far off. 'naive': the root as in
+            'training', each bone along the predicted one; where lengths are wrong, errors add up along limbs.
         right_hand: 'leaf' uses the fifth leaf quaternion for joint 23. 'released' repeats the index slip of
             the released 24-joint program, whose checkpoints depend on it: the hand points to the pelvis. Of a
             pelvis that rests within a centimetre of the origin it makes not quite a rotation, as recorded.
-        stop_gradient: none through predicted bones (root, mended ones), as in the released program.
+        stop_gradient: none through predicted bones (root, evaluation's mended ones), as in the released
+            program. Through those that 'naive' turns to there is one all the same: it has no others.
     Raises:
-        ValueError: for another number of joints, or an unknown `right_hand`.
+        ValueError: for another number of joints, or an unknown `form` or `right_hand`.
     """
     count = joints_m.shape[0]
     if count not in (24, 29) or rest_m.shape[0] < count:
@@ -96,6 +101,8 @@ def solve(
             f'joints_m {joints_m.shape}, rest_m {rest_m.shape}: the solver takes 24 or 29 joints of one '
             'person and as many rest joints (smpl.rest_joints).'
         )
+    if form not in FORMS:
+        raise ValueError(f'form={form!r}: must be one of {", ".join(FORMS)}.')
     if right_hand not in ('leaf', 'released'):
         raise ValueError(f"right_hand={right_hand!r}: must be 'leaf' or 'released'.")
     child = list(RELEVANT_CHILD_24 if count == 24 else RELEVANT_CHILD_29)
@@ -112,13 +119,14 @@ def solve(
     parents = PARENTS_29[:count]
     bones = rest_m - rot.pick(rest_m, parents)
     predicted = joints_m - rot.pick(joints_m, parents)
-    predicted = jax.lax.stop_gradient(predicted) if stop_gradient else predicted
-    predicted = jnp.concatenate([bones[:1], predicted[1:]])
+    cut = jax.lax.stop_gradient(predicted) if stop_gradient else predicted
+    predicted, cut = (jnp.concatenate([bones[:1], x[1:]]) for x in (predicted, cut))
     targets = joints_m - joints_m[0] + rest_m[0]
 
     # What depends on no other joint: bone to the relevant child, that child's target, mended bone, twist and
     # leaf rotation. Joints without a relevant child get zeros; their own rotation is chosen in the end.
-    bone, target, child_bone = rot.pick(bones, child), rot.pick(targets, child), rot.pick(predicted, child)
+    bone, target = rot.pick(bones, child), rot.pick(targets, child)
+    child_bone = rot.pick(predicted if form == 'naive' else cut, child)
     mended = jax.vmap(rot.direction)(child_bone, bone) * rot.norm(bone)[:, None]
     twist = _twist_rotations(bone, jnp.concatenate([twists[:1], twists]))  # entry 0 is not used
     given = jnp.broadcast_to(jnp.eye(3, dtype=kind), (NUM_JOINTS, 3, 3))
@@ -134,8 +142,8 @@ def solve(
         twist, given = twist.reshape(_WIDTH, 3, 3), given.reshape(_WIDTH, 3, 3)
         world = rot.matmul(parent, world.reshape(_WIDTH, 9)).reshape(_WIDTH, 3, 3)
         position = rot.matmul(parent, position) + rot.rotate(world, offset)
-        wanted = target - position
-        if not training:
+        wanted = mended if form == 'naive' else target - position
+        if form == 'evaluation':
             far = jnp.sum((wanted - mended) ** 2, axis=-1, keepdims=True) > _FAR_M**2
             wanted = jnp.where(far, mended, wanted)
         wanted = _unless_rounding(wanted, rot.norm(bone))
@@ -147,10 +155,10 @@ def solve(
         return (rot.matmul(world, local), position), local
 
     # The bones to hips and spine1 aligned with the predicted ones.
-    if training:
-        root, world = _root_by_swing(bones, predicted)
+    if form == 'evaluation':
+        root = world = rot.kabsch(bones[1:4], cut[1:4])
     else:
-        root = world = rot.kabsch(bones[1:4], predicted[1:4])
+        root, world = _root_by_swing(bones, cut)
     start = jnp.broadcast_to(world, (_WIDTH, 3, 3)), jnp.broadcast_to(rest_m[0], (_WIDTH, 3))
     quantities = (bones[:NUM_JOINTS], bone, target, mended, twist, given)
     by_joint = jnp.concatenate([x.reshape(NUM_JOINTS, -1) for x in quantities], axis=-1)
@@ -180,7 +188,7 @@ def _twist_rotations(bone: jax.Array, twists: jax.Array) -> jax.Array:
 
 
 def _root_by_swing(bones: jax.Array, predicted: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns training's root rotation: the spine's smallest rotation, then a spin about it for the hips.
+    """Returns the root's rotation without SVD: the spine's smallest rotation, then a spin about it.
 
     The spin turns the hips' middle, seen along the spine, to the predicted one. Of shapes whose hips have
     their middle on the spine (within 1% of their distance), which tells no spin, it aligns both hips.
@@ -240,7 +248,7 @@ def joints_to_rotations(
     twists: jax.Array | None = None,
     leaf_quaternions: jax.Array | None = None,
     *,
-    training: bool = False,
+    form: str = 'evaluation',
     right_hand: str = 'leaf',
 ) -> jax.Array:
     """Returns SMPL's rotations (B, 24, 3, 3) of a batch of 3D skeletons: the solver on its own, compiled.
@@ -250,7 +258,7 @@ def joints_to_rotations(
         betas: (B, 10) shapes.
         twists: (B, 23, 2) cosines and sines; None: no twist.
         leaf_quaternions: (B, 5, 4), for 24 joints; None: identity.
-        training, right_hand: as in `solve`.
+        form, right_hand: as in `solve`.
     Raises:
         ValueError: if the batch sizes differ, or as `solve` does.
     """
@@ -263,7 +271,7 @@ def joints_to_rotations(
     if twists is None:
         twists = jnp.broadcast_to(jnp.array([1.0, 0.0], joints_m.dtype), (joints_m.shape[0], 23, 2))
     template, dirs = body.rest_joints_template, body.rest_joints_dirs
-    return _solve_batch(joints_m, betas, twists, leaf_quaternions, template, dirs, training, right_hand)
+    return _solve_batch(joints_m, betas, twists, leaf_quaternions, template, dirs, form, right_hand)
 
 
 @functools.partial(jax.jit, static_argnums=(6, 7))
@@ -274,10 +282,10 @@ def _solve_batch(
     leaf_quaternions: jax.Array | None,
     template: jax.Array,
     dirs: jax.Array,
-    training: bool,
+    form: str,
     right_hand: str,
 ) -> jax.Array:
     betas = jnp.clip(betas, -rot.LARGEST, rot.LARGEST)  # as `solve` does with joints
     rest_m = template + jnp.einsum('jab,nb->nja', dirs, betas, precision='highest')
-    one = functools.partial(solve, training=training, right_hand=right_hand)
+    one = functools.partial(solve, form=form, right_hand=right_hand)
     return jax.vmap(one)(joints_m, twists, rest_m, leaf_quaternions)

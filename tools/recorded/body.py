@@ -74,8 +74,9 @@ def compare_ik(golden_dir: str | Path) -> list[Comparison]:
         }
         # The 24-joint recordings carry the released program's index slip in the right hand.
         right_hand = 'released' if count == '24' else 'leaf'
+        form = {'eval': 'evaluation', 'train': 'training'}[form]
         quaternions, matrices, gradients = _solve(
-            inputs, bodies[seed], recorded['grad_weights'], training=form == 'train', right_hand=right_hand
+            inputs, bodies[seed], recorded['grad_weights'], form=form, right_hand=right_hand
         )
         outputs = {'quaternions': quaternions, **_pose(bodies[seed], recorded['betas'], matrices)}
         for key, tolerance in (
@@ -92,15 +93,15 @@ def compare_ik(golden_dir: str | Path) -> list[Comparison]:
     return comparisons
 
 
-@functools.partial(jax.jit, static_argnames=('training', 'right_hand'))
+@functools.partial(jax.jit, static_argnames=('form', 'right_hand'))
 def _solve(
-    inputs: dict[str, jax.Array], body: smpl.SMPL, grad_weights: jax.Array, *, training: bool, right_hand: str
+    inputs: dict[str, jax.Array], body: smpl.SMPL, grad_weights: jax.Array, *, form: str, right_hand: str
 ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
     """Returns quaternions, rotations, and the gradients of sum(quaternions * grad_weights) to the inputs."""
 
     def solve(inputs: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
         rest = jax.vmap(smpl.rest_joints, in_axes=(None, 0))(body, inputs['betas'])
-        one = functools.partial(ik.solve, training=training, right_hand=right_hand)
+        one = functools.partial(ik.solve, form=form, right_hand=right_hand)
         arguments = [inputs['skeleton'], inputs['twists'], rest]
         if 'leaf_quaternions' in inputs:
             arguments.append(inputs['leaf_quaternions'])
