@@ -90,22 +90,34 @@ def lift(network: Network, variables: Any, images: jax.Array, *, flip: bool = Fa
 
 
 def locate(network: Network, variables: Any, images: jax.Array, crop: Crop) -> jax.Array:
-    """Returns the root joints (B, 3) that a RootNet sees, camera frame, metres.
+    """Returns the root joints (B, 3) that a RootNet sees, camera frame, metres; arguments as in `forward`."""
+    rooted = network.model.apply(variables, normalise(images, network), training=False, init_betas=None)
+    return place_roots(rooted, crop, crop_size=network.image_size)
+
+
+def place_roots(rooted: Rooted, crop: Crop, *, crop_size: int) -> jax.Array:
+    """Returns the root joints (B, 3) that `rooted` describes, camera frame, metres.
 
     Args:
-        images: (B, S, S, 3) uint8 RGB.
-        crop: of the same batch; root_m[:, 2] is the depth at which a square of 2 m fills the crop.
+        crop: of the same batch; its root is not looked at. Where the camera is unknown, roots are zero.
     """
-    rooted = network.model.apply(variables, normalise(images, network), training=False, init_betas=None)
 
     def one_root(rooted: Rooted, crop: Crop) -> jax.Array:
-        pixel = (rooted.uv + 0.5) * network.image_size
+        pixel = (rooted.uv + 0.5) * crop_size
         photo = crop.crop_to_photo[:, :2] @ pixel + crop.crop_to_photo[:, 2]
         ray = crop.inverse_intrinsics @ jnp.append(photo, 1.0)
-        return ray * rooted.depth_ratio * crop.root_m[2]
+        square_m = camera.square_depth(crop.crop_to_photo, crop.inverse_intrinsics, crop_size)
+        return ray * rooted.depth_ratio * square_m
 
     with jax.default_matmul_precision('highest'):
         return jax.vmap(one_root)(rooted, crop)
+
+
+def square_roots(crop: Crop, *, crop_size: int) -> jax.Array:
+    """Returns roots (B, 3) in the middle of their crops, at the depth at which a square of 2 m fills them."""
+    count = crop.root_m.shape[0]
+    middle = Rooted(uv=jnp.zeros((count, 2)), depth_ratio=jnp.ones(count))
+    return place_roots(middle, crop, crop_size=crop_size)
 
 
 def in_batches(function: Callable, *arrays: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from hybrik_jax import boxes, image_file
+from hybrik_jax.body.camera import SQUARE_M
 from hybrik_jax.data import augment
 from hybrik_jax.types import Crop, View
 
@@ -21,7 +22,6 @@ ENLARGEMENTS = (0.1, 10.0)  # what it can be
 FOCAL_PX = (1.0, 1e6)  # what a focal length can be
 DEPTH_M = (0.01, 1e4)  # what the distance of a root can be
 _FARTHEST_CENTRE_PX = 1e6
-ASSUMED_SIDE_M = 2.0  # width of the enlarged square, at the person's depth
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,7 @@ def frame(request: Request, image_size: int) -> list[Framed]:
 
 def square_m(focal: np.ndarray, side: float) -> float:
     """Returns the depth, metres, at which 2 m are `side` pixels wide, of focal lengths (2,) in pixels."""
-    return ASSUMED_SIDE_M * math.sqrt(focal[0] * focal[1]) / side
+    return SQUARE_M * math.sqrt(focal[0] * focal[1]) / side
 
 
 def crop_of(view: View) -> Crop:

@@ -16,11 +16,11 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from hybrik_jax import boxes, checkpoint, inference
+from hybrik_jax import checkpoint, inference
 from hybrik_jax import config as configuration
 from hybrik_jax.body.smpl import NUM_BETAS
 from hybrik_jax.data import augment, pipeline
-from hybrik_jax.photo import ENLARGEMENT, Framed, Request, crop_of, frame, square_m
+from hybrik_jax.photo import ENLARGEMENT, Framed, Request, crop_of, frame
 from hybrik_jax.scoring.roots_and_boxes import NEAREST_MM, check_box_is_stored
 from hybrik_jax.types import Crop
 from hybrik_jax.units import MM_PER_M
@@ -122,8 +122,8 @@ class RootFinder:
         def example_of(index: int) -> dict[str, np.ndarray]:
             record = source[index]
             framed = _framed_record(record)
-            said = {'name': np.array(augment.text(record['name'])), 'true_root_m': record['root_m']}
-            return pipeline.evaluation_example(framed, crop_size=size) | said
+            name = np.array(augment.text(record['name']))
+            return pipeline.evaluation_example(framed, crop_size=size) | {'name': name}
 
         count = len(source)
         examples = pipeline.evaluation_batches(
@@ -131,11 +131,8 @@ class RootFinder:
         )
         for fields, filled in examples:
             crop = pipeline.to_batch(fields).crop
-            pixels = np.append(
-                crop.crop_to_photo @ [size / 2, size / 2, 1], np.ones((len(crop.root_m), 1)), 1
-            )
-            squares = np.einsum('bij,bj->bi', crop.inverse_intrinsics, pixels) * crop.root_m[:, 2:]
-            roots = zip(self.locate(fields['image'], crop), fields['true_root_m'], squares, strict=True)
+            squares = np.asarray(inference.square_roots(crop, crop_size=size))
+            roots = zip(self.locate(fields['image'], crop), crop.root_m, squares, strict=True)
             for name, root in list(zip(fields['name'].tolist(), roots, strict=True))[:filled]:
                 yield name, FoundRoot(*root)
 
@@ -156,11 +153,9 @@ def frame_roots(request: Request, image_size: int) -> list[Framed]:
 
 
 def _framed_record(record: dict[str, Any]) -> dict[str, Any]:
-    """Returns a record whose example is RootNet's crop, and its root at the depth of the square of 2 m."""
+    """Returns a record whose example is RootNet's crop."""
     if not record['camera_weight'] > 0:
         name = augment.text(record['name'])
         raise ValueError(f'Record {name!r} has no camera: the root in its frame cannot be predicted.')
     check_box_is_stored(record, record['box'], ENLARGEMENT)
-    _, side = boxes.centre_and_side(record['box'], ENLARGEMENT)
-    root_m = np.array([0, 0, square_m(record['focal'], side)], np.float32)
-    return record | {'box_enlargement': np.float32(ENLARGEMENT), 'root_m': root_m}
+    return record | {'box_enlargement': np.float32(ENLARGEMENT)}

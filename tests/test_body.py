@@ -100,6 +100,22 @@ def test_projected_joints_lift_back():
     np.testing.assert_array_equal(unknown, np.zeros((24, 3)))
 
 
+def test_the_depth_at_which_a_square_of_2_m_fills_a_crop():
+    """Two metres, projected at that depth, are as wide as the crop, turned or not; no camera gives no NaN."""
+    focal, side, crop_size = np.array([1100.0, 1100.0]), 370.0, 256
+    crop_to_photo = augment.invert_affine(augment.crop_affine(np.array([500.0, 480]), side, 40.0, crop_size))
+    inverse = augment.inverse_intrinsics(focal, np.array([510.0, 470.0]))
+    depth = camera.square_depth(jnp.asarray(crop_to_photo), jnp.asarray(inverse), crop_size)
+    edge = projection.project(np.array([[-1, 0, depth], [1, 0, depth]]), focal, np.zeros(2))
+    assert np.ptp(np.asarray(edge)[:, 0]) == pytest.approx(side, rel=1e-5)
+    wide = augment.inverse_intrinsics(focal * [4, 1], np.zeros(2))
+    assert camera.square_depth(jnp.asarray(crop_to_photo), jnp.asarray(wide), crop_size) == 2 * depth
+    gradient = jax.grad(camera.square_depth, argnums=(0, 1))
+    unknown = jnp.asarray(crop_to_photo), jnp.zeros((3, 3))
+    assert camera.square_depth(*unknown, crop_size) == 0
+    assert not any(np.asarray(x).any() for x in gradient(*unknown, crop_size))
+
+
 # ---- skinning
 
 

@@ -6,6 +6,8 @@ import jax.numpy as jnp
 from hybrik_jax.body import rotations
 from hybrik_jax.units import DEPTH_SCALE_M
 
+SQUARE_M = 2.0  # side of the square that a person is taken to fill
+
 
 def uvd_to_camera(
     uvd: jax.Array,
@@ -30,3 +32,14 @@ def uvd_to_camera(
     rays = rotations.rotate(inverse_intrinsics, homogeneous)
     joints_m = rays * (DEPTH_SCALE_M * uvd[:, 2:] + root_m[2]) - root_m
     return joints_m - joints_m[:1]
+
+
+def square_depth(crop_to_photo: jax.Array, inverse_intrinsics: jax.Array, crop_size: int) -> jax.Array:
+    """Returns the depth (), metres, at which a square of 2 m fills a crop; 0 where the camera is unknown.
+
+    Arguments are those of `uvd_to_camera`; the two focal lengths count by their geometric mean.
+    """
+    side = crop_size * jnp.sqrt(jnp.abs(jnp.linalg.det(crop_to_photo[:, :2])))
+    inverse_focal = inverse_intrinsics[0, 0] * inverse_intrinsics[1, 1]
+    known = inverse_focal > 0
+    return jnp.where(known, SQUARE_M / (side * jnp.sqrt(jnp.where(known, inverse_focal, 1.0))), 0.0)
