@@ -1,6 +1,6 @@
 """RootNet against its recorded outputs: crops, the distance of a 2 m square, and the whole network."""
 
-import json
+import functools
 import pathlib
 from typing import Any
 
@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hybrik_jax.model.hybrik import HybrIK
+from hybrik_jax.export import torch as torch_export
+from hybrik_jax.model import hybrik
 from hybrik_jax.photo import Request
 from hybrik_jax.roots import frame_roots
 from hybrik_jax.units import MM_PER_M
-from tools.recorded.model import largest_error, load_module, network_like, seeded_variables
+from tools.recorded.model import largest_error, network_like, seeded_weights
 
 FOCAL_PX = 1500.0  # of the recorded distances
 IMAGE_SIZE = 256  # side of its crops
@@ -22,7 +23,9 @@ TOLERANCE = 1e-4
 CROP_TOLERANCE = 1e-6  # numpy on both sides; ours keeps boxes in float32
 
 
-def recorded_coord(model: HybrIK, variables: Any, images: jax.Array, square_mm: np.ndarray) -> np.ndarray:
+def recorded_coord(
+    model: hybrik.HybrIK, variables: Any, images: jax.Array, square_mm: np.ndarray
+) -> np.ndarray:
     """Returns column and row of the heat map and the depth in millimetres, (B, 3), as recordings have them.
 
     Args:
@@ -73,13 +76,11 @@ def compare_rootnet(golden_dir: str | pathlib.Path) -> list[tuple[str, float, fl
     Raises:
         FileNotFoundError: if it is not there.
     """
-    folder = pathlib.Path(golden_dir)
-    recorded = dict(np.load(folder / 'model_rootnet_resnet50.npz'))
-    shapes = json.loads((folder / 'state_dict.json').read_text())['rootnet_resnet50']
-    model, images = network_like('rootnet_resnet50', shapes), recorded_images(recorded)
-    seeded = load_module(folder / 'seeded_weights.py').seeded
-    variables = seeded_variables(
-        model, shapes, seeded, seed=int(recorded['weight_seed']), image_size=images.shape[1]
-    )
+    path = pathlib.Path(golden_dir) / 'model_rootnet_resnet50.npz'
+    recorded, weights = dict(np.load(path)), seeded_weights(path)
+    model = network_like(path.stem, {key: array.shape for key, array in weights.items()})
+    images = recorded_images(recorded)
+    create = functools.partial(hybrik.initialise, model, image_size=images.shape[1])
+    variables = torch_export.from_state_dict(weights, jax.eval_shape(create, jax.random.key(0)))
     coord = recorded_coord(model, variables, images, recorded['k_value'])
     return compare_outputs(coord, recorded) + compare_crops(recorded)
