@@ -24,7 +24,9 @@ def get_config() -> ConfigDict:
     config.steps_per_epoch = 0  # 0: 2 x the largest dataset's length / batch_size
 
     config.model = ConfigDict()
-    config.model.lifting = 'transformer'  # or 'deconv', HybrIK's own, or 'rootnet', for roots
+    config.model.lifting = (
+        'transformer'  # or 'deconv', HybrIK's own; 'volumes', of its HRNet with a camera; 'rootnet'
+    )
     # RGB; the mean is ImageNet's, reversed as in the released checkpoints.
     config.model.image_mean = (0.406, 0.457, 0.480)
     config.model.image_std = (0.225, 0.224, 0.229)
@@ -46,6 +48,7 @@ def get_config() -> ConfigDict:
     config.model.transformer.ffn_depth = 3  # layers of a feed-forward network
     config.model.transformer.dropout = 0.1
     config.model.transformer.leaf_tokens = True  # 53 tokens; False: the paper's 48, identity at the leaves
+    config.model.transformer.camera = False  # True: one more token tells the depth, no root is needed
     # Least share of the patches that is kept in training; 1.0 keeps all.
     config.model.transformer.patch_sampling = 0.2
     config.model.transformer.remat = False  # as in the backbone
@@ -56,6 +59,7 @@ def get_config() -> ConfigDict:
     config.model.deconv.depth_bins = 64  # cells of a heat-map volume along the depth
     config.model.deconv.dtype = 'float32'  # as in the backbone
     config.model.deconv.dropout = 0.5
+    config.model.deconv.camera = False  # True: with a camera of the crop's own; 29 joints
 
     config.pretrained = ConfigDict()
     config.pretrained.backbone = ''  # torchvision state dict (.pth): ImageNet weights; '' trains from scratch
@@ -97,6 +101,7 @@ def get_config() -> ConfigDict:
     config.loss.twists = 0.01
     config.loss.smpl_joints = 0.0
     config.loss.h36m_joints = 0.0
+    config.loss.camera = 5.0  # of networks with a camera
 
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 5e-4  # reached after the warm-up, then falls as 1 / sqrt(update)
@@ -127,7 +132,7 @@ def get_config() -> ConfigDict:
     # Whose root joint places the person in the camera frame: 'annotation', or 'predicted': root_file is then
     # the folder of a RootNet's run, or a JSON file of tools.find_roots or of a program like RootNet:
     # {record name: [x, y, z] in MILLIMETRES}, or RootNet's own (hybrik_jax/scoring/roots_and_boxes.py).
-    # '{dataset}' in a file's name stands for the dataset.
+    # '{dataset}' in a file's name stands for the dataset. 'network': by a network with a camera.
     config.evaluation.root = 'annotation'
     config.evaluation.root_file = ''
     # Detected boxes, JSON: {record name: [x, y, w, h] pixels}; '': the annotated ones.

@@ -109,6 +109,7 @@ KEYS: dict[str, Key] = {
     'model.transformer.ffn_depth': Key(whole(1, 100)),
     'model.transformer.dropout': Key(number(ge=0, lt=1)),
     'model.transformer.leaf_tokens': Key(FLAG),
+    'model.transformer.camera': Key(FLAG, before=False),
     'model.transformer.patch_sampling': Key(number(gt=0, le=1)),
     'model.transformer.remat': Key(FLAG),
     'model.transformer.dtype': Key(DTYPE),
@@ -117,6 +118,7 @@ KEYS: dict[str, Key] = {
     'model.deconv.depth_bins': Key(whole(2, 4096)),
     'model.deconv.dtype': Key(DTYPE),
     'model.deconv.dropout': Key(number(ge=0, lt=1)),
+    'model.deconv.camera': Key(FLAG, before=False),
     'pretrained.backbone': Key(FILE, resume=True),
     'data.root': _aside(FOLDER),
     'data.mixture': Key(dict[NAME, WEIGHT]),
@@ -158,7 +160,7 @@ KEYS: dict[str, Key] = {
     'evaluation.datasets': _aside(different(NAME)),
     'evaluation.parameters': _aside(different(Literal[tuple(step.PARAMETERS)], least=1)),
     'evaluation.flips': _aside(different(FLAG, least=1)),
-    'evaluation.root': _aside(Literal['annotation', 'predicted']),
+    'evaluation.root': _aside(Literal['annotation', 'predicted', 'network']),
     'evaluation.root_file': _aside(FILE),
     'evaluation.box_file': _aside(FILE),
     'evaluation.box_enlargement': _aside(number(gt=0, le=10)),
@@ -237,6 +239,21 @@ def _contradictions(fine: Mapping[str, Any], devices: int, hosts: int) -> Iterat
         if root == 'annotation' and file:
             remedy = 'add --config.evaluation.root=predicted'
             yield f'evaluation.root_file={_shown(file)} would not be used: {remedy}.'
+        yield from _other_root(fine, root)
+
+
+def _other_root(fine: Mapping[str, Any], root: str) -> Iterator[str]:
+    """Yields what is wrong where people are placed otherwise than the network can be."""
+    names = ('model.lifting', 'model.transformer.camera', 'model.deconv.camera')
+    if not all(name in fine for name in names):
+        return
+    sees = hybrik.camera_of(ConfigDict(_nested({name: fine[name] for name in names})).model) is not None
+    if sees and root != 'network':
+        remedy = 'add --config.evaluation.root=network, without evaluation.root_file'
+        yield f'evaluation.root={root!r} cannot be: this network places people by its own camera: {remedy}.'
+    if not sees and root == 'network':
+        remedy = "take 'annotation' or 'predicted', or train one with --config.model.transformer.camera=True"
+        yield f'evaluation.root={root!r} needs a network with a camera: {remedy}.'
 
 
 def misspelt(name: str) -> str:

@@ -76,6 +76,7 @@ def evaluate(config: ConfigDict, state: TrainState | None = None) -> dict[str, A
             roots=split.roots,
             boxes=split.boxes,
             box_enlargement=options.box_enlargement,
+            by_network=network.camera is not None,
         )
         said = {'dataset': split.name, 'body_model': str(body.name), 'config': configuration.digest(plain)}
         rows += [said | {'checkpoint': hashes[row['parameters']]} | row for row in own_rows]
@@ -229,6 +230,7 @@ def _gathered(arrays: dict[str, np.ndarray], hosts: int) -> dict[str, np.ndarray
 
 
 def _frames(arrays: dict[str, np.ndarray], variant: int) -> Frames:
+    root_m = arrays.get(f'root_m {variant}', arrays['root_m'])  # the network's own, where it tells one
     return Frames(
         names=_texts(arrays['name']),
         sequences=_texts(arrays['sequence']),
@@ -238,7 +240,7 @@ def _frames(arrays: dict[str, np.ndarray], variant: int) -> Frames:
         h36m_joints_m=arrays.get(f'h36m_joints_m {variant}'),
         true_h36m_joints_m=arrays['h36m_joints_m'],
         pve_m=arrays[f'pve_m {variant}'],
-        **{name: arrays[name] for name in _AS_THEY_ARE},
+        **{name: arrays[name] for name in _AS_THEY_ARE} | {'root_m': root_m},
     )
 
 
@@ -265,6 +267,7 @@ def score_split(
     roots: Found | PredictedRoots | None = None,
     boxes: Found | None = None,
     box_enlargement: float = 1.25,
+    by_network: bool = False,
     **options: Any,
 ) -> tuple[list[dict[str, Any]], Frames]:
     """Returns the rows of a split, those of `protocols.score` by variant, and the last variant's frames.
@@ -273,6 +276,7 @@ def score_split(
 
     Args:
         variants: (parameters, flip test) -> function, as in `measure_split`, which takes the `options` too.
+        by_network: the network tells where the root is.
     Raises:
         ValueError: see `measure_split` and `protocols.check`.
     """
@@ -282,13 +286,13 @@ def score_split(
     said = {
         'protocol': protocol.name,
         'joints': protocol.joints,
-        'root': f'predicted ({roots.label})' if roots else 'annotation',
+        'root': f'predicted ({roots.label})' if roots else "the network's" if by_network else 'annotation',
         'box': f'detected ({boxes.label}) x {box_enlargement:g}' if boxes else 'annotated',
         'gender': 'neutral',
     }
     rows, frames = [], None
     for (parameters, flip), frames in measured.items():
-        scored = protocols.score(frames, protocol, root_is_annotation=roots is None)
+        scored = protocols.score(frames, protocol, root_is_annotation=not (roots or by_network))
         rows += [said | {'parameters': parameters, 'flip_test': flip} | row for row in scored]
     return rows, frames
 

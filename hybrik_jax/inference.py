@@ -11,8 +11,10 @@ import numpy as np
 
 from hybrik_jax.body import camera, ik, skeleton, smpl
 from hybrik_jax.body import rotations as rot
-from hybrik_jax.model.hybrik import HybrIK, create_model
+from hybrik_jax.model.hybrik import HybrIK, camera_of, create_model
+from hybrik_jax.model.volumes import expected_uvd, mirrored_columns
 from hybrik_jax.types import Crop, Lifted, Posed, Rooted
+from hybrik_jax.units import DEPTH_SCALE_M
 
 BATCH_SIZES = (1, 4, 32)  # batches are filled up to one of these: so many compilations at the most
 
@@ -26,6 +28,10 @@ class Network:
     image_mean, image_std: (3,) RGB, of images in [0, 1].
     init_betas: (10,) the mean shape, which its shape is added to.
     right_hand: 'leaf', or 'released' for released checkpoints; see `body.ik.solve`.
+    camera: None where a root depth must be known; otherwise the network tells the crop's scale, and looks
+        'scale': with the data's camera; 'crop', 'photo': with one of its own, of 1000 px for a crop of 256
+        px, whose axis goes through the middle of the crop, or through the photo's principal point: that one
+        solves its scale again, once it knows the body.
     """
 
     model: HybrIK
@@ -34,6 +40,7 @@ class Network:
     image_std: tuple[float, ...]
     init_betas: np.ndarray
     right_hand: str
+    camera: str | None = None
 
 
 def create_network(config: Any, init_betas: np.ndarray, *, axis_name: str | None = None) -> Network:
@@ -53,6 +60,7 @@ def create_network(config: Any, init_betas: np.ndarray, *, axis_name: str | None
         image_std=tuple(config.model.image_std),
         init_betas=np.asarray(init_betas, np.float32),
         right_hand=config.model.right_hand,
+        camera=camera_of(config.model),
     )
 
 
@@ -160,7 +168,19 @@ def flip_test(predict: Callable[[jax.Array], Lifted], images: jax.Array) -> Lift
     both = predict(jnp.concatenate([images, images[:, :, ::-1]]))
     straight = jax.tree.map(lambda x: x[: len(images)], both)
     mirrored = mirror_lifted(jax.tree.map(lambda x: x[len(images) :], both))
-    return jax.tree.map(lambda a, b: (a + b) / 2.0, straight, mirrored)
+    mean = jax.tree.map(lambda a, b: (a + b) / 2.0, straight, mirrored)
+    if mean.scale is None:
+        return mean
+    scale = 2.0 / (1.0 / straight.scale + 1.0 / mirrored.scale)
+    uvd = mean.uvd
+    if mean.translation is not None:  # joints are averaged in the camera's frame, not in the crop
+        depths = [
+            DEPTH_SCALE_M * one.uvd[..., 2:] + camera.OWN_FOCAL / one.scale[:, None, None]
+            for one in (straight, mirrored)
+        ]
+        seen = straight.uvd[..., :2] * depths[0] + mirrored.uvd[..., :2] * depths[1]
+        uvd = jnp.concatenate([seen / (depths[0] + depths[1]), uvd[..., 2:]], axis=-1)
+    return dataclasses.replace(mean, uvd=uvd, scale=scale)
 
 
 def mirror_lifted(lifted: Lifted) -> Lifted:
@@ -169,11 +189,21 @@ def mirror_lifted(lifted: Lifted) -> Lifted:
     leaves = lifted.leaf_quaternions
     if leaves is not None:
         leaves = leaves[..., np.array(skeleton.MIRROR_LEAVES), :] * jnp.array([1.0, 1.0, -1.0, -1.0])
+    uvd = lifted.uvd * jnp.array([-1.0, 1.0, 1.0])
+    columns, sigmas, translation = lifted.columns, lifted.sigmas, lifted.translation
+    if columns is not None:
+        columns = mirrored_columns(columns)
+        uvd = expected_uvd(columns)
+        columns = columns[..., np.array(joints), :, :]
     return Lifted(
-        uvd=lifted.uvd[..., np.array(joints), :] * jnp.array([-1.0, 1.0, 1.0]),
+        uvd=uvd[..., np.array(joints), :],
         twists=lifted.twists[..., np.array(skeleton.MIRROR_TWISTS), :] * jnp.array([1.0, -1.0]),
         leaf_quaternions=leaves,
         betas=lifted.betas,
+        scale=lifted.scale,
+        translation=None if translation is None else translation * jnp.array([-1.0, 1.0]),
+        sigmas=None if sigmas is None else sigmas[..., np.array(joints)],
+        columns=columns,
     )
 
 
@@ -196,9 +226,12 @@ def pose(
     """
 
     def one_person(lifted: Lifted, crop: Crop) -> Posed:
+        rest_m = smpl.rest_joints(body, lifted.betas)
+        root_m = None
+        if network.camera:
+            crop, root_m = _own_view(lifted, crop, rest_m, network=network, training=training)
         placed = crop.crop_to_photo, crop.inverse_intrinsics, crop.root_m
         joints_m = camera.uvd_to_camera(lifted.uvd, *placed, crop_size=network.image_size)
-        rest_m = smpl.rest_joints(body, lifted.betas)
         form = 'training' if training else 'evaluation'
         solve = functools.partial(ik.solve, form=form, right_hand=network.right_hand)
         rotations = solve(joints_m, lifted.twists, rest_m, lifted.leaf_quaternions)
@@ -217,9 +250,44 @@ def pose(
             posed_joints_m=posed_joints_m - posed_joints_m[0],
             h36m_joints_m=h36m_joints_m,
             vertices_m=vertices_m,
+            root_m=root_m,
         )
 
     return jax.vmap(one_person)(lifted, crop)
+
+
+def _own_view(
+    lifted: Lifted, crop: Crop, rest_m: jax.Array, *, network: Network, training: bool
+) -> tuple[Crop, jax.Array]:
+    """Returns one person's crop as the network's camera sees it, and where that is in the crop's own camera.
+
+    No gradient goes to the scale: it has a term of the loss. The second result is joint 0, (3,), metres.
+    """
+    size, scale = network.image_size, jax.lax.stop_gradient(lifted.scale)
+    inverse = crop.inverse_intrinsics
+    if network.camera != 'scale':
+        of_photo = network.camera == 'photo'
+        inverse = camera.own_intrinsics(crop.crop_to_photo, inverse, crop_size=size, of_photo=of_photo)
+    square_m = camera.square_depth(crop.crop_to_photo, inverse, size)
+    depth_m = camera.depth_of_scale(scale, square_m)
+    rays = camera.rays_of(lifted.uvd, crop.crop_to_photo, inverse, size)
+    d_m = DEPTH_SCALE_M * lifted.uvd[:, 2:]
+    if network.camera == 'photo' and not training:
+        joints_m = rays * (d_m + depth_m)
+        rotations = ik.solve(joints_m - joints_m[:1], lifted.twists, rest_m, form='naive')
+        body_m = ik.forward_kinematics(rotations, rest_m)
+        at_m = body_m - body_m[:1] + jnp.append(joints_m[0, :2], d_m[0])
+        sigmas = lifted.sigmas[: len(at_m)]
+        depth_m = camera.fitted_depth(rays[: len(at_m)], at_m, at_m[:, 2], sigmas, depth_m)
+        scale = square_m / (camera.SQUARE_M * depth_m)
+    own = Crop(
+        crop_to_photo=crop.crop_to_photo,
+        inverse_intrinsics=inverse,
+        root_m=jnp.stack([jnp.zeros_like(depth_m)] * 2 + [depth_m]),
+    )
+    true_square_m = camera.square_depth(crop.crop_to_photo, crop.inverse_intrinsics, size)
+    ray = camera.rays_of(lifted.uvd[:1], crop.crop_to_photo, crop.inverse_intrinsics, size)[0]
+    return own, ray * (d_m[0] + camera.depth_of_scale(scale, true_square_m))
 
 
 def label_vertices(body: smpl.SMPL, betas: jax.Array, quaternions: jax.Array) -> jax.Array:

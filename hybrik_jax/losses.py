@@ -1,7 +1,9 @@
 """The training loss: terms as (sum of errors, what to divide by), so that both can travel across devices.
 
 Coordinates enter in crop units (uvd) or in units of 2 m; the factor 64 of the L1 terms and the two kinds of
-mean are the released program's, fixed by its recorded values.
+mean are the released program's, fixed by its recorded values. What a network with a camera adds is not
+specified beyond 'a Laplace likelihood with the sigmas': the likelihood's constants and the term `camera`,
+which no gradient of another term replaces, were chosen here.
 Source: HybrIK (Li et al. 2021), section 3.4, with the weights and means of the released program.
 """
 
@@ -13,10 +15,12 @@ import jax
 import jax.numpy as jnp
 
 from hybrik_jax.body import rotations as rot
+from hybrik_jax.body.camera import SQUARE_M, square_depth
 from hybrik_jax.types import Batch, Lifted, Posed
 from hybrik_jax.units import DEPTH_SCALE_M
 
 L1_FACTOR = 64.0
+LEAST_SIGMA = 1e-4  # of a crop's width, in the likelihood
 Ratio = tuple[jax.Array, jax.Array]  # sum of errors, divisor
 
 
@@ -26,10 +30,12 @@ class Term:
 
     error: (lifted, posed, batch) -> (sum of errors, divisor).
     needs_mesh: whether it reads what only skinning gives, `posed.vertices_m` or `posed.h36m_joints_m`.
+    needs_camera: whether it is one of networks with a camera only.
     """
 
     error: Callable[[Lifted, Posed, Batch], Ratio]
     needs_mesh: bool = False
+    needs_camera: bool = False
 
 
 def weighted_l1(prediction: jax.Array, target: jax.Array, weight: jax.Array) -> Ratio:
@@ -45,9 +51,36 @@ def masked_mse(prediction: jax.Array, target: jax.Array, mask: jax.Array) -> Rat
 
 
 def uvd(lifted: Lifted, posed: Posed, batch: Batch) -> Ratio:
-    """Returns the error of the lifted joints; 24 of them are compared with the first 24 of the 29 targets."""
+    """Returns the error of the lifted joints; 24 of them are compared with the first 24 of the 29 targets.
+
+    With sigmas it is their negative log likelihood, Laplace's, each coordinate by itself.
+    """
     joints = lifted.uvd.shape[1]
-    return weighted_l1(lifted.uvd, batch.uvd[:, :joints], batch.uvd_weight[:, :joints])
+    target, weight = batch.uvd[:, :joints], batch.uvd_weight[:, :joints]
+    if lifted.sigmas is None:
+        return weighted_l1(lifted.uvd, target, weight)
+    sigmas = jnp.maximum(lifted.sigmas, LEAST_SIGMA)[..., None]
+    surprise = jnp.log(2.0 * sigmas) + jnp.abs(lifted.uvd - target) / sigmas
+    return jnp.sum(weight * surprise), jnp.sum(weight)
+
+
+def camera(lifted: Lifted, posed: Posed, batch: Batch) -> Ratio:
+    """Returns the relative error of the scale; of the crop's own camera, that of the translation is added.
+
+    The truth is what the labelled root's depth makes of them; without a known camera there is none.
+    """
+    square_m = jax.vmap(square_depth, (0, 0, None))(
+        batch.crop.crop_to_photo, batch.crop.inverse_intrinsics, batch.image.shape[1]
+    )
+    depth_m = batch.crop.root_m[:, 2]
+    known = (square_m > 0) & (depth_m > 0)
+    scale = jnp.where(known, square_m, SQUARE_M) / (SQUARE_M * jnp.where(known, depth_m, 1.0))
+    error = jnp.abs(lifted.scale / scale - 1.0)
+    if lifted.translation is not None:
+        # Joint 0 is u across a crop that is 1 / scale metres wide there.
+        across = (lifted.translation - batch.uvd[:, 0, :2] / scale[:, None]) * scale[:, None]
+        error += jnp.sum(batch.uvd_weight[:, 0, :2] * jnp.abs(across), axis=-1)
+    return jnp.sum(jnp.where(known, error, 0.0)), jnp.sum(known.astype(error.dtype))
 
 
 def betas(lifted: Lifted, posed: Posed, batch: Batch) -> Ratio:
@@ -93,6 +126,7 @@ TERMS = {
     'twists': Term(twists),
     'smpl_joints': Term(smpl_joints),
     'h36m_joints': Term(h36m_joints, needs_mesh=True),
+    'camera': Term(camera, needs_camera=True),
 }
 
 
@@ -102,9 +136,13 @@ def need_mesh(weights: Mapping[str, float]) -> bool:
 
 
 def terms(lifted: Lifted, posed: Posed, batch: Batch) -> dict[str, Ratio]:
-    """Returns the terms by their names in `config.loss`; those that need the mesh only where there is one."""
-    skinned = posed.vertices_m is not None
-    present = {name: term for name, term in TERMS.items() if skinned or not term.needs_mesh}
+    """Returns the terms by their names in `config.loss` that need no mesh or camera which is not there."""
+    skinned, sees = posed.vertices_m is not None, lifted.scale is not None
+    present = {
+        name: term
+        for name, term in TERMS.items()
+        if (skinned or not term.needs_mesh) and (sees or not term.needs_camera)
+    }
     return {name: term.error(lifted, posed, batch) for name, term in present.items()}
 
 

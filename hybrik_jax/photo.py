@@ -2,7 +2,8 @@
 
 A photo says neither its focal length nor how far away people are. Without intrinsics, the focal length is
 taken to be the photo's diagonal (a view of 53 degrees from corner to corner). Without a root depth, the
-square around a person is taken to be 2 m wide where the person is.
+square around a person is taken to be 2 m wide where the person is. Networks with a camera tell the depth;
+those of HybrIK also have a camera of their own, of 1000 px for a crop of 256 px.
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hybrik_jax import boxes, image_file
-from hybrik_jax.body.camera import SQUARE_M
+from hybrik_jax.body.camera import OWN_FOCAL, SQUARE_M
 from hybrik_jax.data import augment
 from hybrik_jax.types import Crop, View
 
@@ -22,6 +23,7 @@ ENLARGEMENTS = (0.1, 10.0)  # what it can be
 FOCAL_PX = (1.0, 1e6)  # what a focal length can be
 DEPTH_M = (0.01, 1e4)  # what the distance of a root can be
 _FARTHEST_CENTRE_PX = 1e6
+OWN_CAMERAS = ('crop', 'photo')  # of `inference.Network.camera`, those that take no intrinsics
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,13 +58,25 @@ class Framed:
     root: 'Framed | None' = None
 
 
-def frame(request: Request, image_size: int) -> list[Framed]:
+def frame(request: Request, image_size: int, camera: str | None = None) -> list[Framed]:
     """Returns the people of a request, in the order of its boxes.
 
+    Args:
+        camera: the network's, as in `inference.Network`.
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no image; a box, camera or depth that cannot be.
+        ValueError: it is no image; a box, camera or depth that cannot be, or that the network tells itself.
     """
+    if camera and request.root_depth_m is not None:
+        raise ValueError(
+            'This network tells how far away people are: leave root_depth_m (--root-depth) away, or take a '
+            'network without a camera.'
+        )
+    if camera in OWN_CAMERAS and request.intrinsics is not None:
+        raise ValueError(
+            'This network looks with a camera of its own, of 1000 px for a crop of 256 px: leave intrinsics '
+            '(--focal) away, or take a network that uses them.'
+        )
     photo = request.photo if isinstance(request.photo, np.ndarray) else read_photo(request.photo)
     if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:
         raise ValueError(
@@ -86,6 +100,9 @@ def frame(request: Request, image_size: int) -> list[Framed]:
             said.append(f'The box leaves the photo and was clipped to {",".join(f"{x:g}" for x in used)}.')
         crop_centre, side = boxes.centre_and_side(corners, request.enlargement)
         affine = augment.crop_affine(crop_centre, side, 0.0, image_size)
+        if camera in OWN_CAMERAS:
+            focal = np.full(2, OWN_FOCAL * side)
+            centre = crop_centre if camera == 'crop' else centre
         assumed_m = square_m(focal, side)
         view = View(
             photo_size=(width, height),

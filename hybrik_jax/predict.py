@@ -8,7 +8,8 @@
 
 What a photo does not say is assumed (`photo`), and every `Person` says what was. With that camera and depth
 the joints are lifted; the body that follows from them, whose size is its own, is then moved to where its
-joints project closest to the network's 2D joints: `translation_m`.
+joints project closest to the network's 2D joints: `translation_m`. A network with a camera tells where
+the pelvis is instead, and nothing is assumed but, where it uses the photo's camera, the focal length.
 """
 
 import dataclasses
@@ -29,7 +30,7 @@ from hybrik_jax.body.projection import project
 from hybrik_jax.inference import BATCH_SIZES
 from hybrik_jax.photo import DEPTH_M, Framed, Request, crop_of, frame, read_photo
 from hybrik_jax.roots import RootFinder, frame_roots
-from hybrik_jax.types import Crop, Lifted, Person, Posed
+from hybrik_jax.types import Crop, Lifted, Person, Posed, View
 
 PLAUSIBLE = 4.0  # a fitted depth that differs by more than this factor from the one lifted with is a failure
 FIT_ROUNDS = 4  # of reweighting; the last one moves the mesh by less than a millimetre
@@ -99,6 +100,11 @@ class Predictor:
             )
         model = _load_body(config, run.folder, body, h36m_regressor)
         network = inference.create_network(config, setup.init_betas(config, model))
+        if network.camera and root is not None:
+            raise ValueError(
+                f'{run.folder} is a run of a network with a camera, which tells how far away people are: leave '
+                'root (--rootnet) away.'
+            )
         parameters = parameters or run.state.averaged()
         finder = None if root is None else RootFinder.load(root)
         return cls(run, network, model, parameters=parameters, flip=flip, root=finder)
@@ -161,7 +167,7 @@ class Predictor:
     def _frame(self, request: Request) -> list[Framed]:
         """Returns the people of a request; those whose depth is not given are framed for the RootNet, too."""
         if self.root is None or request.root_depth_m is not None:
-            return frame(request, self.network.image_size)
+            return frame(request, self.network.image_size, self.network.camera)
         if not isinstance(request.photo, np.ndarray):
             request = dataclasses.replace(request, photo=read_photo(request.photo))  # once for both
         people = frame(request, self.network.image_size)
@@ -216,6 +222,18 @@ class Predictor:
         for people in waiting:
             yield [next(finished) for _ in people]
 
+    def _seen(self, view: View, root_m: np.ndarray, said: list[str]) -> tuple[View, list[str]]:
+        """Returns the view, and what is said, of a person whom the network's camera sees at `root_m` (3,)."""
+        if not DEPTH_M[0] <= root_m[2] <= DEPTH_M[1]:
+            lost = f"The network's camera sees the person at {root_m[2]:.2f} m, which cannot be"
+            return view, [*said, f'{lost}: a depth is assumed instead.']
+        if view.focal_assumed:
+            said = [*said, "The depth is in proportion to the camera's focal length, which is assumed."]
+        by = "the network's own camera"
+        depth_m = float(root_m[2])
+        view = dataclasses.replace(view, root_depth_m=depth_m, root_depth_assumed=False, root_depth_by=by)
+        return view, said
+
     def _person(self, framed: Framed, lifted: Lifted, posed: Posed, axis_angles: np.ndarray) -> Person:
         """Returns the person, moved to where the posed body projects closest to the network's 2D joints."""
         view, said = framed.view, list(framed.warnings)
@@ -224,9 +242,12 @@ class Predictor:
         crop_px = (np.asarray(lifted.uvd[:, :2], np.float64) + 0.5) * self.network.image_size
         joints_px = crop_px @ view.crop_to_photo[:, :2].T + view.crop_to_photo[:, 2]
         camera = {'focal': view.focal, 'centre': view.centre}
+        if posed.root_m is not None:
+            view, said = self._seen(view, posed.root_m, said)
         depth_m = view.root_depth_m
         fit = partial(fit_translation, posed.posed_joints_m, joints_px[: skeleton.NUM_JOINTS], **camera)
-        translation_m = fit()
+        seen = bool(view.root_depth_by) and posed.root_m is not None
+        translation_m = np.asarray(posed.root_m, np.float64) if seen else fit()
         if not depth_m / PLAUSIBLE < translation_m[2] < depth_m * PLAUSIBLE:
             said.append(
                 f'The body cannot be fitted to the 2D joints; it is placed at a depth of {depth_m:.2f} m.'

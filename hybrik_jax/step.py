@@ -188,6 +188,7 @@ def measure(posed: Posed, batch: Batch, body: smpl.SMPL) -> Measured:
         posed_joints_m=posed.posed_joints_m,
         h36m_joints_m=posed.h36m_joints_m,
         pve_m=jnp.linalg.norm(posed.vertices_m - true, axis=-1).mean(-1),
+        root_m=posed.root_m,
     )
 
 

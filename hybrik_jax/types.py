@@ -35,12 +35,24 @@ class Lifted:
     leaf_quaternions: (B, 5, 4) (w, x, y, z), not normalised, of the local rotations of joints 10, 11, 15, 22
         and 23 in that order; None where the network says nothing of them.
     betas: (B, 10) shape coefficients, the mean shape already added.
+
+    And what only networks with a camera say (`inference.CAMERAS`), None of others:
+
+    scale: (B,) one over the metres that the crop is wide at the root's depth.
+    translation: (B, 2) x and y of joint 0 in the frame of the crop's own camera, metres.
+    sigmas: (B, K) how uncertain each joint is, in (0, 1), in crop widths.
+    columns: (B, K, columns, 3) of each column of a joint's heat map its probability, and its shares of the
+        expected row and depth, each in [0, 1): what the flip test of HRNet's own heat map moves.
     """
 
     uvd: jax.Array
     twists: jax.Array
     leaf_quaternions: jax.Array | None
     betas: jax.Array
+    scale: jax.Array | None = None
+    translation: jax.Array | None = None
+    sigmas: jax.Array | None = None
+    columns: jax.Array | None = None
 
 
 @chex.dataclass(frozen=True, mappable_dataclass=False)
@@ -66,6 +78,7 @@ class Posed:
     h36m_joints_m: (B, 17, 3) its Human3.6M joints, relative to the same joint 0 of SMPL; None without
         skinning or without regressor.
     vertices_m: (B, V, 3) relative to the same joint 0; None without skinning.
+    root_m: (B, 3) where a network with a camera sees joint 0, camera frame; None of others.
     """
 
     lifted_joints_m: jax.Array
@@ -74,19 +87,21 @@ class Posed:
     posed_joints_m: jax.Array
     h36m_joints_m: jax.Array | None
     vertices_m: jax.Array | None
+    root_m: jax.Array | None = None
 
 
 @chex.dataclass(frozen=True, mappable_dataclass=False)
 class Measured:
     """What figures are made of, per example.
 
-    posed_joints_m, h36m_joints_m: as in `Posed`.
+    posed_joints_m, h36m_joints_m, root_m: as in `Posed`.
     pve_m: (B,) mean distance of the vertices to those of the labels, each side relative to SMPL's joint 0.
     """
 
     posed_joints_m: jax.Array
     h36m_joints_m: jax.Array | None
     pve_m: jax.Array
+    root_m: jax.Array | None = None
 
 
 @chex.dataclass(frozen=True, mappable_dataclass=False)
@@ -128,7 +143,8 @@ class View:
     crop_to_photo: (2, 3) of the network's crop.
     focal, centre: (2,), pixels; focal_assumed, centre_assumed: whether nobody gave them.
     root_depth_m: of the pelvis, to lift the joints with; root_depth_assumed: whether nobody gave it and no
-        RootNet predicted it; root_depth_by: the RootNet that did, '' where none did.
+        network predicted it; root_depth_by: the network that did, a RootNet or the one with a camera that
+        predicts the person, '' where none did.
     """
 
     photo_size: tuple[int, int]

@@ -19,6 +19,7 @@ from hybrik_jax import checkpoint
 from hybrik_jax.body import smpl_file
 from hybrik_jax.export import torch as torch_export
 from hybrik_jax.export import torch_file
+from hybrik_jax.model.lifting import START_SCALE
 from hybrik_jax.step import PARAMETERS
 
 BUFFERS = re.compile(r'smpl\..*|init_cam')
@@ -50,6 +51,10 @@ def export(
         path = run.config['init_betas']
         betas = smpl_file.load_mean_betas(path, None) if path else np.zeros(10)
         state_dict['init_shape'] = np.asarray(betas, np.float32)
+        if 'deccam.bias' in state_dict:
+            start = np.zeros(state_dict['deccam.bias'].shape, np.float32)
+            start[0] = START_SCALE
+            state_dict['init_cam'] = start
     if buffers_from:
         theirs = torch_export.bare_names(torch_file.read(buffers_from))
         state_dict |= {name: array for name, array in theirs.items() if BUFFERS.fullmatch(name)}

@@ -37,6 +37,7 @@ from hybrik_jax.step import create_optimizer, fresh_state
 BASES = {
     'transformer': 'configs/hybrik_transformer.py',
     'deconv': 'configs/hybrik_deconv.py',
+    'volumes': 'configs/hybrik_hrnet_camera.py',
     'rootnet': 'configs/rootnet.py',
 }
 CONFIG = '''"""The configuration of weights that tools.import_torch has read.
@@ -157,6 +158,8 @@ def _configuration(
                 f'{key}={value!r}: {"as asked" if key in asked else "assumed, the file does not tell it"}'
             )
     changes |= asked
+    if any(name.endswith('.camera') and value for name, value in architecture.keys.items()):
+        changes['evaluation.root'] = 'network'
     if architecture.num_joints == 24 and options.right_hand == 'released':
         changes['model.right_hand'] = 'released'
         said.append(

@@ -32,7 +32,7 @@ from hybrik_jax import json_file
 from hybrik_jax.body import skeleton
 from hybrik_jax.data import augment, store
 from hybrik_jax.export import PEOPLE_FORMATS
-from hybrik_jax.photo import DEPTH_M, FOCAL_PX, Request, read_photo
+from hybrik_jax.photo import DEPTH_M, FOCAL_PX, OWN_CAMERAS, Request, read_photo
 from hybrik_jax.predict import Predictor
 from hybrik_jax.step import PARAMETERS
 from hybrik_jax.types import Person
@@ -163,10 +163,11 @@ def open_test_split(predictor: Predictor) -> Sequence[dict[str, Any]]:
     return store.open_split(pathlib.Path(data['root']) / data['test'], 'test')
 
 
-def request_of_record(record: dict[str, Any], **changes: Any) -> Request:
+def request_of_record(record: dict[str, Any], camera: str | None = None, **changes: Any) -> Request:
     """Returns the request for a dataset's record: its box, and where it has one its camera and root depth.
 
     Args:
+        camera: the network's, as in `inference.Network`: what it tells itself is left out.
         changes: fields of `Request` in place of the record's.
     """
     scale, offset = (
@@ -179,9 +180,9 @@ def request_of_record(record: dict[str, Any], **changes: Any) -> Request:
         'boxes': [[x0, y0, x1 - x0 + 1, y1 - y0 + 1]],
         'enlargement': float(record['box_enlargement']),
     }
-    if record['camera_weight'] > 0:
+    if record['camera_weight'] > 0 and camera not in OWN_CAMERAS:
         known['intrinsics'] = np.append(record['focal'] * scale, (record['centre'] - offset) * scale)
-        known['root_depth_m'] = float(record['root_m'][2])
+        known |= {} if camera else {'root_depth_m': float(record['root_m'][2])}
     return Request(**known | {name: value for name, value in changes.items() if value is not None})
 
 
@@ -327,7 +328,8 @@ def _predict_test_image(args: argparse.Namespace) -> list[pathlib.Path]:
         )
     record = source[args.synthetic]
     name = augment.text(record['name']).replace('/', '_')
-    request = request_of_record(record, intrinsics=args.focal, root_depth_m=args.root_depth)
+    camera = predictor.network.camera
+    request = request_of_record(record, camera, intrinsics=args.focal, root_depth_m=args.root_depth)
     people = next(predictor.predict([request]))
     errors = truth_errors_mm(people[0], record)
     about = about_photo(predictor, name, request.photo) | errors

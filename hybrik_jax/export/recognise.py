@@ -10,9 +10,6 @@ import numpy as np
 from hybrik_jax.export.torch import backbone_prefix, clean_names
 from hybrik_jax.model.resnet import STAGES
 
-# Names that only a network has which is not here yet.
-NOT_YET = ((r'dec(cam|sigma)\..*', "HybrIK's network with a camera"),)
-
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
@@ -51,15 +48,14 @@ def recognise(state_dict: Mapping[str, Any]) -> Architecture:
         ValueError: if it is of a network that is not here, saying which where that is known.
     """
     shapes = _Shapes({name: np.shape(array) for name, array in clean_names(state_dict).items()})
-    for pattern, title in NOT_YET:
-        if any(re.fullmatch(pattern, name) for name in shapes):
-            raise ValueError(f'These are the weights of {title}: not supported yet.')
     if shapes.numbered(r'root\.(xy_layer|depth_layer|deconv_layers)\.'):
         return _rootnet(shapes)
     if shapes.numbered(r'transformer\.layer_norm_src\.(\d+)\.'):
         return _transformer(shapes)
     if shapes.numbered(r'deconv_layers\.(\d+)\.'):
         return _deconv(shapes)
+    if 'preact.final_layer.weight' in shapes:
+        return _volumes(shapes)
     if shapes.numbered(r'layer1\.(\d+)\.'):
         backbone, keys = _backbone(shapes, '')
         return Architecture(f'{backbone} alone', keys)
@@ -117,11 +113,12 @@ def _transformer(shapes: _Shapes) -> Architecture:
         'model.transformer.ffn_width': ffn_width,
         'model.transformer.ffn_depth': ffn_depth,
         'model.transformer.leaf_tokens': 'decleaf.weight' in shapes,
+        'model.transformer.camera': 'deccam.weight' in shapes,
         'image_size': 32 * shapes.side('pos_embedding.row_embed.weight', 0, 8),
     }
     title = (
         f'HybrIK-Transformer with {blocks} blocks of width {width}, feed-forward {ffn_depth} x {ffn_width}, '
-        f'on {backbone}'
+        f'on {backbone}' + (', with a camera' if keys['model.transformer.camera'] else '')
     )
     assumed = {'model.transformer.variant': 'custom', 'model.transformer.num_heads': 8}
     return Architecture(title, keys, assumed, num_joints=24)
@@ -133,11 +130,23 @@ def _deconv(shapes: _Shapes) -> Architecture:
     keys |= {
         'model.lifting': 'deconv',
         'model.deconv.num_joints': joints,
+        'model.deconv.camera': 'deccam.weight' in shapes,
         'model.deconv.width': shapes.side('deconv_layers.0.weight', 1, 256),
         'model.deconv.depth_bins': shapes.side('final_layer.weight', 0, 64 * joints) // joints,
     }
-    title = f"HybrIK's deconvolution head with {joints} joints on {backbone}"
+    seeing = ' and a camera' if keys['model.deconv.camera'] else ''
+    title = f"HybrIK's deconvolution head with {joints} joints{seeing} on {backbone}"
     return Architecture(title, keys, {'image_size': 256}, num_joints=joints)
+
+
+def _volumes(shapes: _Shapes) -> Architecture:
+    backbone, keys = _backbone(shapes, 'preact.')
+    keys |= {
+        'model.lifting': 'volumes',
+        'model.deconv.depth_bins': shapes.side('preact.final_layer.weight', 0, 64 * 29) // 29,
+    }
+    title = f"HybrIK's network with 29 joints and a camera on the heat maps of {backbone}"
+    return Architecture(title, keys, {'image_size': 256}, num_joints=29)
 
 
 def _rootnet(shapes: _Shapes) -> Architecture:

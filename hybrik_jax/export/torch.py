@@ -85,6 +85,9 @@ HYBRIK_TABLE: Table = (
     ('lifting/head_twists', 'decphi', LINEAR),
     ('lifting/head_leaves', 'decleaf', LINEAR),
     ('lifting/head_betas', 'decshape', LINEAR),
+    ('lifting/heat_map', 'preact.final_layer', CONVOLUTION),
+    ('lifting/head_camera', 'deccam', LINEAR),
+    ('lifting/head_sigmas', 'decsigma', LINEAR),
 )
 
 # RootNet's: the same modules below other prefixes, and its two heads.

@@ -13,12 +13,14 @@ from flax import linen as nn
 
 from hybrik_jax.body import skeleton
 from hybrik_jax.body.smpl import NUM_BETAS
-from hybrik_jax.model.lifting import NUM_LEAVES, NUM_TWISTS, linear
+from hybrik_jax.model.lifting import NUM_LEAVES, NUM_TWISTS, START_SCALE, linear
 from hybrik_jax.model.resnet import batch_norm
 from hybrik_jax.types import Lifted
+from hybrik_jax.units import DEPTH_SCALE_M
 
 NUM_LAYERS = 3
 HIDDEN = 1024
+OWN_DEPTH = 2.2 / DEPTH_SCALE_M  # d of networks with a camera has a unit of 2.2 m
 
 
 def soft_argmax(volumes: jax.Array) -> jax.Array:
@@ -73,17 +75,19 @@ class DeconvLifting(nn.Module):
     width: channels of the transposed convolutions.
     depth_bins: cells of a volume along the depth axis.
     dropout: after each of the two linear layers.
+    camera: tell scale and translation of a camera of the crop, too; its d has a unit of 2.2 m inside.
     axis_name: as in `ResNet`.
     dtype: of the computation; soft-argmax, heads and parameters are float32.
 
     Raises:
-        ValueError: if num_joints is neither 24 nor 29.
+        ValueError: if num_joints is neither 24 nor 29, or 24 with a camera.
     """
 
     num_joints: int = 24
     width: int = 256
     depth_bins: int = 64
     dropout: float = 0.5
+    camera: bool = False
     axis_name: str | None = None
     dtype: Any = jnp.float32
 
@@ -91,6 +95,10 @@ class DeconvLifting(nn.Module):
     def __call__(self, features: jax.Array, *, training: bool, init_betas: jax.Array) -> Lifted:
         if self.num_joints not in (24, 29):
             raise ValueError(f'num_joints={self.num_joints}: the baseline knows 24 or 29 joints.')
+        if self.camera and self.num_joints == skeleton.NUM_JOINTS:
+            raise ValueError(
+                'model.deconv.camera=True goes with 29 joints: add --config.model.deconv.num_joints=29.'
+            )
         small = nn.initializers.normal(0.001)
         full = jnp.promote_types(features.dtype, jnp.float32)
         norm = functools.partial(batch_norm, training=training, axis_name=self.axis_name, dtype=self.dtype)
@@ -109,11 +117,18 @@ class DeconvLifting(nn.Module):
             leaf_quaternions = linear(NUM_LEAVES * 4, dtype=full, name='head_leaves')(h).reshape(
                 -1, NUM_LEAVES, 4
             )
+        scale = translation = None
+        if self.camera:
+            seen = linear(3, dtype=full, name='head_camera')(h)
+            scale, translation = START_SCALE + seen[:, 0], seen[:, 1:]
+            uvd *= jnp.array([1.0, 1.0, OWN_DEPTH], uvd.dtype)
         return Lifted(
             uvd=uvd,
             twists=twists.reshape(-1, NUM_TWISTS, 2),
             leaf_quaternions=leaf_quaternions,
             betas=init_betas + linear(NUM_BETAS, dtype=full, name='head_betas')(h),
+            scale=scale,
+            translation=translation,
         )
 
 

@@ -74,6 +74,7 @@ class HRNet(nn.Module):
     width: channels of the branch of highest resolution, doubled by each further one; released: 48.
     axis_name, dtype: as in `ResNet`.
     remat: keep only what is between residual blocks and exchanges for the backward pass.
+    finest: return the branch of highest resolution (B, H / 4, W / 4, width) beside it: (map, branch).
 
     Raises:
         ValueError: if an image side is no multiple of 32.
@@ -83,9 +84,10 @@ class HRNet(nn.Module):
     axis_name: str | None = None
     dtype: Any = jnp.float32
     remat: bool = False
+    finest: bool = False
 
     @nn.compact
-    def __call__(self, images: jax.Array, *, training: bool) -> jax.Array:
+    def __call__(self, images: jax.Array, *, training: bool) -> jax.Array | tuple[jax.Array, jax.Array]:
         check_sides(images)
         options = dict(training=training, axis_name=self.axis_name, dtype=self.dtype)
         unit = functools.partial(_unit, **options)
@@ -113,6 +115,7 @@ class HRNet(nn.Module):
                         )(maps[branch])
                 maps = exchange(name=f'stage{stage}_{module}_exchange')(maps)
 
+        finest = maps[0]
         maps = [
             block(planes=HEAD * 2**i, bottleneck=True, name=f'increase{i}')(x) for i, x in enumerate(maps)
         ]
@@ -120,7 +123,8 @@ class HRNet(nn.Module):
         for i, lower in enumerate(maps[1:]):
             x = unit(x, lower.shape[-1], 3, stride=2, bias=True, name=f'downsample{i}')
             x += lower
-        return unit(x, CHANNELS, 1, bias=True, name='features')
+        x = unit(x, CHANNELS, 1, bias=True, name='features')
+        return (x, finest) if self.finest else x
 
 
 def create(config: Any, axis_name: str | None) -> HRNet:
@@ -128,6 +132,7 @@ def create(config: Any, axis_name: str | None) -> HRNet:
     return HRNet(
         width=config.backbone.width,
         remat=config.backbone.remat,
+        finest=config.lifting == 'volumes',
         axis_name=axis_name,
         dtype=jnp.dtype(config.backbone.dtype),
     )

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from hybrik_jax.model import deconv, hrnet, lifting, resnet, rootnet
+from hybrik_jax.model import deconv, hrnet, lifting, resnet, rootnet, volumes
 from hybrik_jax.types import Lifted, Rooted
 
 # Name -> (section `model` of a configuration, axis of shared batch statistics or None) -> module.
@@ -22,6 +22,7 @@ BACKBONES: dict[str, Callable[[Any, str | None], nn.Module]] = {
 LIFTINGS: dict[str, Callable[[Any, str | None], nn.Module]] = {
     'transformer': lifting.create,
     'deconv': deconv.create,
+    'volumes': volumes.create,
     'rootnet': rootnet.create,
 }
 
@@ -58,6 +59,19 @@ def create_model(config: Any, *, axis_name: str | None = None) -> HybrIK:
     create_backbone = _look_up(BACKBONES, config.backbone.name, 'model.backbone.name')
     create_lifting = _look_up(LIFTINGS, config.lifting, 'model.lifting')
     return HybrIK(create_backbone(config, statistics_axis), create_lifting(config, statistics_axis))
+
+
+def camera_of(config: Any) -> str | None:
+    """Returns whose camera the network of `config`, a section `model`, places people with.
+
+    None: that of the data, with a root depth that somebody else tells. 'scale': that of the data; the network
+    tells the scale. 'crop', 'photo': one of its own, see `inference.Network`.
+    """
+    if config.lifting == 'volumes':
+        return 'photo'
+    if config.lifting == 'deconv' and config.deconv.camera:
+        return 'crop'
+    return 'scale' if config.lifting == 'transformer' and config.transformer.camera else None
 
 
 def _look_up(registry: Mapping[str, Callable], name: str, key: str) -> Callable:

@@ -18,6 +18,7 @@ NUM_TWISTS = skeleton.NUM_JOINTS - 1
 NUM_LEAVES = len(skeleton.LEAF_JOINTS)
 JOINT_TYPES = 10  # rows of the table of output types; four are used, ten are what released checkpoints hold
 LEAKY_SLOPE = 0.01
+START_SCALE = 0.9  # of a network's camera, before what it learns is added
 VARIANTS = ('custom', 'original')
 
 
@@ -167,6 +168,7 @@ class TransformerLifting(nn.Module):
     variant: 'custom' (LeakyReLU in the feed-forward networks; the paper's) or 'original' (ReLU throughout).
     num_blocks, num_heads, width, ffn_width, ffn_depth, dropout: of the blocks; the paper's are the defaults.
     leaf_tokens: False gives the paper's 48 tokens and no leaf rotations.
+    camera: one more token, the last, tells the scale of the crop at the person's depth (`Lifted.scale`).
     patch_sampling: smallest fraction of the patches that a training batch may be shown; 1.0: always all.
     remat: keep only block boundaries for the backward pass.
     dtype: of the computation; softmax, normalisation, heads and parameters are float32.
@@ -184,6 +186,7 @@ class TransformerLifting(nn.Module):
     ffn_depth: int = 3
     dropout: float = 0.1
     leaf_tokens: bool = True
+    camera: bool = False
     patch_sampling: float = 0.2
     remat: bool = False
     dtype: Any = jnp.float32
@@ -232,17 +235,21 @@ class TransformerLifting(nn.Module):
         return self._heads(tokens, full, init_betas)
 
     def _query_tokens(self, channels: int) -> jax.Array:
-        """Returns the query tokens before projection: (53 or 48, channels)."""
+        """Returns the query tokens before projection: (53 or 48, one more with a camera, channels)."""
         normal = nn.initializers.normal(1.0)
         joint = self.param('joint_embeddings', normal, (skeleton.NUM_JOINTS + NUM_LEAVES, channels))
         type_ = self.param('type_embeddings', normal, (JOINT_TYPES, channels))
         tokens = [joint[: skeleton.NUM_JOINTS] + type_[0], joint[:NUM_TWISTS] + type_[1]]
         if self.leaf_tokens:
             tokens.append(joint[skeleton.NUM_JOINTS :] + type_[2])
-        return jnp.concatenate([*tokens, type_[3:4]])
+        return jnp.concatenate([*tokens, type_[3:5] if self.camera else type_[3:4]])
 
     def _heads(self, tokens: jax.Array, dtype: Any, init_betas: jax.Array) -> Lifted:
-        """Returns what the tokens (B, 53 or 48, channels) say."""
+        """Returns what the tokens (B, 53 or 48, one more with a camera, channels) say."""
+        scale = None
+        if self.camera:
+            tokens, last = tokens[:, :-1], tokens[:, -1]
+            scale = START_SCALE + linear(1, dtype=dtype, name='head_camera')(last)[:, 0]
         end_of_twists = skeleton.NUM_JOINTS + NUM_TWISTS
         leaf_quaternions = None
         if self.leaf_tokens:
@@ -252,6 +259,7 @@ class TransformerLifting(nn.Module):
             twists=linear(2, dtype=dtype, name='head_twists')(tokens[:, skeleton.NUM_JOINTS : end_of_twists]),
             leaf_quaternions=leaf_quaternions,
             betas=init_betas + linear(NUM_BETAS, dtype=dtype, name='head_betas')(tokens[:, -1]),
+            scale=scale,
         )
 
 
