@@ -231,6 +231,13 @@ def _contradictions(fine: Mapping[str, Any], devices: int, hosts: int) -> Iterat
     terms = [f'loss.{name}' for name in losses.TERMS]
     if have(*terms) and not any(fine[term] for term in terms):
         yield f'{", ".join(terms)} are all 0: there would be nothing to learn.'
+    lifting, backbone = fine.get('model.lifting'), fine.get('model.backbone.name')
+    if lifting == 'volumes' and backbone not in (None, 'hrnet'):
+        remedy = 'add --config.model.backbone.name=hrnet, or take deconv'
+        yield f"model.lifting='volumes' reads the finest branch of an HRNet, not of {backbone!r}: {remedy}."
+    if lifting == 'deconv' and fine.get('model.deconv.camera') and fine.get('model.deconv.num_joints') == 24:
+        remedy = 'add --config.model.deconv.num_joints=29'
+        yield f'model.deconv.camera=True goes with 29 joints: {remedy}.'
     if have('evaluation.root', 'evaluation.root_file'):
         root, file = fine['evaluation.root'], fine['evaluation.root_file']
         if root == 'predicted' and not file:

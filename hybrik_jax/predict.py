@@ -102,8 +102,8 @@ class Predictor:
         network = inference.create_network(config, setup.init_betas(config, model))
         if network.camera and root is not None:
             raise ValueError(
-                f'{run.folder} is a run of a network with a camera, which tells how far away people are: leave '
-                'root (--rootnet) away.'
+                f'{run.folder} is a run of a network with a camera, which tells how far away people are: '
+                'leave root (--rootnet) away.'
             )
         parameters = parameters or run.state.averaged()
         finder = None if root is None else RootFinder.load(root)

@@ -80,7 +80,7 @@ class DeconvLifting(nn.Module):
     dtype: of the computation; soft-argmax, heads and parameters are float32.
 
     Raises:
-        ValueError: if num_joints is neither 24 nor 29, or 24 with a camera.
+        ValueError: if num_joints is neither 24 nor 29.
     """
 
     num_joints: int = 24
@@ -95,10 +95,6 @@ class DeconvLifting(nn.Module):
     def __call__(self, features: jax.Array, *, training: bool, init_betas: jax.Array) -> Lifted:
         if self.num_joints not in (24, 29):
             raise ValueError(f'num_joints={self.num_joints}: the baseline knows 24 or 29 joints.')
-        if self.camera and self.num_joints == skeleton.NUM_JOINTS:
-            raise ValueError(
-                'model.deconv.camera=True goes with 29 joints: add --config.model.deconv.num_joints=29.'
-            )
         small = nn.initializers.normal(0.001)
         full = jnp.promote_types(features.dtype, jnp.float32)
         norm = functools.partial(batch_norm, training=training, axis_name=self.axis_name, dtype=self.dtype)

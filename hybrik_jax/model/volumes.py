@@ -90,10 +90,8 @@ class VolumeLifting(nn.Module):
 
 
 def create(config: Any, axis_name: str | None) -> VolumeLifting:
-    """Returns the lifting network of `config`, a section `model`; its heat maps are those of `deconv`."""
-    if config.backbone.name != 'hrnet':
-        raise ValueError(
-            f"model.lifting='volumes' reads the finest branch of an HRNet, not of {config.backbone.name!r}: "
-            "add --config.model.backbone.name=hrnet, or take model.lifting='deconv'."
-        )
+    """Returns the lifting network of `config`, a section `model`; its heat maps are those of `deconv`.
+
+    The backbone must be a HRNet: `config.check` refuses others.
+    """
     return VolumeLifting(depth_bins=config.deconv.depth_bins, dtype=jnp.dtype(config.deconv.dtype))
