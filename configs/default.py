@@ -102,10 +102,15 @@ def get_config() -> ConfigDict:
     config.loss.smpl_joints = 0.0
     config.loss.h36m_joints = 0.0
     config.loss.camera = 5.0  # of networks with a camera
+    config.loss.root_uv = 1.0  # these two are a RootNet's only
+    config.loss.root_depth = 1.0
 
     config.optimizer = ConfigDict()
-    config.optimizer.learning_rate = 5e-4  # reached after the warm-up, then falls as 1 / sqrt(update)
-    config.optimizer.warmup_steps = 4000
+    config.optimizer.learning_rate = 5e-4  # the highest
+    # Or 'drops', to a tenth after each of the drop_epochs, without warm-up.
+    config.optimizer.schedule = 'inverse_square_root'
+    config.optimizer.warmup_steps = 4000  # linear up to the highest, which then falls as 1 / sqrt(update)
+    config.optimizer.drop_epochs = ()
     config.optimizer.b1 = 0.9  # Adam's
     config.optimizer.b2 = 0.999
     config.optimizer.eps = 1e-8

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from hybrik_jax import losses, step
 from hybrik_jax.model import hybrik, lifting, resnet
+from hybrik_jax.types import Lifted, Rooted
 
 LARGEST = 2**31 - 1
 _SHOWN = 80  # characters of a value in a message
@@ -143,7 +144,9 @@ KEYS: dict[str, Key] = {
     'augmentation.occlusion': Key(dict[NAME, tuple[PROBABILITY, number(ge=1)]]),
     **{f'loss.{name}': Key(WEIGHT, before=0.0) for name in losses.TERMS},
     'optimizer.learning_rate': Key(number(gt=0, le=1)),
+    'optimizer.schedule': Key(Literal['inverse_square_root', 'drops'], before='inverse_square_root'),
     'optimizer.warmup_steps': Key(whole(1)),
+    'optimizer.drop_epochs': Key(different(number(gt=0)), before=[]),
     'optimizer.b1': Key(number(ge=0, lt=1)),
     'optimizer.b2': Key(number(ge=0, lt=1)),
     'optimizer.eps': Key(number(gt=0, le=1)),
@@ -228,7 +231,8 @@ def _contradictions(fine: Mapping[str, Any], devices: int, hosts: int) -> Iterat
         yield f'{width}={fine[width]} cannot be split over {heads}={fine[heads]}: make it a multiple.'
     if have('data.mixture') and not any(fine['data.mixture'].values()):
         yield f'data.mixture={_shown(fine["data.mixture"])} needs a dataset with a positive share.'
-    terms = [f'loss.{name}' for name in losses.TERMS]
+    output = Rooted if fine.get('model.lifting') == 'rootnet' else Lifted
+    terms = [f'loss.{name}' for name in losses.of_output(output)]
     if have(*terms) and not any(fine[term] for term in terms):
         yield f'{", ".join(terms)} are all 0: there would be nothing to learn.'
     lifting, backbone = fine.get('model.lifting'), fine.get('model.backbone.name')
@@ -238,6 +242,10 @@ def _contradictions(fine: Mapping[str, Any], devices: int, hosts: int) -> Iterat
     if lifting == 'deconv' and fine.get('model.deconv.camera') and fine.get('model.deconv.num_joints') == 24:
         remedy = 'add --config.model.deconv.num_joints=29'
         yield f'model.deconv.camera=True goes with 29 joints: {remedy}.'
+    if output is Rooted and fine.get('evaluation.root') == 'predicted':
+        yield "evaluation.root='predicted' cannot be: a RootNet tells the roots itself. Leave it out."
+    if fine.get('optimizer.schedule') == 'drops' and not fine.get('optimizer.drop_epochs', True):
+        yield "optimizer.schedule='drops' needs epochs: give --config.optimizer.drop_epochs=17,"
     if have('evaluation.root', 'evaluation.root_file'):
         root, file = fine['evaluation.root'], fine['evaluation.root_file']
         if root == 'predicted' and not file:

@@ -22,16 +22,20 @@ from hybrik_jax import catalogue, checkpoint, setup
 from hybrik_jax import config as configuration
 from hybrik_jax.body import skeleton
 from hybrik_jax.data import augment, pipeline
-from hybrik_jax.roots import PredictedRoots, RootFinder
+from hybrik_jax.roots import GUESSES, PredictedRoots, RootFinder, root_guesses
 from hybrik_jax.scoring import protocols, table
 from hybrik_jax.scoring.protocols import Frames, Protocol
 from hybrik_jax.scoring.roots_and_boxes import Found, check_box_is_stored, read_numbers
 from hybrik_jax.step import TrainState, parallel_eval_step, split_over_devices
-from hybrik_jax.types import Batch, Measured
+from hybrik_jax.types import Batch, Crop, Measured
 
 LOG = logging.getLogger(__name__)
 Variant = Callable[[Batch], Measured]  # from a batch with a device axis to figures with one
 _TEXT_BYTES = {'name': 256, 'sequence': 128, 'action': 128}
+_ABOUT_PEOPLE = {
+    'gender': 'one neutral body model for everybody, on both sides',
+    'constant prediction': "mean root-relative joints of the dataset's training split",
+}
 # Fields of an example that are kept for scoring; the first have the same name in `Frames`.
 _AS_THEY_ARE = ('joints_weight', 'h36m_weight', 'smpl_weight', 'root_m', 'true_root_m', 'has_camera')
 _KEPT = (*_AS_THEY_ARE, *_TEXT_BYTES, 'joints_m', 'h36m_joints_m')
@@ -62,10 +66,11 @@ def evaluate(config: ConfigDict, state: TrainState | None = None) -> dict[str, A
         step = parallel_eval_step(network=network, flip=flip)
         variants |= {(name, flip): partial(step, own, body_on_device) for name, own in variables.items()}
     hashes = {name: checkpoint_hash(own) for name, own in variables.items()}
-    rows, constant = [], {}
+    rows, constant, guesses = [], {}, {}
     for split in splits:
+        others = _root_guesses(config, split, body) if network.of_roots else {}
         own_rows, frames = score_split(
-            variants,
+            variants | {(title, False): guess for title, guess in others.items()},
             split.source,
             split.protocol,
             batch_size=options.batch_size or config.batch_size,
@@ -76,23 +81,32 @@ def evaluate(config: ConfigDict, state: TrainState | None = None) -> dict[str, A
             roots=split.roots,
             boxes=split.boxes,
             box_enlargement=options.box_enlargement,
-            by_network=network.camera is not None,
+            by_network=network.camera is not None or network.of_roots,
         )
         said = {'dataset': split.name, 'body_model': str(body.name), 'config': configuration.digest(plain)}
-        rows += [said | {'checkpoint': hashes[row['parameters']]} | row for row in own_rows]
-        if figures := _constant_prediction(config, split, body, frames):
+        if network.of_roots:
+            own_rows = [row | {'body_model': '', 'gender': ''} for row in own_rows]
+            guesses[split.name] = {
+                row['parameters']: {m: v for m, v in row.items() if m in protocols.MEASURES}
+                for row in own_rows
+                if row['parameters'] in others
+            }
+        elif figures := _constant_prediction(config, split, body, frames):
             constant[split.name] = figures
+        rows += [
+            said | {'checkpoint': hashes[row['parameters']]} | row
+            for row in own_rows
+            if row['parameters'] in hashes
+        ]
     result = {
         'step': int(state.step),
         'tail_updates': int(state.tail_count),
         'rows': rows,
         'constant_prediction': constant,
+        'guesses': guesses,
         'protocol': protocols.explanations(rows)
-        | {
-            'box': 'enlarged as the dataset says, unless a figure is given',
-            'gender': 'one neutral body model for everybody, on both sides',
-            'constant prediction': "mean root-relative joints of the dataset's training split",
-        },
+        | {'box': 'enlarged as the dataset says, unless a figure is given'}
+        | (GUESSES if network.of_roots else _ABOUT_PEOPLE),
     }
     if jax.process_index() == 0:
         table.write(result, pathlib.Path(config.workdir))
@@ -115,7 +129,10 @@ class _Split:
         options = config.evaluation
         source = setup.open_source(config, name, 'test', body)
         named = augment.text(source[0]['dataset']) if len(source) else name
-        protocol = catalogue.protocol_of(named, str(body.name), allow_other_body=options.allow_other_body)
+        if config.model.lifting == 'rootnet':
+            protocol = protocols.ROOTS
+        else:
+            protocol = catalogue.protocol_of(named, str(body.name), allow_other_body=options.allow_other_body)
         folder = pathlib.Path(config.data.root) / name
         by_run = bool(options.root_file) and pathlib.Path(options.root_file).is_dir()
         found = {
@@ -145,6 +162,29 @@ def _constant_prediction(config: ConfigDict, split: _Split, body: Any, frames: F
         LOG.info('No constant prediction for %s: %s', split.name, error)
         return {}
     return constant_prediction(train, frames, split.protocol, examples=config.evaluation.constant_examples)
+
+
+def _root_guesses(config: ConfigDict, split: _Split, body: Any) -> dict[str, Variant]:
+    """Returns title -> what a RootNet is compared with, constants where the training split is at hand."""
+    try:
+        train = setup.open_source(config, split.name, 'train', body)
+    except (FileNotFoundError, ValueError) as error:
+        LOG.info('No constant roots for %s: %s', split.name, error)
+        train = ()
+    records = (train[index] for index in _spread(len(train), config.evaluation.constant_examples))
+
+    def as_variant(guess: Callable[[Crop], Any], batch: Batch) -> Measured:
+        crop = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch.crop)
+        return Measured(root_m=np.asarray(guess(crop)).reshape(batch.crop.root_m.shape))
+
+    guesses = root_guesses(records, crop_size=config.image_size)
+    return {title: partial(as_variant, guess) for title, guess in guesses.items()}
+
+
+def _spread(length: int, examples: int) -> list[int]:
+    """Returns so many indices of a sequence, evenly spaced; 0: all."""
+    count = length if examples == 0 else min(examples, length)
+    return np.unique(np.linspace(0, length - 1, count).round().astype(int)).tolist()
 
 
 # ---- predicting
@@ -235,11 +275,11 @@ def _frames(arrays: dict[str, np.ndarray], variant: int) -> Frames:
         names=_texts(arrays['name']),
         sequences=_texts(arrays['sequence']),
         actions=_texts(arrays['action']),
-        joints_m=arrays[f'posed_joints_m {variant}'],
+        joints_m=arrays.get(f'posed_joints_m {variant}'),
         true_joints_m=arrays['joints_m'],
         h36m_joints_m=arrays.get(f'h36m_joints_m {variant}'),
         true_h36m_joints_m=arrays['h36m_joints_m'],
-        pve_m=arrays[f'pve_m {variant}'],
+        pve_m=arrays.get(f'pve_m {variant}'),
         **{name: arrays[name] for name in _AS_THEY_ARE} | {'root_m': root_m},
     )
 
@@ -300,10 +340,10 @@ def score_split(
 def errors_mm(frames: Frames) -> dict[str, np.ndarray]:
     """Returns the errors of frames, millimetres, by measure: those of the frames that have its labels.
 
-    A measure without any label is left out, and so is MRPE.
+    A measure without any label is left out, and so is MRPE, but of a RootNet.
     """
-    errors = protocols.errors_mm(frames)
-    labelled = {m: e[~np.isnan(e)] for m, e in errors.items() if not m.startswith('mrpe')}
+    errors, of_roots = protocols.errors_mm(frames), frames.joints_m is None
+    labelled = {m: e[~np.isnan(e)] for m, e in errors.items() if of_roots or not m.startswith('mrpe')}
     return {m: e for m, e in labelled.items() if len(e)}
 
 
@@ -318,10 +358,9 @@ def constant_prediction(
         frames: whose truth is guessed.
         examples: how many records of `train` are read, evenly spaced; 0: all.
     """
-    count = len(train) if examples == 0 else min(examples, len(train))
     joints, h36m = [], []
-    for index in np.unique(np.linspace(0, len(train) - 1, count).round().astype(int)):
-        record = train[int(index)]
+    for index in _spread(len(train), examples):
+        record = train[index]
         if (record['joints_weight'][: skeleton.NUM_JOINTS] > 0).all():
             joints.append(record['joints_m'][: skeleton.NUM_JOINTS])
         if (record['h36m_weight'] > 0).all():

@@ -32,6 +32,7 @@ class Network:
         'scale': with the data's camera; 'crop', 'photo': with one of its own, of 1000 px for a crop of 256
         px, whose axis goes through the middle of the crop, or through the photo's principal point: that one
         solves its scale again, once it knows the body.
+    of_roots: whether it is a RootNet, which says `Rooted` in place of `Lifted`.
     """
 
     model: HybrIK
@@ -41,6 +42,7 @@ class Network:
     init_betas: np.ndarray
     right_hand: str
     camera: str | None = None
+    of_roots: bool = False
 
 
 def create_network(config: Any, init_betas: np.ndarray, *, axis_name: str | None = None) -> Network:
@@ -61,6 +63,7 @@ def create_network(config: Any, init_betas: np.ndarray, *, axis_name: str | None
         init_betas=np.asarray(init_betas, np.float32),
         right_hand=config.model.right_hand,
         camera=camera_of(config.model),
+        of_roots=config.model.lifting == 'rootnet',
     )
 
 
@@ -86,7 +89,7 @@ def forward(
     return lifted, pose(lifted, crop, body, network=network, skinned=skinned)
 
 
-def lift(network: Network, variables: Any, images: jax.Array, *, flip: bool = False) -> Lifted:
+def lift(network: Network, variables: Any, images: jax.Array, *, flip: bool = False) -> Lifted | Rooted:
     """Returns what the network says of images (B, S, S, 3) uint8 RGB; arguments as in `forward`."""
 
     def predict(images: jax.Array) -> Lifted:
@@ -97,10 +100,11 @@ def lift(network: Network, variables: Any, images: jax.Array, *, flip: bool = Fa
     return flip_test(predict, images) if flip else predict(images)
 
 
-def locate(network: Network, variables: Any, images: jax.Array, crop: Crop) -> jax.Array:
+def locate(
+    network: Network, variables: Any, images: jax.Array, crop: Crop, *, flip: bool = False
+) -> jax.Array:
     """Returns the root joints (B, 3) that a RootNet sees, camera frame, metres; arguments as in `forward`."""
-    rooted = network.model.apply(variables, normalise(images, network), training=False, init_betas=None)
-    return place_roots(rooted, crop, crop_size=network.image_size)
+    return place_roots(lift(network, variables, images, flip=flip), crop, crop_size=network.image_size)
 
 
 def place_roots(rooted: Rooted, crop: Crop, *, crop_size: int) -> jax.Array:
@@ -160,7 +164,7 @@ def normalise(images: jax.Array, network: Network) -> jax.Array:
     return (images.astype(dtype) / 255.0 - mean) / std
 
 
-def flip_test(predict: Callable[[jax.Array], Lifted], images: jax.Array) -> Lifted:
+def flip_test(predict: Callable[[jax.Array], Any], images: jax.Array) -> Any:
     """Returns the mean of what `predict` says of the images and, mirrored back, of their mirror images.
 
     Images are (B, H, W, 3); both halves go through `predict` in one batch of 2 B.
@@ -183,8 +187,10 @@ def flip_test(predict: Callable[[jax.Array], Lifted], images: jax.Array) -> Lift
     return dataclasses.replace(mean, uvd=uvd, scale=scale)
 
 
-def mirror_lifted(lifted: Lifted) -> Lifted:
+def mirror_lifted(lifted: Lifted | Rooted) -> Lifted | Rooted:
     """Returns `lifted` of the mirror image: left and right swapped, u negated, turns reversed."""
+    if isinstance(lifted, Rooted):
+        return Rooted(uv=lifted.uv * jnp.array([-1.0, 1.0]), depth_ratio=lifted.depth_ratio)
     joints = skeleton.MIRROR_JOINTS_29 if lifted.uvd.shape[-2] == 29 else skeleton.MIRROR_JOINTS
     leaves = lifted.leaf_quaternions
     if leaves is not None:

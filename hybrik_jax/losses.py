@@ -4,19 +4,22 @@ Coordinates enter in crop units (uvd) or in units of 2 m; the factor 64 of the L
 mean are the released program's, fixed by its recorded values. What a network with a camera adds is not
 specified beyond 'a Laplace likelihood with the sigmas': the likelihood's constants and the term `camera`,
 which no gradient of another term replaces, were chosen here.
-Source: HybrIK (Li et al. 2021), section 3.4, with the weights and means of the released program.
+A RootNet's have the same form: its place in cells of a heat map of 64 x 64, its depth in units of 2 m / 64.
+Source: HybrIK (Li et al. 2021), section 3.4, with the weights and means of the released program; RootNet
+(Moon et al. 2019), section 5.
 """
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 
+from hybrik_jax.body import camera
 from hybrik_jax.body import rotations as rot
-from hybrik_jax.body.camera import SQUARE_M, square_depth
-from hybrik_jax.types import Batch, Lifted, Posed
+from hybrik_jax.types import Batch, Lifted, Posed, Rooted
 from hybrik_jax.units import DEPTH_SCALE_M
 
 L1_FACTOR = 64.0
@@ -28,13 +31,15 @@ Ratio = tuple[jax.Array, jax.Array]  # sum of errors, divisor
 class Term:
     """One term of the loss.
 
-    error: (lifted, posed, batch) -> (sum of errors, divisor).
+    error: (lifted, posed, batch) -> (sum of errors, divisor); of a RootNet (rooted, None, batch).
     needs_mesh: whether it reads what only skinning gives, `posed.vertices_m` or `posed.h36m_joints_m`.
+    output: what the networks say that it is a term of.
     needs_camera: whether it is one of networks with a camera only.
     """
 
-    error: Callable[[Lifted, Posed, Batch], Ratio]
+    error: Callable[[Any, Any, Batch], Ratio]
     needs_mesh: bool = False
+    output: type = Lifted
     needs_camera: bool = False
 
 
@@ -64,17 +69,17 @@ def uvd(lifted: Lifted, posed: Posed, batch: Batch) -> Ratio:
     return jnp.sum(weight * surprise), jnp.sum(weight)
 
 
-def camera(lifted: Lifted, posed: Posed, batch: Batch) -> Ratio:
+def scale_error(lifted: Lifted, posed: Posed, batch: Batch) -> Ratio:
     """Returns the relative error of the scale; of the crop's own camera, that of the translation is added.
 
     The truth is what the labelled root's depth makes of them; without a known camera there is none.
     """
-    square_m = jax.vmap(square_depth, (0, 0, None))(
+    square_m = jax.vmap(camera.square_depth, (0, 0, None))(
         batch.crop.crop_to_photo, batch.crop.inverse_intrinsics, batch.image.shape[1]
     )
     depth_m = batch.crop.root_m[:, 2]
     known = (square_m > 0) & (depth_m > 0)
-    scale = jnp.where(known, square_m, SQUARE_M) / (SQUARE_M * jnp.where(known, depth_m, 1.0))
+    scale = jnp.where(known, square_m, camera.SQUARE_M) / (camera.SQUARE_M * jnp.where(known, depth_m, 1.0))
     error = jnp.abs(lifted.scale / scale - 1.0)
     if lifted.translation is not None:
         # Joint 0 is u across a crop that is 1 / scale metres wide there.
@@ -119,6 +124,19 @@ def joints(joints_m: jax.Array, target_m: jax.Array, weight: jax.Array) -> Ratio
     return weighted_l1(joints_m / DEPTH_SCALE_M, target_m / DEPTH_SCALE_M, _over(weight, target_m))
 
 
+def root_uv(rooted: Rooted, posed: None, batch: Batch) -> Ratio:
+    """Returns the error of the root's place in the crop."""
+    return weighted_l1(rooted.uv, batch.uvd[:, 0, :2], batch.uvd_weight[:, 0, :2])
+
+
+def root_depth(rooted: Rooted, posed: None, batch: Batch) -> Ratio:
+    """Returns the error of the root's distance from the camera plane, where the camera is known."""
+    placed, true_m = (batch.crop.crop_to_photo, batch.crop.inverse_intrinsics), batch.crop.root_m[:, 2]
+    square_m = jax.vmap(camera.square_depth, (0, 0, None))(*placed, batch.image.shape[1])
+    known = (square_m > 0).astype(true_m.dtype)
+    return weighted_l1(rooted.depth_ratio * square_m / DEPTH_SCALE_M, true_m / DEPTH_SCALE_M, known)
+
+
 TERMS = {
     'uvd': Term(uvd),
     'betas': Term(betas),
@@ -126,7 +144,9 @@ TERMS = {
     'twists': Term(twists),
     'smpl_joints': Term(smpl_joints),
     'h36m_joints': Term(h36m_joints, needs_mesh=True),
-    'camera': Term(camera, needs_camera=True),
+    'camera': Term(scale_error, needs_camera=True),
+    'root_uv': Term(root_uv, output=Rooted),
+    'root_depth': Term(root_depth, output=Rooted),
 }
 
 
@@ -135,15 +155,21 @@ def need_mesh(weights: Mapping[str, float]) -> bool:
     return any(weights[name] > 0 and term.needs_mesh for name, term in TERMS.items())
 
 
-def terms(lifted: Lifted, posed: Posed, batch: Batch) -> dict[str, Ratio]:
+def of_output(output: type) -> dict[str, Term]:
+    """Returns the terms of networks that say this: `Lifted` or `Rooted`."""
+    return {name: term for name, term in TERMS.items() if term.output is output}
+
+
+def terms(output: Lifted | Rooted, posed: Posed | None, batch: Batch) -> dict[str, Ratio]:
     """Returns the terms by their names in `config.loss` that need no mesh or camera which is not there."""
-    skinned, sees = posed.vertices_m is not None, lifted.scale is not None
+    skinned = posed is not None and posed.vertices_m is not None
+    sees = isinstance(output, Lifted) and output.scale is not None
     present = {
         name: term
-        for name, term in TERMS.items()
+        for name, term in of_output(type(output)).items()
         if (skinned or not term.needs_mesh) and (sees or not term.needs_camera)
     }
-    return {name: term.error(lifted, posed, batch) for name, term in present.items()}
+    return {name: term.error(output, posed, batch) for name, term in present.items()}
 
 
 def ratio(numerator: jax.Array, divisor: jax.Array) -> jax.Array:

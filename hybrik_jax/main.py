@@ -121,7 +121,7 @@ def main(argv: list[str]) -> None:
     import jax
 
     from hybrik_jax import config as configuration
-    from hybrik_jax import evaluate, setup, train, workdir
+    from hybrik_jax import evaluate, train, workdir
     from hybrik_jax.data import store
 
     if FLAGS.distributed:
@@ -129,7 +129,6 @@ def main(argv: list[str]) -> None:
     config, state, hosts = FLAGS.config, None, jax.process_count()
     try:
         configuration.check(config, devices=jax.device_count(), hosts=hosts)
-        setup.refuse_rootnet(config)
         if FLAGS.mode == 'train':
             path = workdir.create(config.workdir)
             with workdir.lock(path) if jax.process_index() == 0 else contextlib.nullcontext():

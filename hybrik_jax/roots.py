@@ -7,11 +7,12 @@ focal length, which is assumed then, as `photo` says.
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
@@ -21,11 +22,19 @@ from hybrik_jax import config as configuration
 from hybrik_jax.body.smpl import NUM_BETAS
 from hybrik_jax.data import augment, pipeline
 from hybrik_jax.photo import ENLARGEMENT, Framed, Request, crop_of, frame
+from hybrik_jax.scoring.metrics import geometric_median
 from hybrik_jax.scoring.roots_and_boxes import NEAREST_MM, check_box_is_stored
-from hybrik_jax.types import Crop
+from hybrik_jax.types import Crop, Rooted
 from hybrik_jax.units import MM_PER_M
 
 RECORDS_AT_ONCE = 32
+# What can be said of roots without looking at the image, for comparison.
+GUESSES = {
+    'a square of 2 m': 'the root in the middle of the crop, where a square of 2 m would fill the crop',
+    'a constant root': "the root that has the least MRPE on the dataset's training split",
+    'a constant place in the crop': "the training split's median place in the crop, and median depth over "
+    "the square's",
+}
 
 
 class FoundRoot(NamedTuple):
@@ -150,6 +159,39 @@ def frame_roots(request: Request, image_size: int) -> list[Framed]:
         moved = np.array([[max(0.0, x), max(0.0, y), w, h] for x, y, w, h in moved]).reshape(-1, 4)
     own = dataclasses.replace(request, boxes=moved, root_depth_m=None, enlargement=ENLARGEMENT)
     return frame(own, image_size)
+
+
+def root_guesses(
+    records: Iterable[dict[str, Any]], *, crop_size: int
+) -> dict[str, Callable[[Crop], jax.Array | np.ndarray]]:
+    """Returns the `GUESSES` that there are, by title: functions from crops to roots (B, 3).
+
+    Args:
+        records: people to learn the constants from; without one that has a camera there are none.
+    """
+
+    def targets(record: dict[str, Any]) -> dict[str, np.ndarray]:
+        affine = augment.affine_of(record, augment.Augmentation(), crop_size)
+        return augment.make_targets(record, affine, crop_size)
+
+    square, constant, in_crop = GUESSES
+    guesses = {square: jax.jit(partial(inference.square_roots, crop_size=crop_size))}
+    if known := [targets(record) for record in records if record['camera_weight'] > 0]:
+        fields = pipeline.stack(known)
+        crop = Crop(**{field.name: fields[field.name] for field in dataclasses.fields(Crop)})
+        root_m = np.float32(geometric_median(crop.root_m))
+        ratio = np.median(crop.root_m[:, 2] / np.asarray(guesses[square](crop))[:, 2])
+        uv = np.median(fields['uvd'][fields['uvd_weight'][:, 0, 0] > 0, 0, :2], 0)
+
+        @jax.jit
+        def same_in_every_crop(crop: Crop) -> jax.Array:
+            count = crop.root_m.shape[0]
+            rooted = Rooted(uv=jnp.tile(uv, (count, 1)), depth_ratio=jnp.full(count, ratio))
+            return inference.place_roots(rooted, crop, crop_size=crop_size)
+
+        guesses[constant] = lambda crop: np.broadcast_to(root_m, crop.root_m.shape)
+        guesses[in_crop] = same_in_every_crop
+    return guesses
 
 
 def _framed_record(record: dict[str, Any]) -> dict[str, Any]:

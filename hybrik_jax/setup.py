@@ -16,7 +16,7 @@ from hybrik_jax.export import torch as torch_export
 from hybrik_jax.export import torch_file
 from hybrik_jax.export.recognise import check_backbone
 from hybrik_jax.model.hybrik import initialise
-from hybrik_jax.step import AXIS, TrainState, create_optimizer, fresh_state, inverse_square_root
+from hybrik_jax.step import AXIS, TrainState, create_optimizer, fresh_state, learning_rate
 
 
 def load_body(config: ConfigDict) -> smpl.SMPL:
@@ -31,18 +31,8 @@ def init_betas(config: ConfigDict, body: smpl.SMPL) -> np.ndarray:
     return smpl_file.load_mean_betas(config.init_betas, body)
 
 
-def refuse_rootnet(config: ConfigDict) -> None:
-    """Raises ValueError where the network of `config` predicts root joints instead of people."""
-    if config.model.lifting == 'rootnet':
-        raise ValueError(
-            "model.lifting='rootnet' predicts root joints: such a run is not trained or evaluated here yet. "
-            'tools.find_roots writes the root file of a dataset with it, tools.predict --rootnet uses it.'
-        )
-
-
 def create_network(config: ConfigDict, body: smpl.SMPL) -> inference.Network:
-    """Returns the network of `config`, to be run over devices; ValueError where that is a RootNet."""
-    refuse_rootnet(config)
+    """Returns the network of `config`, to be run over devices."""
     return inference.create_network(config, init_betas(config, body), axis_name=AXIS)
 
 
@@ -61,7 +51,7 @@ def open_source(config: ConfigDict, dataset: str, split: str, body: smpl.SMPL) -
             f'There is no dataset {dataset!r} in {folder}: build it there (docs/datasets.md), or point '
             '--config.data.root elsewhere.'
         ) from error
-    if len(source) and source[0]['smpl_weight'] > 0:
+    if len(source) and source[0]['smpl_weight'] > 0 and config.model.lifting != 'rootnet':
         name = augment.text(source[0]['body'])
         smpl.check_same_body(body, name, f'pose and betas of dataset {dataset!r}')
     return source
@@ -94,8 +84,8 @@ def step_settings(
     options = config.optimizer
     return {
         'network': network,
-        'optimizer': create_optimizer(options),
-        'schedule': inverse_square_root(options.learning_rate, options.warmup_steps),
+        'optimizer': create_optimizer(options, epoch_steps),
+        'schedule': learning_rate(options, epoch_steps),
         'loss_weights': dict(config.loss),
         'seed': config.seed,
         'ema_decay': config.average.ema_decay,

@@ -17,7 +17,7 @@ import optax
 
 from hybrik_jax import inference, losses
 from hybrik_jax.body import smpl
-from hybrik_jax.types import Batch, Measured, Posed
+from hybrik_jax.types import Batch, Measured, Posed, Rooted
 
 AXIS = 'batch'  # the device axis
 PARAMETERS = ('raw', 'tail', 'ema')  # as trained, mean of the last updates, moving average
@@ -67,10 +67,17 @@ def inverse_square_root(peak: float, warmup_steps: int) -> optax.Schedule:
     return optax.join_schedules([warmup, decay], [warmup_steps])
 
 
-def create_optimizer(config: Any) -> optax.GradientTransformation:
-    """Returns Adam with the inverse-square-root schedule, from `config.optimizer`. Build it once."""
-    schedule = inverse_square_root(config.learning_rate, config.warmup_steps)
-    adam = optax.adam(schedule, b1=config.b1, b2=config.b2, eps=config.eps)
+def learning_rate(config: Any, epoch_steps: int) -> optax.Schedule:
+    """Returns the schedule of `config.optimizer` for epochs of so many updates."""
+    if config.schedule == 'inverse_square_root':
+        return inverse_square_root(config.learning_rate, config.warmup_steps)
+    drops = {round(epoch * epoch_steps): 0.1 for epoch in config.drop_epochs}
+    return optax.piecewise_constant_schedule(config.learning_rate, drops)
+
+
+def create_optimizer(config: Any, epoch_steps: int = 1) -> optax.GradientTransformation:
+    """Returns Adam with the schedule of `config.optimizer`; its state is alike for any. Build it once."""
+    adam = optax.adam(learning_rate(config, epoch_steps), b1=config.b1, b2=config.b2, eps=config.eps)
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), adam) if config.clip_norm > 0 else adam
 
 
@@ -120,7 +127,7 @@ def train_step(
     skinned = losses.need_mesh(loss_weights)
 
     def local_loss(params: Any) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
-        lifted, changed = network.model.apply(
+        output, changed = network.model.apply(
             {**state.variables, 'params': params},
             images,
             training=True,
@@ -128,8 +135,10 @@ def train_step(
             rngs=rngs,
             mutable=['batch_stats'],
         )
-        posed = inference.pose(lifted, batch.crop, body, network=network, training=True, skinned=skinned)
-        terms = losses.terms(lifted, posed, batch)
+        posed = None
+        if not isinstance(output, Rooted):
+            posed = inference.pose(output, batch.crop, body, network=network, training=True, skinned=skinned)
+        terms = losses.terms(output, posed, batch)
         divisors = {name: jax.lax.psum(jax.lax.stop_gradient(d), AXIS) for name, (_, d) in terms.items()}
         shares = {name: losses.ratio(n, divisors[name]) for name, (n, _) in terms.items()}
         return weighted(shares), (shares, changed['batch_stats'])
@@ -177,6 +186,8 @@ def eval_step(
     variables: Any, body: smpl.SMPL, batch: Batch, *, network: inference.Network, flip: bool
 ) -> Measured:
     """Returns what figures are made of, from one device's share; `flip` as in `inference.forward`."""
+    if network.of_roots:
+        return Measured(root_m=inference.locate(network, variables, batch.image, batch.crop, flip=flip))
     _, posed = inference.forward(network, variables, body, batch.image, batch.crop, flip=flip)
     return measure(posed, batch, body)
 

@@ -32,6 +32,7 @@ from hybrik_jax.step import (
 )
 
 LOG = logging.getLogger(__name__)
+WATCHED = ('mpjpe_mm', 'mpjpe_24_mm', 'mrpe_mm')  # the best checkpoint is that of the first one that there is
 
 
 def train(config: ConfigDict) -> TrainState:
@@ -118,7 +119,7 @@ def _train(config: ConfigDict, path: pathlib.Path) -> TrainState:
         )['']
         errors = {measure: float(values.mean()) for measure, values in errors_mm(frames).items()}
         writer.write('validation', int(state.step), errors)
-        return errors['mpjpe_mm'] if 'mpjpe_mm' in errors else errors['mpjpe_24_mm']
+        return errors[next(measure for measure in WATCHED if measure in errors)]
 
     stop = ending.Request()
     in_flight: deque[tuple[int, dict, dict]] = deque()  # steps whose metrics have not been looked at yet

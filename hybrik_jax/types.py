@@ -94,13 +94,14 @@ class Posed:
 class Measured:
     """What figures are made of, per example.
 
-    posed_joints_m, h36m_joints_m, root_m: as in `Posed`.
+    posed_joints_m, h36m_joints_m: as in `Posed`; None of a RootNet.
     pve_m: (B,) mean distance of the vertices to those of the labels, each side relative to SMPL's joint 0.
+    root_m: (B, 3) where a RootNet or a network with a camera sees joint 0, camera frame; None of others.
     """
 
-    posed_joints_m: jax.Array
-    h36m_joints_m: jax.Array | None
-    pve_m: jax.Array
+    posed_joints_m: jax.Array | None = None
+    h36m_joints_m: jax.Array | None = None
+    pve_m: jax.Array | None = None
     root_m: jax.Array | None = None
 
 

@@ -153,7 +153,7 @@ def test_unknown_cameras_stay_finite(body, people):
     lifted = dataclasses.replace(
         truth.lifted_from_batch(people[1]), scale=scale, sigmas=jnp.full((3, 24), 0.05)
     )
-    assert [float(x) for x in losses.camera(lifted, None, batch)] == [0, 0]
+    assert [float(x) for x in losses.scale_error(lifted, None, batch)] == [0, 0]
     for kind in KINDS:
 
         def total(lifted, kind=kind):
@@ -167,13 +167,13 @@ def test_unknown_cameras_stay_finite(body, people):
 def test_the_losses_of_a_camera(people):
     _, batch, scale = people
     lifted = dataclasses.replace(truth.lifted_from_batch(batch), scale=scale)
-    assert float(losses.ratio(*losses.camera(lifted, None, batch))) == pytest.approx(0, abs=1e-5)
+    assert float(losses.ratio(*losses.scale_error(lifted, None, batch))) == pytest.approx(0, abs=1e-5)
     wrong = dataclasses.replace(lifted, scale=scale * jnp.array([1.0, 1.2, 0.7]))
-    assert float(losses.ratio(*losses.camera(wrong, None, batch))) == pytest.approx(0.5 / 3, rel=1e-4)
+    assert float(losses.ratio(*losses.scale_error(wrong, None, batch))) == pytest.approx(0.5 / 3, rel=1e-4)
     # The translation puts joint 0 at the origin of the crop's camera.
     there = batch.uvd[:, 0, :2] / scale[:, None]
     moved = dataclasses.replace(lifted, translation=there + jnp.array([0.1, 0.0]))
-    assert float(losses.ratio(*losses.camera(moved, None, batch))) == pytest.approx(
+    assert float(losses.ratio(*losses.scale_error(moved, None, batch))) == pytest.approx(
         0.1 * float(scale.mean()), rel=1e-3
     )
 

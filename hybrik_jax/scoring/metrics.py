@@ -69,3 +69,13 @@ def pck_auc(errors_m: np.ndarray, groups: Sequence[Sequence[int]]) -> tuple[np.n
     pck = np.array([(errors_m[:, list(g)] < PCK_THRESHOLD_M).mean() for g in groups])
     auc = np.array([np.mean([(errors_m[:, list(g)] < t).mean() for t in AUC_THRESHOLDS_M]) for g in groups])
     return tuple(100 * np.append(x, np.average(x, weights=sizes)) for x in (pck, auc))
+
+
+def geometric_median(points: np.ndarray) -> np.ndarray:
+    """Returns the point (D,) with the least mean distance to points (N, D), by Weiszfeld's iteration."""
+    points = np.asarray(points, np.float64)
+    median = points.mean(0)
+    for _ in range(100):
+        nearness = 1.0 / np.maximum(np.linalg.norm(points - median, axis=1), 1e-9)
+        median = nearness @ points / nearness.sum()
+    return median

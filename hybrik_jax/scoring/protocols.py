@@ -80,6 +80,9 @@ class Protocol:
     actions: tuple[str, ...] = ()
 
 
+ROOTS = Protocol(name='RootNet', joints='root joint', measures=())  # MRPE alone, of every dataset
+
+
 @dataclasses.dataclass(frozen=True)
 class Frames:
     """Predictions and truth of N frames, one person each; camera frame, metres; None: no such prediction.
@@ -95,7 +98,7 @@ class Frames:
     names: Sequence[str]
     sequences: Sequence[str]
     actions: Sequence[str]
-    joints_m: np.ndarray
+    joints_m: np.ndarray | None
     true_joints_m: np.ndarray
     joints_weight: np.ndarray
     h36m_joints_m: np.ndarray | None
@@ -117,7 +120,7 @@ class Frames:
         if measure == 'pve_mm':
             return np.asarray(self.smpl_weight) > 0
         if measure.startswith('mrpe'):
-            return np.ones(len(self), bool)
+            return np.asarray(self.has_camera, bool)
         return (np.asarray(self.h36m_weight) > 0).all(1)
 
 
@@ -164,7 +167,9 @@ def errors_mm(frames: Frames, joints: Sequence[int] = skeleton.EVALUATION_JOINTS
     Args:
         joints: of the 17 Human3.6M joints, for mpjpe_mm and pa_mpjpe_mm.
     """
-    errors = {'mpjpe_24_mm': metrics.mpjpe(_double(frames.joints_m), _double(frames.true_joints_m))}
+    errors = {}
+    if frames.joints_m is not None:
+        errors['mpjpe_24_mm'] = metrics.mpjpe(_double(frames.joints_m), _double(frames.true_joints_m))
     if frames.pve_m is not None:
         errors['pve_mm'] = _double(frames.pve_m)
     if frames.h36m_joints_m is not None:

@@ -1,7 +1,8 @@
 """The figures of an evaluation as files: JSON, CSV and a Markdown table whose rows say their protocol.
 
 An evaluation is the object in `evaluation.json`: step, tail_updates; rows, each with the keys of `PROTOCOL`,
-group and measures; constant_prediction: dataset -> measures; protocol: what the measures mean.
+group and measures; constant_prediction: dataset -> measures; guesses, of roots: dataset -> title -> measures;
+protocol: what the measures mean.
 """
 
 import csv
@@ -76,12 +77,16 @@ def _word(value: Any) -> str:
 
 
 def _constant_rows(evaluation: dict[str, Any]) -> list[dict[str, Any]]:
-    """Returns the constant predictions as rows like the others."""
+    """Returns the constant predictions and other guesses as rows like the others."""
     rows = []
-    for dataset, figures in evaluation.get('constant_prediction', {}).items():
+    guesses = {
+        name: {'constant prediction': f} for name, f in evaluation.get('constant_prediction', {}).items()
+    }
+    guesses |= evaluation.get('guesses', {})
+    for dataset, title, figures in ((d, t, f) for d, titled in guesses.items() for t, f in titled.items()):
         like = next(row for row in evaluation['rows'] if row['dataset'] == dataset and row['group'] == 'all')
         said = {key: like[key] for key in ('dataset', 'protocol', 'group', 'over', 'joints', 'frames')}
-        rows.append(said | {'parameters': 'constant prediction'} | figures)
+        rows.append(said | {'parameters': title} | figures)
     return rows
 
 
