@@ -1,7 +1,7 @@
 """Three float64 updates on one device and on all of them, from the same global batches; prints how far they
 part.
 
-    XLA_FLAGS=--xla_force_host_platform_device_count=4 python -m tests.run_three_steps
+    XLA_FLAGS=--xla_force_host_platform_device_count=4 python -m tests.run_three_steps [LIFTING]
 
 The last line is JSON: the largest differences of parameters, batch statistics, averages and metrics, and how
 far the updates moved the parameters.
@@ -9,6 +9,7 @@ far the updates moved the parameters.
 
 import dataclasses
 import json
+import sys
 
 import jax
 
@@ -49,7 +50,9 @@ def main() -> None:
     config = tiny_config(
         'unused',
         'unused',
+        model__lifting=sys.argv[1] if len(sys.argv) > 1 else 'transformer',
         model__backbone__dtype='float64',
+        model__deconv__dtype='float64',
         model__transformer__dtype='float64',
         model__backbone__sync_batch_norm=True,
         model__transformer__dropout=0.0,

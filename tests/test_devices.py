@@ -13,7 +13,8 @@ from tests import helpers
 from tests.run_host import SAME_ON_ANY_DEVICES
 
 
-def test_one_device_is_four_devices():
+@pytest.mark.parametrize('lifting', ['transformer', 'rootnet'])
+def test_one_device_is_four_devices(lifting):
     """Three updates of the same global batches give the same parameters, statistics and averages, to about
     1e-9.
 
@@ -22,7 +23,7 @@ def test_one_device_is_four_devices():
     normalisation is the synchronised one here: the paper's setting has statistics of each device, which the
     number of devices changes. Dropout and patch sampling are off: their random numbers are each device's own.
     """
-    process = helpers.run_python('-m', 'tests.run_three_steps', devices=4)
+    process = helpers.run_python('-m', 'tests.run_three_steps', lifting, devices=4)
     output = process.communicate(timeout=900)[0]
     assert process.returncode == 0, output
     found = json.loads(output.splitlines()[-1])

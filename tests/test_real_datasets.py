@@ -12,8 +12,8 @@ from hybrik_jax import evaluate, train
 from hybrik_jax.body.projection import project
 from hybrik_jax.data import augment, record, store
 from hybrik_jax.metric_writer import read_metrics
-from tests import helpers, miniature, mixed_config
-from tools import build_dataset
+from tests import helpers, miniature, mixed_config, small_run
+from tools import build_dataset, find_roots
 
 NAMES = ('human36m', 'mpi_inf_3dhp', 'pw3d', 'coco')
 SAMPLE = pathlib.Path(__file__).parents[2] / 'shared' / 'samples' / 'coco'
@@ -194,3 +194,55 @@ def test_the_real_photo_builds(tmp_path):
     for stored in source:
         example = augment.make_example(stored, augment.Augmentation(), crop_size=256)
         assert (example['uvd_weight'][:, :2].any(1)).sum() >= 4 and example['image'].std() > 10
+
+
+def test_roots_of_a_rootnet_in_the_published_tables(built, tmp_path):
+    """A RootNet is trained on 3D and 2D people, scored by itself, and its roots place another network's
+    people: from its run, from the root file of `tools.find_roots`, and moved by what was planted.
+    """
+    of_roots = mixed_config.get_config()
+    of_roots.update_from_flattened_dict(
+        {'data.root': str(built.root), 'workdir': str(tmp_path / 'rootnet'), 'num_epochs': 1}
+    )
+    of_roots.model.lifting = 'rootnet'
+    of_roots.data.mixture = {'human36m': 0.5, 'coco': 0.5}
+    of_roots.evaluation.update(parameters=('raw',), flips=(False,), allow_other_body=False)
+    own = {row['dataset']: row for row in evaluate.evaluate(of_roots, train.train(of_roots))['rows']}
+    assert own.keys() == set(of_roots.evaluation.datasets)
+
+    people = small_run.run_config(small_run.write_run(tmp_path / 'people', built.root), built.root)
+    people.evaluation.update(
+        datasets=of_roots.evaluation.datasets,
+        parameters=('raw',),
+        flips=(False,),
+        allow_other_body=True,
+        root='predicted',
+        root_file=of_roots.workdir,
+    )
+    by_run = all_rows(evaluate.evaluate(people))
+    annotated = {}
+    for name in own:
+        assert by_run[name]['root'] == 'predicted (RootNet run rootnet, step 4, tail parameters)'
+        file = tmp_path / f'roots_{name}.json'
+        find_roots.find_roots(str(built.root / name), of_roots.workdir, str(file), parameters='raw')
+        source = store.open_split(built.root / name, 'test')
+        annotated |= {augment.text(one['name']): 1000 * one['root_m'].astype(float) for one in source}
+    people.evaluation.root_file = str(tmp_path / 'roots_{dataset}.json')
+    by_file = all_rows(evaluate.evaluate(people))
+    planted = tmp_path / 'planted.json'
+    planted.write_text(json.dumps({name: [x + 30, y - 40, z + 120] for name, (x, y, z) in annotated.items()}))
+    people.evaluation.root_file = str(planted)
+    off = all_rows(evaluate.evaluate(people))
+    axes = ('mrpe_x_mm', 'mrpe_y_mm', 'mrpe_z_mm')
+    for name, row in own.items():
+        assert by_file[name]['root'].startswith(f'predicted (roots_{name}.json')
+        for measure in ('mrpe_mm', *axes):
+            assert by_file[name][measure] == pytest.approx(row[measure], abs=0.05)
+        assert 'mpjpe_mm' not in row and np.isfinite(by_file[name]['mpjpe_mm'])
+        assert off[name]['mrpe_mm'] == pytest.approx(130, abs=1e-3)
+        assert [off[name][axis] for axis in axes] == pytest.approx([30, 40, 120], abs=1e-3)
+
+
+def all_rows(result):
+    """The row over all frames of each dataset."""
+    return {row['dataset']: row for row in result['rows'] if row['group'] == 'all'}

@@ -288,13 +288,16 @@ def write(
         if not found
     ]
     predictor, shown = None, []
-    try:
-        predictor = Predictor.load(workdir, **network_options)
-    except FileNotFoundError as error:
-        if photos:
-            raise
-        missing.append(f'No meshes: {error}')
+    if not photos and (config.get('model') or {}).get('lifting') == 'rootnet':
+        missing.append('No meshes: a RootNet tells roots, whose errors are in the table.')
     else:
+        try:
+            predictor = Predictor.load(workdir, **network_options)
+        except FileNotFoundError as error:
+            if photos:
+                raise
+            missing.append(f'No meshes: {error}')
+    if predictor is not None:
         config = config or predictor.run.config
         try:
             shown = test_examples(predictor, predict.open_test_split(predictor), examples)

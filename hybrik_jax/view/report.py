@@ -41,6 +41,8 @@ NAMES = {
     'loss': 'total',
     'loss_uvd': 'joint positions',
     'loss_betas': 'shape',
+    'loss_root_uv': 'place of the root',
+    'loss_root_depth': 'depth of the root',
 }
 # What a row says of its protocol: said once below the table where all rows agree, else a column.
 PROTOCOL = (
@@ -127,7 +129,8 @@ def write_report(
             'images_per_second', 'step_seconds', 'data_wait_share', ...} and {'kind': 'validation', 'step',
             'mpjpe_*_mm', ...}. Where a step occurs twice (a resumed run) the later line counts.
         evaluation: {'protocol': {name: text}, 'rows': [{'parameters', 'flip_test', 'mpjpe_mm', ...}],
-            'constant_prediction': {dataset: {'mpjpe_mm', 'mpjpe_24_mm'}}}. Rows have 'dataset' and what else
+            'constant_prediction': {dataset: {'mpjpe_mm', 'mpjpe_24_mm'}}, 'guesses': {dataset: {title:
+            {'mrpe_mm', ...}}}}. Rows have 'dataset' and what else
             `PROTOCOL` lists; those whose 'group' is neither 'all' nor 'mean' are left out. With one dataset,
             the constant prediction may stand without its name, and 'frames' and 'dataset' beside it.
         examples: test images, shown in the order given.
@@ -146,6 +149,8 @@ def write_report(
     of_dataset = {row.get('dataset', ''): [] for row in rows} | {name: [] for name in constants}
     for row in rows:
         of_dataset[row.get('dataset', '')].append(row)
+    for name, guesses in (evaluation.get('guesses') or {}).items():
+        of_dataset.setdefault(name, []).extend({'parameters': t, **figures} for t, figures in guesses.items())
     first = next(iter(of_dataset), '')
     tables = [
         _table(name, own, constants.get(name) or {})
@@ -191,7 +196,11 @@ def write_report(
 def _table(heading: str, rows: Sequence[Mapping], constant: Mapping) -> _Table:
     """Returns the table of a dataset, with MPJPE also in percent of the constant prediction's."""
     first = rows[0] if rows else {}
-    shared = [key for key in PROTOCOL if key in first and all(row.get(key) == first[key] for row in rows)]
+    shared = [
+        key
+        for key in PROTOCOL
+        if key in first and all(row.get(key, first[key]) == first[key] for row in rows)
+    ]
     whole = _number(constant.get('mpjpe_mm'))
     if rows and whole > 0:
         shares = [100 * _number(row.get('mpjpe_mm')) / whole for row in [*rows, constant]]
@@ -255,13 +264,14 @@ def _charts(
     losses = [series for series in losses if any(math.isfinite(y) and y != 0 for y in series.y)]
     total = [series for series in losses if series.name == NAMES['loss']]
     terms = [series for series in losses if series.name != NAMES['loss']]
-    errors = _series(validation, 'mpjpe')
+    measure = next((m for m in ('mpjpe', 'mrpe') if _series(validation, m)), 'mpjpe')
+    errors = _series(validation, measure)
     references = [(f'constant prediction, {constant_mm:.0f} mm', constant_mm)]
     charts = [
         _Chart('Training loss, total', total, two_scales=True),
         _Chart('Training loss, by term', terms, two_scales=True),
         '' if losses else 'No training loss was logged.',
-        _Chart('Validation MPJPE (mm)', errors, references),
+        _Chart(f'Validation {measure.upper()} (mm)', errors, references),
         '' if errors else 'No validation was logged.',
         _Chart('Learning rate', _series(train, 'learning_rate')),
         _Chart('Training throughput (images/s)', _series(train, 'images_per_second', noisy=True)),
