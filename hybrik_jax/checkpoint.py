@@ -138,6 +138,9 @@ def load(
     _hush()
     folder = pathlib.Path(folder).absolute()
     path = folder / ('best' if best else 'checkpoints')
+    if folder.is_file():
+        advice = f'make it a run by tools.import_torch {folder.name} --out runs/NAME, and give that folder'
+        raise FileNotFoundError(f'{folder} is a file: {advice}.')
     if not path.is_dir():
         raise FileNotFoundError(
             f'{folder} holds no checkpoints: {path} is missing. Give the workdir of a run.'

@@ -251,6 +251,9 @@ def _contradictions(fine: Mapping[str, Any], devices: int, hosts: int) -> Iterat
         if root == 'predicted' and not file:
             remedy = "give --config.evaluation.root_file=FILE.json, or a RootNet's run"
             yield f'evaluation.root={root!r} needs roots that were predicted: {remedy}.'
+        if file.endswith(('.pth', '.tar', '.safetensors')):
+            remedy = 'make them a run by tools.import_torch, and give its folder'
+            yield f'evaluation.root_file={_shown(file)} holds weights: {remedy}.'
         if root == 'annotation' and file:
             remedy = 'add --config.evaluation.root=predicted'
             yield f'evaluation.root_file={_shown(file)} would not be used: {remedy}.'

@@ -1,6 +1,6 @@
 """RootNet at work: where the root joints of people are, in photos and in the records of datasets.
 
-Its crop is the square around a person's box, 1.25 times as large. What it tells of the depth is how much
+Its crop is the square around a person's box, 1.25 times as large; of a record it is the record's own. What it tells of the depth is how much
 farther away the root is than a square of 2 m that fills the crop: without intrinsics that depends on the
 focal length, which is assumed then, as `photo` says.
 """
@@ -23,7 +23,7 @@ from hybrik_jax.body.smpl import NUM_BETAS
 from hybrik_jax.data import augment, pipeline
 from hybrik_jax.photo import ENLARGEMENT, Framed, Request, crop_of, frame
 from hybrik_jax.scoring.metrics import geometric_median
-from hybrik_jax.scoring.roots_and_boxes import NEAREST_MM, check_box_is_stored
+from hybrik_jax.scoring.roots_and_boxes import NEAREST_MM
 from hybrik_jax.types import Crop, Rooted
 from hybrik_jax.units import MM_PER_M
 
@@ -89,7 +89,7 @@ class RootFinder:
         if config.model.lifting != 'rootnet':
             raise ValueError(
                 f'{run.folder} is a run with model.lifting={config.model.lifting!r}, not a RootNet: give the '
-                "folder that tools.import_torch made of RootNet's weights."
+                "folder that tools.import_torch made of RootNet's weights, or of a run of configs/rootnet.py."
             )
         network = inference.create_network(config, np.zeros(NUM_BETAS))
         return cls(run, network, parameters=parameters or run.state.averaged())
@@ -112,8 +112,7 @@ class RootFinder:
         """Returns record name -> root of a whole split, in its order.
 
         Raises:
-            ValueError: naming a record without camera, or without the pixels of its crop; a root that is
-                behind the camera.
+            ValueError: naming a record without camera; a root that is behind the camera.
         """
         progress = tqdm(self._of_records(source), total=len(source), desc='roots', unit='image', leave=False)
         found = dict(progress)
@@ -130,9 +129,10 @@ class RootFinder:
 
         def example_of(index: int) -> dict[str, np.ndarray]:
             record = source[index]
-            framed = _framed_record(record)
-            name = np.array(augment.text(record['name']))
-            return pipeline.evaluation_example(framed, crop_size=size) | {'name': name}
+            name = augment.text(record['name'])
+            if not record['camera_weight'] > 0:
+                raise ValueError(f'Record {name!r} has no camera: the root in its frame cannot be predicted.')
+            return pipeline.evaluation_example(record, crop_size=size) | {'name': np.array(name)}
 
         count = len(source)
         examples = pipeline.evaluation_batches(
@@ -192,12 +192,3 @@ def root_guesses(
         guesses[constant] = lambda crop: np.broadcast_to(root_m, crop.root_m.shape)
         guesses[in_crop] = same_in_every_crop
     return guesses
-
-
-def _framed_record(record: dict[str, Any]) -> dict[str, Any]:
-    """Returns a record whose example is RootNet's crop."""
-    if not record['camera_weight'] > 0:
-        name = augment.text(record['name'])
-        raise ValueError(f'Record {name!r} has no camera: the root in its frame cannot be predicted.')
-    check_box_is_stored(record, record['box'], ENLARGEMENT)
-    return record | {'box_enlargement': np.float32(ENLARGEMENT)}

@@ -119,7 +119,13 @@ def _train(config: ConfigDict, path: pathlib.Path) -> TrainState:
         )['']
         errors = {measure: float(values.mean()) for measure, values in errors_mm(frames).items()}
         writer.write('validation', int(state.step), errors)
-        return errors[next(measure for measure in WATCHED if measure in errors)]
+        watched = [errors[measure] for measure in WATCHED if measure in errors]
+        if not watched:
+            raise ValueError(
+                f'data.validation={config.data.validation!r} has no label to watch this network by: choose a '
+                'dataset with joints in 3D, for a RootNet one with cameras.'
+            )
+        return watched[0]
 
     stop = ending.Request()
     in_flight: deque[tuple[int, dict, dict]] = deque()  # steps whose metrics have not been looked at yet

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from configs import rootnet as rootnet_config
-from hybrik_jax import checkpoint, inference, setup
+from hybrik_jax import checkpoint, inference
 from hybrik_jax import config as configuration
 from hybrik_jax.body.projection import project
 from hybrik_jax.checkpoint import Checkpoints
@@ -237,19 +237,31 @@ def test_crops_do_not_depend_on_the_enlargement_of_the_people(rootnet_run):
     assert one.root_depth_m == other.root_depth_m
 
 
-def test_one_network_in_place_of_the_other(rootnet_run, small_run, tmp_path, monkeypatch):
+def test_one_network_in_place_of_the_other(rootnet_run, small_run, data_root, tmp_path, monkeypatch):
     """Runs and files: each message says what it is and what to do."""
     monkeypatch.chdir(ROOT)
     with pytest.raises(ValueError, match='a run of RootNet, which predicts root joints.*give it as root='):
         Predictor.load(rootnet_run)
     with pytest.raises(ValueError, match="lifting='transformer', not a RootNet: give the folder"):
         Predictor.load(small_run, root=small_run)
-    with pytest.raises(ValueError, match='predicts root joints: such a run is not trained or evaluated here'):
-        setup.create_network(small_config(rootnet_run), None)
-    command = ['-m', 'hybrik_jax.main', '--config', 'configs/rootnet.py', f'--config.workdir={tmp_path}/none']
-    process = helpers.run_python(*command)
-    assert 'not trained or evaluated here yet. tools.find_roots' in process.communicate(timeout=120)[0]
-    assert process.returncode == 1 and not list(tmp_path.iterdir())
+    people = small.run_config(small_run, data_root)
+    with pytest.raises(ValueError, match=r"(?s)another conf.*'rootnet' there, 'transformer' now.*Give an"):
+        evaluate(small.run_config(rootnet_run, data_root))
+    with pytest.raises(ValueError, match=r"(?s)another conf.*'transformer' there, 'rootnet' now.*Give an"):
+        of_roots = small_config(small_run)
+        of_roots.data.root, of_roots.evaluation.datasets = str(data_root), ()
+        evaluate(of_roots)
+    people.evaluation.update(root='predicted', root_file=str(small_run))
+    with pytest.raises(ValueError, match="'transformer', not a RootNet: give the .* configs.rootnet.py"):
+        evaluate(people)
+    file = tmp_path / 'snapshot_19.pth.tar'
+    people.evaluation.root_file = str(file)
+    with pytest.raises(ValueError, match='19.pth.tar.* holds weights: make them a run by tools.import_torch'):
+        evaluate(people)
+    file.touch()
+    with pytest.raises(FileNotFoundError, match='is a file: make it a run by tools.import_torch snapshot_19'):
+        Predictor.load(small_run, root=file)
+    file.unlink()
 
     def shapes_of(name):
         return {key: np.broadcast_to(np.float32(0), shape) for key, shape in NAMES[name].items()}
