@@ -1,8 +1,8 @@
 """RootNet at work: where the root joints of people are, in photos and in the records of datasets.
 
-Its crop is the square around a person's box, 1.25 times as large; of a record it is the record's own. What it tells of the depth is how much
-farther away the root is than a square of 2 m that fills the crop: without intrinsics that depends on the
-focal length, which is assumed then, as `photo` says.
+Its crop is the square around a person's box, 1.25 times as large; of a record it is the record's own. What it
+tells of the depth is how much farther away the root is than a square of 2 m that fills the crop: without
+intrinsics that depends on the focal length, which is assumed then, as `photo` says.
 """
 
 import dataclasses
