@@ -97,8 +97,6 @@ def test_a_backbone_alone():
 @pytest.mark.parametrize(
     ('shapes', 'message'),
     [
-        (NAMES['hrnetcam29_hrnet48'], "HybrIK's network with a camera: not supported yet"),
-        ({'deccam.weight': (3, 1024), 'fc1.weight': (1024, 512)}, 'a camera: not supported yet'),
         ({'encoder.weight': (3, 3), 'decoder.weight': (3, 3)}, 'no network that is known .* decoder.weight'),
         (
             {'layer1.0.conv1.weight': (64, 64, 3, 3)},

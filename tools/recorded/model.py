@@ -188,7 +188,7 @@ def compare_model(path: pathlib.Path) -> list[tuple[str, float, float]]:
         channels, lifted = apply(variables, images)
         flipped = inference.flip_test(predict, images)
         ours = {'backbone_mean_per_channel': np.asarray(channels)}
-        for prefix, crop in _crops(recorded).items():
+        for prefix, crop in crops_of(recorded).items():
             ours |= {
                 f'{part}{prefix}{key}': value
                 for part, said in (('', lifted), ('flip_', flipped))
@@ -197,7 +197,7 @@ def compare_model(path: pathlib.Path) -> list[tuple[str, float, float]]:
         if network.camera == 'crop':
             # Of these the released program reports the mirrored image's, as they are; ours are means.
             mirrored = predict(images[:, :, ::-1])
-            form = recorded_form(mirrored, pose(mirrored, _crops(recorded)[''], body), network.camera)
+            form = recorded_form(mirrored, pose(mirrored, crops_of(recorded)[''], body), network.camera)
             ours |= {f'flip_{key}': form[key] for key in form if re.fullmatch('pred_uvd.*|cam.*|transl', key)}
     unknown = sorted(key for key in set(recorded) - INPUTS - set(ours) if not key.endswith('maxvals'))
     if unknown:
@@ -215,7 +215,7 @@ def tolerance(key: str, camera: str | None) -> float:
     return SOLVED_TOLERANCE if solved else TOLERANCE
 
 
-def _crops(recorded: Mapping[str, np.ndarray]) -> dict[str, Crop]:
+def crops_of(recorded: Mapping[str, np.ndarray]) -> dict[str, Crop]:
     """Returns the crops of a recording's two people, by the prefix of their outputs' names."""
     if 'joint_root' in recorded:
         return {

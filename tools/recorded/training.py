@@ -64,8 +64,8 @@ def compare_losses(golden: pathlib.Path) -> list[Row]:
         vertices_m=None,
     )
     terms = {
-        name: term.error(lifted, posed, batch)
-        for name, term in losses.TERMS.items()
+        name: losses.TERMS[name].error(lifted, posed, batch)
+        for name in TERMS.values()
         if name not in ('rotations', 'h36m_joints')
     }
     terms['rotations'] = losses.quaternions(target('pred_theta_mats', 24, 4), batch)
