@@ -13,20 +13,24 @@ import pytest
 from hybrik_jax import catalogue, checkpoint, evaluate, inference, losses, setup, step
 from hybrik_jax import config as configuration
 from hybrik_jax.body import camera
-from hybrik_jax.data import pipeline
+from hybrik_jax.data import pipeline, store
 from hybrik_jax.export import torch as export
 from hybrik_jax.export.recognise import recognise
 from hybrik_jax.model import hrnet, hybrik
 from hybrik_jax.model.volumes import expected_uvd, mirrored_columns
+from hybrik_jax.photo import frame
 from hybrik_jax.predict import Predictor
 from hybrik_jax.types import Crop, Measured
 from hybrik_jax.units import DEPTH_SCALE_M, MM_PER_M
 from tests import helpers, truth
 from tests import small_run as small
 from tests.helpers import tiny_config
+from tools import compare_depths
+from tools import predict as tool
 from tools.recorded import model as recorded
 
 NAMES = json.loads((pathlib.Path(__file__).parent / 'golden' / 'state_dict.json').read_text())
+SQUARES = (compare_depths.ASSUMED, compare_depths.FITTED)
 BOX = [[60, 10, 40, 100]]
 TOKEN = {'model__transformer__camera': True}
 CROP = {
@@ -253,12 +257,12 @@ def test_released_files_are_recognised(name):
 
 
 @pytest.fixture(scope='module')
-def runs(tmp_path_factory):
+def runs(tmp_path_factory, data_root):
     """Folders of runs with random parameters, one for each kind of camera that compiles fast."""
     folders = {}
     for kind in ('scale', 'crop'):
         folder = tmp_path_factory.mktemp(kind)
-        config = small.run_config(folder, folder)
+        config = small.run_config(folder, data_root)
         changes = {key.replace('__', '.'): value for key, value in KINDS[kind].items()}
         config.update_from_flattened_dict(changes | {'evaluation.root': 'network'})
         config.model.deconv.width, config.model.deconv.depth_bins = 8, 8
@@ -268,11 +272,6 @@ def runs(tmp_path_factory):
         checkpoints.close()
         folders[kind] = folder
     return folders
-
-
-@pytest.fixture(scope='module')
-def photo_file(tmp_path_factory):
-    return small.write_photo(tmp_path_factory.mktemp('photo') / 'photo.jpg')
 
 
 @pytest.mark.parametrize('kind', ['scale', 'crop'])
@@ -305,6 +304,37 @@ def test_what_a_network_tells_itself_is_refused(runs, photo_file, tmp_path):
             predictor(photo_file, BOX, root_depth_m=3.0)
     with pytest.raises(ValueError, match='leave root .--rootnet. away'):
         Predictor.load(runs['scale'], root=tmp_path)
+
+
+def test_depths_are_compared(runs, data_root, photo_file, tmp_path, capsys):
+    """The square's row is what the records alone say of x, y and z; the table and the pictures are there."""
+    compare_depths.main(['--checkpoint', str(runs['scale'])])
+    rows = [
+        line.split(' | ') for line in capsys.readouterr().out.splitlines() if 'square' in line or "'s" in line
+    ]
+    assert [row[0] for row in rows] == [f'| {name}' for name in ("the network's camera", *SQUARES)]
+    source = store.open_split(data_root / 'synthetic', 'test')
+    off = []
+    for record in (source[index] for index in range(len(source))):
+        (view,) = (one.view for one in frame(tool.request_of_record(record, 'scale'), 64))
+        off.append(abs(view.root_depth_m - record['root_m'][2]))
+    assert float(rows[1][3]) == pytest.approx(MM_PER_M * np.mean(off), abs=0.1)
+    compare_depths.main(
+        [
+            '--checkpoint',
+            str(runs['crop']),
+            '--photo',
+            str(photo_file),
+            '--box',
+            '60,10,40,100',
+            '--out',
+            str(tmp_path),
+        ]
+    )
+    assert 'by the network' in capsys.readouterr().out.replace("(the network's own camera)", 'by the network')
+    assert all((tmp_path / name / 'overlay.png').exists() for name in ('camera', 'assumed'))
+    with pytest.raises(SystemExit, match='camera of its own'):
+        compare_depths.main(['--checkpoint', str(runs['crop'])])
 
 
 @pytest.mark.parametrize(

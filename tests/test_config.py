@@ -199,7 +199,10 @@ def test_keys_that_are_not_there():
         check(config, devices=1, hosts=1)
     message = str(error.value)
     assert "no key 'batchsize': did you mean batch_size?" in message
-    assert 'Missing: model.deconv.camera, model.deconv.depth_bins,' in message and 'model.transformer.dropout' in message
+    assert (
+        'Missing: model.deconv.camera, model.deconv.depth_bins,' in message
+        and 'model.transformer.dropout' in message
+    )
 
 
 def test_a_value_in_place_of_a_section():
