@@ -5,7 +5,7 @@ The state is not stacked: parameters, averages and metrics keep their natural sh
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -203,13 +203,13 @@ def measure(posed: Posed, batch: Batch, body: smpl.SMPL) -> Measured:
     )
 
 
-def parallel_train_step(**fixed: Any) -> Callable:
-    """Returns `train_step` over this process's devices: (state, body, batch) -> (state, metrics).
+def parallel_train_step(devices: Sequence[jax.Device] | None = None, **fixed: Any) -> Callable:
+    """Returns `train_step` over the devices, or this process's: (state, body, batch) -> (state, metrics).
 
     The batch has a leading device axis, see `split_over_devices`.
     """
     step = partial(train_step, **fixed)
-    return jax.pmap(step, AXIS, in_axes=(None, None, 0), out_axes=None, donate_argnums=(0,))
+    return jax.pmap(step, AXIS, in_axes=(None, None, 0), out_axes=None, donate_argnums=(0,), devices=devices)
 
 
 def parallel_eval_step(**fixed: Any) -> Callable:

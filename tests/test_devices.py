@@ -3,14 +3,16 @@
 import json
 import socket
 
+import jax
 import numpy as np
 import pytest
 
-from hybrik_jax import checkpoint, evaluate, train
+from hybrik_jax import checkpoint, evaluate, setup, train
 from hybrik_jax.metric_writer import read_metrics
 from hybrik_jax.step import split_over_devices
 from tests import helpers
 from tests.run_host import SAME_ON_ANY_DEVICES
+from tools import step_memory
 
 
 @pytest.mark.parametrize('lifting', ['transformer', 'rootnet'])
@@ -31,6 +33,16 @@ def test_one_device_is_four_devices(lifting):
     assert found['moved'] > 1e-4, found
     for what in ('parameters', 'batch_statistics', 'averages', 'metrics'):
         assert found[what] < 1e-9, found
+
+
+def test_the_step_whose_memory_is_told_is_the_one_that_trains():
+    config = helpers.tiny_config('unused', 'unused', batch_size=2)
+    (state, _, batch), _ = step_memory.lower(config, jax.devices()[:1]).args_info
+    types = jax.tree.map(lambda x: (x.shape, x.dtype), (state, batch))
+    network = setup.create_network(config, setup.load_body(config))
+    people = helpers.batch_of([helpers.person(0), helpers.person(1)])
+    expected = setup.state_shapes(config, network), people
+    assert types == jax.tree.map(lambda x: (x.shape, x.dtype), expected)
 
 
 def test_a_batch_that_devices_cannot_share_is_refused():
