@@ -258,9 +258,11 @@ def test_released_files_are_recognised(name):
 
 @pytest.fixture(scope='module')
 def runs(tmp_path_factory, data_root):
-    """Folders of runs with random parameters, one for each kind of camera that compiles fast."""
-    folders = {}
-    for kind in ('scale', 'crop'):
+    """Folders of runs with random parameters, one for each kind of camera; the HRNet is a small one."""
+    folders, patch = {}, pytest.MonkeyPatch()
+    patch.setattr(hrnet, 'MODULES', {2: 1, 3: 1, 4: 1})
+    patch.setattr(hrnet, 'BLOCKS', 1)
+    for kind in KINDS:
         folder = tmp_path_factory.mktemp(kind)
         config = small.run_config(folder, data_root)
         changes = {key.replace('__', '.'): value for key, value in KINDS[kind].items()}
@@ -271,10 +273,11 @@ def runs(tmp_path_factory, data_root):
         checkpoints.save(setup.initial_state(config, network), configuration.plain(config))
         checkpoints.close()
         folders[kind] = folder
-    return folders
+    yield folders
+    patch.undo()
 
 
-@pytest.mark.parametrize('kind', ['scale', 'crop'])
+@pytest.mark.parametrize('kind', KINDS)
 def test_nothing_is_assumed_of_the_depth(runs, photo_file, kind):
     (person,) = Predictor.load(runs[kind])(photo_file, BOX)
     view = person.view
@@ -287,8 +290,9 @@ def test_nothing_is_assumed_of_the_depth(runs, photo_file, kind):
     focal = 200 if kind == 'scale' else camera.OWN_FOCAL * side
     np.testing.assert_allclose(view.focal, focal, rtol=1e-5)
     np.testing.assert_allclose(view.centre, [79.5, 59.5], atol=20 if kind == 'crop' else 0)
-    # A scale of 0.9, where training starts, is a crop 1 / 0.9 m wide.
-    assert view.root_depth_m == pytest.approx(focal / side / 0.9, rel=0.5)
+    if kind != 'photo':  # which solves it again, of random joints
+        # A scale of 0.9, where training starts, is a crop 1 / 0.9 m wide.
+        assert view.root_depth_m == pytest.approx(focal / side / 0.9, rel=0.5)
 
 
 def test_what_a_network_tells_itself_is_refused(runs, photo_file, tmp_path):
