@@ -1,6 +1,10 @@
 """RootNet on synthetic people, sized for 2 CPU cores.
 
-python -m hybrik_jax.main --config configs/rootnet_synthetic.py
+    python -m hybrik_jax.main --config configs/rootnet_synthetic.py
+
+39 minutes, evaluation included, on cores shared with another training, after the people were drawn. MRPE on
+the synthetic test split 461 mm (x 60, y 63, z 434; tail-averaged, flip test); the best constant root 2374 mm,
+the 2 m square 790 mm.
 """
 
 from ml_collections import ConfigDict
