@@ -220,27 +220,22 @@ def test_roots_of_a_rootnet_in_the_published_tables(built, tmp_path):
         root_file=of_roots.workdir,
     )
     by_run = all_rows(evaluate.evaluate(people))
-    annotated = {}
     for name in own:
-        assert by_run[name]['root'] == 'predicted (RootNet run rootnet, step 4, tail parameters)'
         file = tmp_path / f'roots_{name}.json'
         find_roots.find_roots(str(built.root / name), of_roots.workdir, str(file), parameters='raw')
-        source = store.open_split(built.root / name, 'test')
-        annotated |= {augment.text(one['name']): 1000 * one['root_m'].astype(float) for one in source}
+    source = store.open_split(built.root / 'pw3d', 'test')
+    planted = {augment.text(one['name']): (1000 * one['root_m'] + [30, -40, 120]).tolist() for one in source}
+    (tmp_path / 'roots_pw3d.json').write_text(json.dumps(planted))
     people.evaluation.root_file = str(tmp_path / 'roots_{dataset}.json')
     by_file = all_rows(evaluate.evaluate(people))
-    planted = tmp_path / 'planted.json'
-    planted.write_text(json.dumps({name: [x + 30, y - 40, z + 120] for name, (x, y, z) in annotated.items()}))
-    people.evaluation.root_file = str(planted)
-    off = all_rows(evaluate.evaluate(people))
-    axes = ('mrpe_x_mm', 'mrpe_y_mm', 'mrpe_z_mm')
     for name, row in own.items():
+        assert by_run[name]['root'] == 'predicted (RootNet run rootnet, step 4, tail parameters)'
         assert by_file[name]['root'].startswith(f'predicted (roots_{name}.json')
-        for measure in ('mrpe_mm', *axes):
-            assert by_file[name][measure] == pytest.approx(row[measure], abs=0.05)
-        assert 'mpjpe_mm' not in row and np.isfinite(by_file[name]['mpjpe_mm'])
-        assert off[name]['mrpe_mm'] == pytest.approx(130, abs=1e-3)
-        assert [off[name][axis] for axis in axes] == pytest.approx([30, 40, 120], abs=1e-3)
+        assert 'mpjpe_mm' not in row and by_file[name]['mpjpe_mm'] > 0 and by_run[name]['mrpe_mm'] > 0
+        wanted = {measure: row[measure] for measure in row if measure.startswith('mrpe')}
+        if name == 'pw3d':
+            wanted = {'mrpe_mm': 130, 'mrpe_x_mm': 30, 'mrpe_y_mm': 40, 'mrpe_z_mm': 120}
+        assert {measure: by_file[name][measure] for measure in wanted} == pytest.approx(wanted, abs=0.01)
 
 
 def all_rows(result):
