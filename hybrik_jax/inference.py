@@ -173,7 +173,7 @@ def flip_test(predict: Callable[[jax.Array], Any], images: jax.Array) -> Any:
     straight = jax.tree.map(lambda x: x[: len(images)], both)
     mirrored = mirror_lifted(jax.tree.map(lambda x: x[len(images) :], both))
     mean = jax.tree.map(lambda a, b: (a + b) / 2.0, straight, mirrored)
-    if mean.scale is None:
+    if isinstance(mean, Rooted) or mean.scale is None:
         return mean
     scale = 2.0 / (1.0 / straight.scale + 1.0 / mirrored.scale)
     uvd = mean.uvd
