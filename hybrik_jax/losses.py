@@ -4,7 +4,7 @@ Coordinates enter in crop units (uvd) or in units of 2 m; the factor 64 of the L
 mean are the released program's, fixed by its recorded values. What a network with a camera adds is not
 specified beyond 'a Laplace likelihood with the sigmas': the likelihood's constants and the term `camera`,
 which no gradient of another term replaces, were chosen here.
-A RootNet's terms have the same form: its place in cells of a heat map of 64 x 64, its depth in units of 2 m / 64.
+A RootNet's terms have the same form: its place in cells of a heat map of 64 x 64, its depth in 2 m / 64.
 Source: HybrIK (Li et al. 2021), section 3.4, with the weights and means of the released program; RootNet
 (Moon et al. 2019), section 5.
 """
