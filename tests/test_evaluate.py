@@ -40,7 +40,8 @@ def evaluated(body, people, tmp_path, monkeypatch):
         monkeypatch.setattr(
             setup, 'open_source', lambda config, name, split, body: truth.records(people, name)
         )
-        monkeypatch.setattr(setup, 'create_network', lambda *unused: None)
+        network = types.SimpleNamespace(camera=None, of_roots=False)
+        monkeypatch.setattr(setup, 'create_network', lambda *unused: network)
         return evaluate.evaluate(config, state)
 
     return run

@@ -65,6 +65,8 @@ def original_module(state):
         if not hasattr(module, leaf):
             module.register_parameter(leaf, torch.nn.Parameter(torch.zeros(array.shape)))
     root.register_buffer('init_shape', torch.zeros(10))
+    if 'deccam.bias' in state:
+        root.register_buffer('init_cam', torch.zeros(len(state['deccam.bias'])))
     return root
 
 

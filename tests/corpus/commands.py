@@ -191,7 +191,7 @@ def entries() -> list[Entry]:
         found.append(Entry(f'key/{key}', lambda _: None, checked(key, value), (key,), 2))
     found += [
         Entry('run/nowhere', lambda folder: folder / 'run', load, ('run', 'holds no checkpoints')),
-        Entry('run/a file', file('run', 'no folder'), load, ('run', 'holds no checkpoints')),
+        Entry('run/a file', file('run', 'no folder'), load, ('run', 'is a file', 'tools.import_torch')),
         Entry('run/checkpoints are a file', half_a_run('checkpoints'), load, ('run', 'no checkpoints')),
         Entry(
             'run/an unfinished checkpoint', half_a_run('checkpoints', 'x.tmp'), load, ('run', 'no finished')
