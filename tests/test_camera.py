@@ -158,14 +158,13 @@ def test_unknown_cameras_stay_finite(body, people):
         truth.lifted_from_batch(people[1]), scale=scale, sigmas=jnp.full((3, 24), 0.05)
     )
     assert [float(x) for x in losses.scale_error(lifted, None, batch)] == [0, 0]
-    for kind in ('scale', 'photo'):
 
-        def total(lifted, kind=kind):
-            posed = inference.pose(lifted, nothing, body, network=seeing(kind), training=True, skinned=False)
-            terms = losses.terms(lifted, posed, batch)
-            return sum(losses.ratio(*terms[name]) for name in ('uvd', 'rotations', 'smpl_joints', 'camera'))
+    def total(lifted):
+        posed = inference.pose(lifted, nothing, body, network=seeing('photo'), training=True, skinned=False)
+        terms = losses.terms(lifted, posed, batch)
+        return sum(losses.ratio(*terms[name]) for name in ('uvd', 'rotations', 'smpl_joints', 'camera'))
 
-        assert helpers.all_finite(jax.jit(jax.value_and_grad(total))(lifted)), kind
+    assert helpers.all_finite(jax.jit(jax.value_and_grad(total))(lifted))
 
 
 def test_the_losses_of_a_camera(people):

@@ -81,9 +81,10 @@ def trains(config):
 
 @pytest.mark.parametrize(
     'changes',
-    [{}, pytest.param({'model__backbone__remat': True}, marks=pytest.mark.slow)],
+    [{}, {'model__backbone__remat': True}],
     ids=['plain', 'remat'],
 )
+@pytest.mark.slow  # a minute of compilation each
 def test_a_narrow_one_trains(changes, monkeypatch):
     """With a module a stage and a block a branch, and no loss that reads the solved body: every kind of layer
     of the backbone, a fraction of the compilation.

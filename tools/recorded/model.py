@@ -241,6 +241,15 @@ def crops_of(recorded: Mapping[str, np.ndarray]) -> dict[str, Crop]:
     return crops
 
 
+def recordings(golden_dir: str | pathlib.Path) -> list[pathlib.Path]:
+    """Returns the recorded HybrIK networks in `golden_dir`; FileNotFoundError where there are none."""
+    kinds = ('model_transformer*.npz', 'model_deconv*.npz', 'model_hrnetcam*.npz')
+    paths = sorted(path for kind in kinds for path in pathlib.Path(golden_dir).glob(kind))
+    if not paths:
+        raise FileNotFoundError(f'No {" or ".join(kinds)} in {golden_dir}.')
+    return paths
+
+
 def compare_models(golden_dir: str | pathlib.Path) -> list[tuple[str, float, float]]:
     """Returns (what, error, tolerance) for every output of every recorded HybrIK network in `golden_dir`.
 
@@ -251,9 +260,4 @@ def compare_models(golden_dir: str | pathlib.Path) -> list[tuple[str, float, flo
         FileNotFoundError: if the folder holds no such recording.
         ValueError: if a recording holds an output that nothing here computes.
     """
-    golden_dir = pathlib.Path(golden_dir)
-    kinds = ('model_transformer*.npz', 'model_deconv*.npz', 'model_hrnetcam*.npz')
-    paths = sorted(path for kind in kinds for path in golden_dir.glob(kind))
-    if not paths:
-        raise FileNotFoundError(f'No {" or ".join(kinds)} in {golden_dir}.')
-    return [row for path in paths for row in compare_model(path)]
+    return [row for path in recordings(golden_dir) for row in compare_model(path)]
