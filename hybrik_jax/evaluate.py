@@ -55,7 +55,10 @@ def evaluate(config: ConfigDict, state: TrainState | None = None) -> dict[str, A
     configuration.check(config, devices=jax.device_count(), hosts=jax.process_count())
     options, plain = config.evaluation, configuration.plain(config)
     body = setup.load_body(config)
-    splits = [_Split.open(config, name, body) for name in tuple(options.datasets) or (config.data.test,)]
+    by_run = bool(options.root_file) and pathlib.Path(options.root_file).is_dir()
+    finder = RootFinder.load(options.root_file) if by_run else None
+    names = tuple(options.datasets) or (config.data.test,)
+    splits = [_Split.open(config, name, body, finder) for name in names]
     network = setup.create_network(config, body)
     if state is None:
         state = checkpoint.load(config.workdir, config=plain, like=setup.state_shapes(config, network)).state
@@ -125,7 +128,7 @@ class _Split:
     boxes: Found | None
 
     @classmethod
-    def open(cls, config: ConfigDict, name: str, body: Any) -> '_Split':
+    def open(cls, config: ConfigDict, name: str, body: Any, finder: RootFinder | None) -> '_Split':
         options = config.evaluation
         source = setup.open_source(config, name, 'test', body)
         named = augment.text(source[0]['dataset']) if len(source) else name
@@ -134,14 +137,12 @@ class _Split:
         else:
             protocol = catalogue.protocol_of(named, str(body.name), allow_other_body=options.allow_other_body)
         folder = pathlib.Path(config.data.root) / name
-        by_run = bool(options.root_file) and pathlib.Path(options.root_file).is_dir()
         found = {
             kind: Found(path.replace('{dataset}', name), kind, read_numbers(folder, 'test'))
             for kind, path in (('root', options.root_file), ('box', options.box_file))
-            if path and not (kind == 'root' and by_run)
+            if path and not (kind == 'root' and finder)
         }
-        if by_run:
-            finder = RootFinder.load(options.root_file)
+        if finder:
             found['root'] = PredictedRoots(finder.label, finder.of_records(source))
         return cls(name, source, protocol, roots=found.get('root'), boxes=found.get('box'))
 

@@ -115,14 +115,11 @@ def place_roots(rooted: Rooted, crop: Crop, *, crop_size: int) -> jax.Array:
     """
 
     def one_root(rooted: Rooted, crop: Crop) -> jax.Array:
-        pixel = (rooted.uv + 0.5) * crop_size
-        photo = crop.crop_to_photo[:, :2] @ pixel + crop.crop_to_photo[:, 2]
-        ray = crop.inverse_intrinsics @ jnp.append(photo, 1.0)
+        (ray,) = camera.rays_of(rooted.uv[None], crop.crop_to_photo, crop.inverse_intrinsics, crop_size)
         square_m = camera.square_depth(crop.crop_to_photo, crop.inverse_intrinsics, crop_size)
         return ray * rooted.depth_ratio * square_m
 
-    with jax.default_matmul_precision('highest'):
-        return jax.vmap(one_root)(rooted, crop)
+    return jax.vmap(one_root)(rooted, crop)
 
 
 def square_roots(crop: Crop, *, crop_size: int) -> jax.Array:

@@ -9,8 +9,10 @@ those of HybrIK also have a camera of their own, of 1000 px for a crop of 256 px
 import dataclasses
 import math
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from hybrik_jax import boxes, image_file
@@ -133,6 +135,12 @@ def crop_of(view: View) -> Crop:
         inverse_intrinsics=inverse.astype(np.float32),
         root_m=np.array([0, 0, view.root_depth_m], np.float32),
     )
+
+
+def batch_of(people: Sequence[Framed]) -> tuple[np.ndarray, Crop]:
+    """Returns the crops (N, S, S, 3) uint8 of people, and their geometry with a leading axis."""
+    crop = jax.tree.map(lambda *x: np.stack(x), *(crop_of(one.view) for one in people))
+    return np.stack([one.image for one in people]), crop
 
 
 def read_photo(path: str | pathlib.Path) -> np.ndarray:

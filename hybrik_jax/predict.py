@@ -28,7 +28,7 @@ from hybrik_jax.body import rotations as rot
 from hybrik_jax.body import skeleton, smpl, smpl_file
 from hybrik_jax.body.projection import project
 from hybrik_jax.inference import BATCH_SIZES
-from hybrik_jax.photo import DEPTH_M, Framed, Request, crop_of, frame, read_photo
+from hybrik_jax.photo import DEPTH_M, Framed, Request, batch_of, frame, read_photo
 from hybrik_jax.roots import RootFinder, frame_roots
 from hybrik_jax.types import Crop, Lifted, Person, Posed, View
 
@@ -209,9 +209,7 @@ class Predictor:
         everybody = self._with_roots([one for people in waiting for one in people])
         finished: Iterator[Person] = iter(())
         if everybody:
-            images = np.stack([one.image for one in everybody])
-            crop = jax.tree.map(lambda *x: np.stack(x), *(crop_of(one.view) for one in everybody))
-            outputs = self.forward(images, crop)
+            outputs = self.forward(*batch_of(everybody))
             if not all(np.isfinite(x).all() for x in jax.tree.leaves(outputs)):
                 raise ValueError(
                     f'The prediction is not finite: the {self.parameters} parameters of step '

@@ -21,7 +21,7 @@ from hybrik_jax import checkpoint, inference
 from hybrik_jax import config as configuration
 from hybrik_jax.body.smpl import NUM_BETAS
 from hybrik_jax.data import augment, pipeline
-from hybrik_jax.photo import ENLARGEMENT, Framed, Request, crop_of, frame
+from hybrik_jax.photo import ENLARGEMENT, Framed, Request, batch_of, frame
 from hybrik_jax.scoring.metrics import geometric_median
 from hybrik_jax.scoring.roots_and_boxes import NEAREST_MM
 from hybrik_jax.types import Crop, Rooted
@@ -101,8 +101,7 @@ class RootFinder:
 
     def find(self, people: Sequence[Framed]) -> np.ndarray:
         """Returns the roots (N, 3) of people framed by `frame_roots`, camera frame, metres."""
-        crop = jax.tree.map(lambda *x: np.stack(x), *(crop_of(one.view) for one in people))
-        return self.locate(np.stack([one.image for one in people]), crop)
+        return self.locate(*batch_of(people))
 
     def locate(self, images: np.ndarray, crop: Crop) -> np.ndarray:
         """Returns the roots (N, 3) of crops (N, S, S, 3) uint8; arguments as in `inference.locate`."""

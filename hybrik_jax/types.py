@@ -36,7 +36,7 @@ class Lifted:
         and 23 in that order; None where the network says nothing of them.
     betas: (B, 10) shape coefficients, the mean shape already added.
 
-    And what only networks with a camera say (`inference.CAMERAS`), None of others:
+    And what only networks with a camera say (`inference.Network.camera`), None of others:
 
     scale: (B,) one over the metres that the crop is wide at the root's depth.
     translation: (B, 2) x and y of joint 0 in the frame of the crop's own camera, metres.

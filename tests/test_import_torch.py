@@ -101,11 +101,10 @@ def outputs(config, variables, recording):
     config.model.image_mean, config.model.image_std = (0.0,) * 3, (1.0,) * 3  # they are normalised already
     body = setup.load_body(config)
     network = inference.create_network(config, setup.init_betas(config, body))
-    images = np.random.RandomState(int(recording['input_seed'])).standard_normal((2, 3, 256, 256))
     crop = recorded.crops_of(recording)['']
     forward = jax.jit(functools.partial(inference.forward, network, flip=True))
     with jax.default_matmul_precision('highest'):
-        images = 255 * images.astype(np.float32).transpose(0, 2, 3, 1)
+        images = 255 * recorded.recorded_images(recording)
         lifted, posed = forward(variables, body, images, crop)
     return recorded.recorded_form(lifted, posed, network.camera)
 

@@ -36,7 +36,7 @@ def uvd_to_camera(
 def rays_of(
     uvd: jax.Array, crop_to_photo: jax.Array, inverse_intrinsics: jax.Array, crop_size: int
 ) -> jax.Array:
-    """Returns where joints (K, 3) would be at a depth of one, (K, 3); arguments as in `uvd_to_camera`."""
+    """Returns where joints (K, 2 or 3) were at a depth of one, (K, 3); arguments as in `uvd_to_camera`."""
     crop = (uvd[:, :2] + 0.5) * crop_size
     photo = rotations.rotate(crop_to_photo[:, :2], crop) + crop_to_photo[:, 2]
     homogeneous = jnp.concatenate([photo, jnp.ones_like(photo[:, :1])], axis=-1)

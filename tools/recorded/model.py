@@ -83,6 +83,12 @@ def seeded_weights(path: pathlib.Path) -> dict[str, np.ndarray]:
     return weights
 
 
+def recorded_images(recorded: Mapping[str, np.ndarray]) -> jax.Array:
+    """Returns the images (2, 256, 256, 3) of a recording."""
+    images = np.random.RandomState(int(recorded['input_seed'])).standard_normal((2, 3, 256, 256))
+    return jnp.asarray(images.astype(np.float32).transpose(0, 2, 3, 1))
+
+
 @functools.cache
 def load_toy_body(golden_dir: pathlib.Path, seed: int) -> smpl.SMPL:
     """Returns the random body model that the recordings with this `body_seed` used."""
@@ -149,8 +155,7 @@ def largest_error(name: str, ours: np.ndarray, recorded: np.ndarray) -> float:
 def compare_model(path: pathlib.Path) -> list[tuple[str, float, float]]:
     """Returns (what, error, tolerance) for every output in one `model_*.npz`; see `compare_models`."""
     recorded, weights = dict(np.load(path)), seeded_weights(path)
-    images = np.random.RandomState(int(recorded['input_seed'])).standard_normal((2, 3, 256, 256))
-    images = jnp.asarray(images.astype(np.float32).transpose(0, 2, 3, 1))
+    images = recorded_images(recorded)
     section = model_section(path.stem, {key: array.shape for key, array in weights.items()})
     model = hybrik.create_model(section)
     create = functools.partial(hybrik.initialise, model, image_size=images.shape[1])

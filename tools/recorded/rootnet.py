@@ -5,7 +5,6 @@ import pathlib
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from hybrik_jax.export import torch as torch_export
@@ -13,7 +12,7 @@ from hybrik_jax.model import hybrik
 from hybrik_jax.photo import Request
 from hybrik_jax.roots import frame_roots
 from hybrik_jax.units import MM_PER_M
-from tools.recorded.model import largest_error, network_like, seeded_weights
+from tools.recorded.model import largest_error, network_like, recorded_images, seeded_weights
 
 FOCAL_PX = 1500.0  # of the recorded distances
 IMAGE_SIZE = 256  # side of its crops
@@ -36,12 +35,6 @@ def recorded_coord(
     with jax.default_matmul_precision('highest'):
         rooted = apply(variables, images)
     return np.concatenate([(rooted.uv + 0.5) * HEAT_MAP, rooted.depth_ratio[:, None] * square_mm], 1)
-
-
-def recorded_images(recorded: dict[str, np.ndarray]) -> jax.Array:
-    """Returns the images (2, 256, 256, 3) of a recording."""
-    images = np.random.RandomState(int(recorded['input_seed'])).standard_normal((2, 3, 256, 256))
-    return jnp.asarray(images.astype(np.float32).transpose(0, 2, 3, 1))
 
 
 def compare_outputs(coord: np.ndarray, recorded: dict[str, np.ndarray]) -> list[tuple[str, float, float]]:
