@@ -19,6 +19,7 @@ def get_config() -> ConfigDict:
     config.h36m_regressor = ''  # .npy (17, V), needed with an SMPL file
     config.init_betas = ''  # .npy (10,), the mean shape; '' is zeros
 
+    config.preset = ''  # or 'exact', 'fast', 'lean': sets what `PRESETS` of hybrik_jax/config.py says
     config.batch_size = 256  # over all devices of all hosts
     config.num_epochs = 200
     config.steps_per_epoch = 0  # 0: 2 x the largest dataset's length / batch_size
@@ -113,6 +114,7 @@ def get_config() -> ConfigDict:
     config.optimizer.drop_epochs = ()
     config.optimizer.b1 = 0.9  # Adam's
     config.optimizer.b2 = 0.999
+    config.optimizer.moment_dtype = 'float32'  # or 'bfloat16': both moments, rounded at random
     config.optimizer.eps = 1e-8
     config.optimizer.clip_norm = 0.0  # global gradient norm; 0: off
 

@@ -2,10 +2,12 @@
 
 import dataclasses
 import difflib
+import functools
 import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
+from operator import getitem
 from typing import Annotated, Any, Literal
 
 from ml_collections import ConfigDict
@@ -51,6 +53,24 @@ def different(each: Any, *, least: int = 0) -> Any:
     return Annotated[tuple[each, ...], Field(min_length=least), AfterValidator(once)]
 
 
+# Values that --config.preset gives to several keys. 'exact': float32, as published. 'fast': activations in
+# bfloat16; parameters, statistics, normalisation, softmax, camera and solver stay float32. 'lean': besides,
+# activations are computed again in the backward pass, and Adam's moments are kept in bfloat16.
+PRESETS: dict[str, dict[str, Any]] = {
+    name: {
+        'model.backbone.dtype': dtype,
+        'model.transformer.dtype': dtype,
+        'model.deconv.dtype': dtype,
+        'model.backbone.remat': lean,
+        'model.transformer.remat': lean,
+        'optimizer.moment_dtype': moment,
+    }
+    for name, dtype, lean, moment in (
+        ('exact', 'float32', False, 'float32'),
+        ('fast', 'bfloat16', False, 'float32'),
+        ('lean', 'bfloat16', True, 'bfloat16'),
+    )
+}
 THREE = Field(min_length=3, max_length=3)
 FLAG = Annotated[bool, Field(strict=True)]
 FILE = text('.*', "a path, or '' for none")
@@ -89,6 +109,7 @@ KEYS: dict[str, Key] = {
     'body': Key(FILE),
     'h36m_regressor': Key(FILE),
     'init_betas': Key(FILE),
+    'preset': Key(Literal['', *PRESETS], resume=True, counts=False, before=''),
     'batch_size': Key(whole(1)),
     'num_epochs': Key(whole(1), resume=True),
     'steps_per_epoch': Key(whole(0)),
@@ -150,6 +171,7 @@ KEYS: dict[str, Key] = {
     'optimizer.b1': Key(number(ge=0, lt=1)),
     'optimizer.b2': Key(number(ge=0, lt=1)),
     'optimizer.eps': Key(number(gt=0, le=1)),
+    'optimizer.moment_dtype': Key(DTYPE, before='float32'),
     'optimizer.clip_norm': Key(WEIGHT),
     'average.tail_epochs': Key(WEIGHT),
     'average.ema_decay': Key(number(gt=0, lt=1)),
@@ -170,6 +192,23 @@ KEYS: dict[str, Key] = {
     'evaluation.allow_other_body': _aside(FLAG),
     'evaluation.constant_examples': _aside(whole(0)),
 }
+
+
+def resolved(config: ConfigDict) -> ConfigDict:
+    """Returns the configuration with the values of its preset; one without a preset as it is.
+
+    Raises:
+        ValueError: there is no such preset.
+    """
+    if not config.preset:
+        return config
+    if line := problem('preset', config.preset):
+        raise ValueError(f'The configuration cannot work:\n  {line}')
+    with (config := config.copy_and_resolve_references()).ignore_type():
+        for name, value in PRESETS[config.preset].items():
+            *sections, last = name.split('.')
+            functools.reduce(getitem, sections, config)[last] = value
+    return config
 
 
 def check(config: ConfigDict, *, devices: int, hosts: int) -> None:

@@ -52,6 +52,7 @@ def evaluate(config: ConfigDict, state: TrainState | None = None) -> dict[str, A
         ValueError: a published protocol shall be scored with another body than SMPL; what cannot be scored.
         FileNotFoundError: no checkpoint, dataset, root or box file.
     """
+    config = configuration.resolved(config)
     configuration.check(config, devices=jax.device_count(), hosts=jax.process_count())
     options, plain = config.evaluation, configuration.plain(config)
     body = setup.load_body(config)

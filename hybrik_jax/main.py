@@ -126,8 +126,9 @@ def main(argv: list[str]) -> None:
 
     if FLAGS.distributed:
         jax.distributed.initialize()
-    config, state, hosts = FLAGS.config, None, jax.process_count()
+    state, hosts = None, jax.process_count()
     try:
+        config = configuration.resolved(FLAGS.config)
         configuration.check(config, devices=jax.device_count(), hosts=hosts)
         if FLAGS.mode == 'train':
             path = workdir.create(config.workdir)

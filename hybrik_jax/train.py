@@ -45,6 +45,7 @@ def train(config: ConfigDict) -> TrainState:
         ValueError: the configuration does not fit the devices, the data or the checkpoint that is there.
         FloatingPointError: the loss is not finite; the batch is saved and the message names the step.
     """
+    config = configuration.resolved(config)
     host, hosts, devices = jax.process_index(), jax.process_count(), jax.device_count()
     configuration.check(config, devices=devices, hosts=hosts)
     path = workdir.create(config.workdir)

@@ -6,6 +6,7 @@ import json
 import math
 import pathlib
 import re
+from operator import getitem
 
 import pytest
 from ml_collections import ConfigDict
@@ -261,6 +262,35 @@ def test_a_plain_configuration_is_json():
     assert plain['evaluation']['flips'] == [False, True] and plain['model']['backbone']['depth'] == 18
 
 
+@pytest.mark.parametrize('name', configuration.PRESETS)
+def test_a_preset_sets_the_keys_of_its_row_and_counts_as_they_do(name):
+    config = default.get_config()
+    config.preset = name
+    config.model.backbone.dtype, config.model.backbone.remat = 'bfloat16', True
+    resolved = configuration.resolved(config.lock())
+    values = configuration.flat(configuration.plain(resolved))
+    assert {key: values[key] for key in configuration.PRESETS[name]} == configuration.PRESETS[name]
+    configuration.check(resolved, devices=1, hosts=1)
+    assert config.model.backbone.dtype == 'bfloat16', 'the configuration that was given is left alone'
+    assert configuration.plain(configuration.resolved(resolved)) == configuration.plain(resolved)
+    same = default.get_config()
+    for key, value in configuration.PRESETS[name].items():
+        *sections, last = key.split('.')
+        functools.reduce(getitem, sections, same)[last] = value
+    assert configuration.digest(configuration.plain(same)) == configuration.digest(
+        configuration.plain(resolved)
+    )
+
+
+def test_without_a_preset_the_keys_are_as_they_stand():
+    config = default.get_config()
+    config.model.backbone.remat = True
+    assert configuration.resolved(config) is config
+    config.preset = 'leen'
+    with pytest.raises(ValueError, match=r"preset='leen' should be '', 'exact', 'fast' or 'lean'"):
+        configuration.resolved(config)
+
+
 def test_the_hash_is_of_what_changes_figures():
     config = default.get_config()
     config.data.mixture = ConfigDict({'coco': 0.5, 'pw3d': 0.5})
@@ -275,7 +305,7 @@ def test_the_hash_is_of_what_changes_figures():
 def test_the_hash_of_published_tables():
     """Keys of before the backbone had a name, and there were cameras and RootNets, hashed then."""
     later = 'model.backbone.name model.transformer.camera model.deconv.camera loss.camera loss.root_uv '
-    later += 'loss.root_depth optimizer.schedule optimizer.drop_epochs'
+    later += 'loss.root_depth optimizer.schedule optimizer.drop_epochs optimizer.moment_dtype'
     for module, digest in ((default, 'c50ff28da7ff'), (synthetic, '3eaa15e7c934')):
         plain = configuration.plain(module.get_config())
         for key in later.split():

@@ -13,8 +13,8 @@ from flax import linen as nn
 
 from hybrik_jax.body import skeleton
 from hybrik_jax.body.smpl import NUM_BETAS
+from hybrik_jax.model.layers import BatchNorm
 from hybrik_jax.model.lifting import NUM_LEAVES, NUM_TWISTS, START_SCALE, linear
-from hybrik_jax.model.resnet import batch_norm
 from hybrik_jax.types import Lifted
 from hybrik_jax.units import DEPTH_SCALE_M
 
@@ -97,7 +97,7 @@ class DeconvLifting(nn.Module):
             raise ValueError(f'num_joints={self.num_joints}: the baseline knows 24 or 29 joints.')
         small = nn.initializers.normal(0.001)
         full = jnp.promote_types(features.dtype, jnp.float32)
-        norm = functools.partial(batch_norm, training=training, axis_name=self.axis_name, dtype=self.dtype)
+        norm = functools.partial(BatchNorm, training=training, axis_name=self.axis_name)
         x = upsampled(features.astype(self.dtype), width=self.width, norm=norm, dtype=self.dtype)
         channels = self.num_joints * self.depth_bins
         x = nn.Conv(channels, (1, 1), kernel_init=small, dtype=self.dtype, name='volumes')(x)

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from hybrik_jax.model.resnet import Block, batch_norm, check_sides, convolution
+from hybrik_jax.model.layers import BatchNorm
+from hybrik_jax.model.resnet import Block, check_sides, convolution
 
 MODULES = {2: 1, 3: 4, 4: 3}  # stage -> its modules; stage n has n branches
 BLOCKS = 4  # of the stem, and of each branch of a module
@@ -34,7 +35,7 @@ def _unit(
 ) -> jax.Array:
     """Returns x after a convolution, batch normalisation and ReLU, which the calling module then owns."""
     x = convolution(planes, size, stride=stride, bias=bias, dtype=dtype, name=f'{name}_conv')(x)
-    x = batch_norm(dtype=dtype, name=f'{name}_bn', **norm)(x)
+    x = BatchNorm(name=f'{name}_bn', **norm)(x)
     return nn.relu(x) if relu else x
 
 

@@ -67,7 +67,7 @@ class UnbiasedLayerNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention: queries (B, Q, D), sources (B, N, D) -> (B, Q, D).
+    """Multi-head attention: queries (B or 1, Q, D), sources (B, N, D) -> (B, Q, D).
 
     Scores are divided by sqrt(D / num_heads); the softmax is taken in float32. `visible` (B, N) bool, where
     given, tells which sources may be attended to: the others might as well not exist.
@@ -91,12 +91,14 @@ class Attention(nn.Module):
             return x.reshape(*x.shape[:2], self.num_heads, per_head)
 
         query, key, value = heads(queries, 'query'), heads(sources, 'key'), heads(sources, 'value')
+        query = jnp.broadcast_to(query, (sources.shape[0], *query.shape[1:]))
         scores = jnp.einsum('bqhc,bnhc->bhqn', query, key) / jnp.sqrt(per_head).astype(query.dtype)
         scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
         if visible is not None:
             scores = jnp.where(visible[:, None, None, :], scores, jnp.finfo(scores.dtype).min)
         weights = nn.softmax(scores, axis=-1).astype(value.dtype)
-        attended = jnp.einsum('bhqn,bnhc->bqhc', weights, value).reshape(queries.shape)
+        attended = jnp.einsum('bhqn,bnhc->bqhc', weights, value)
+        attended = attended.reshape(*attended.shape[:2], width)
         return linear(width, dtype=self.dtype, name='out')(attended)
 
 
@@ -125,10 +127,11 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """One block: sources (B, N, D), queries (B, Q, D) -> both, one round further.
+    """One block: sources (B, N, D), queries (B or 1, Q, D) -> both, of B, one round further.
 
     Sources attend to themselves; queries attend to themselves, then to the sources of this block. Each
-    attention is followed by dropout, the residual, normalisation and ReLU.
+    attention is followed by dropout, the residual, normalisation and ReLU. What queries that are the same for
+    all images (1, Q, D) say to each other is computed once.
     """
 
     num_heads: int
@@ -145,6 +148,8 @@ class TransformerBlock(nn.Module):
     ) -> tuple[jax.Array, jax.Array]:
         def attend(x: jax.Array, to: jax.Array, name: str, visible: jax.Array | None = None) -> jax.Array:
             attended = Attention(self.num_heads, self.dtype, name=f'{name}_attention')(x, to, visible)
+            if self.training and self.dropout:  # every image has its own
+                attended = jnp.broadcast_to(attended, (sources.shape[0], *attended.shape[1:]))
             attended = nn.Dropout(self.dropout, deterministic=not self.training)(attended)
             return nn.relu(UnbiasedLayerNorm(name=f'{name}_norm')(attended + x))
 
@@ -209,8 +214,7 @@ class TransformerLifting(nn.Module):
             [jnp.broadcast_to(column_codes[None], half), jnp.broadcast_to(row_codes[:, None], half)], axis=-1
         )
         sources = (features.astype(full) + codes).reshape(batch_size, rows * columns, channels)
-        queries = self._query_tokens(channels)
-        queries = jnp.broadcast_to(queries, (batch_size, *queries.shape))
+        queries = self._query_tokens(channels)[None]  # the same for every image, until they look at it
 
         visible = None
         if training and self.patch_sampling < 1.0:

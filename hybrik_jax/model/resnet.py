@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from hybrik_jax.model.layers import BatchNorm, max_pool
+
 # Blocks of the four stages, and whether they are bottlenecks.
 STAGES = {
     18: ((2, 2, 2, 2), False),
@@ -38,20 +40,6 @@ def convolution(
     )
 
 
-def batch_norm(
-    *, training: bool, axis_name: str | None = None, dtype: Any = jnp.float32, name: str
-) -> nn.BatchNorm:
-    """Returns batch normalisation whose running statistics move by a tenth per step, as PyTorch's do."""
-    return nn.BatchNorm(
-        use_running_average=not training,
-        momentum=0.9,
-        epsilon=1e-5,
-        axis_name=axis_name,
-        dtype=dtype,
-        name=name,
-    )
-
-
 def check_sides(images: jax.Array) -> None:
     """Raises ValueError if a side of images (B, H, W, 3) is no multiple of 32 pixels."""
     if images.shape[1] % 32 or images.shape[2] % 32:
@@ -75,9 +63,7 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         conv = functools.partial(convolution, dtype=self.dtype)
-        norm = functools.partial(
-            batch_norm, training=self.training, axis_name=self.axis_name, dtype=self.dtype
-        )
+        norm = functools.partial(BatchNorm, training=self.training, axis_name=self.axis_name)
         layers = ((self.planes, 3, self.stride), (self.planes, 3, 1))
         if self.bottleneck:
             layers = ((self.planes, 1, 1), layers[0], (self.planes * EXPANSION, 1, 1))
@@ -102,7 +88,8 @@ class ResNet(nn.Module):
     axis_name: the device axis over which training statistics of batch normalisation are taken; None: each
         device has its own, as in the original. Running variances are biased (PyTorch's are not).
     dtype: of the computation; parameters and statistics are float32.
-    remat: keep only block boundaries for the backward pass, at the price of a second forward pass.
+    remat: keep only the block boundaries (and the images) for the backward pass, at the price of a second
+        forward pass.
 
     Raises:
         ValueError: if there is no such depth, or an image side is no multiple of 32.
@@ -121,9 +108,13 @@ class ResNet(nn.Module):
         check_sides(images)
         block_counts, bottleneck = STAGES[self.depth]
         block_class = nn.remat(Block) if self.remat else Block
-        x = convolution(self.width, 7, stride=2, dtype=self.dtype, name='conv1')(images.astype(self.dtype))
-        x = nn.relu(batch_norm(training=training, axis_name=self.axis_name, dtype=self.dtype, name='bn1')(x))
-        x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+
+        def stem(module: nn.Module, images: jax.Array) -> jax.Array:
+            x = convolution(self.width, 7, stride=2, dtype=self.dtype, name='conv1')(images)
+            norm = BatchNorm(training=training, axis_name=self.axis_name, name='bn1')
+            return max_pool(nn.relu(norm(x)))
+
+        x = (nn.remat(stem) if self.remat else stem)(self, images.astype(self.dtype))
         for stage, count in enumerate(block_counts, start=1):
             planes = self.width * 2 ** (stage - 1)
             for i in range(count):

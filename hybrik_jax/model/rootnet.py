@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from hybrik_jax.model.deconv import soft_argmax, upsampled
-from hybrik_jax.model.resnet import batch_norm
+from hybrik_jax.model.layers import BatchNorm
 from hybrik_jax.types import Rooted
 
 
@@ -33,7 +33,7 @@ class RootHead(nn.Module):
     def __call__(self, features: jax.Array, *, training: bool, init_betas: jax.Array | None = None) -> Rooted:
         del init_betas  # a body's; every network of the registry is called alike
         full = jnp.promote_types(features.dtype, jnp.float32)
-        norm = functools.partial(batch_norm, training=training, axis_name=self.axis_name, dtype=self.dtype)
+        norm = functools.partial(BatchNorm, training=training, axis_name=self.axis_name)
         one = functools.partial(nn.Conv, 1, (1, 1), kernel_init=nn.initializers.normal(0.001))
         x = upsampled(features.astype(self.dtype), width=self.width, norm=norm, dtype=self.dtype)
         heat_map = one(dtype=self.dtype, name='head_xy')(x).astype(full)
