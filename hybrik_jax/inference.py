@@ -225,7 +225,7 @@ def pose(
         crop: of the same batch. Where the camera is unknown (zero inverse intrinsics) all joints are zero and
             every gradient is finite.
         training: use the solver's training form (no singular value decomposition).
-        skinned: False leaves out vertices and Human3.6M joints.
+        skinned: False leaves out the vertices.
     """
 
     def one_person(lifted: Lifted, crop: Crop) -> Posed:
@@ -238,25 +238,19 @@ def pose(
         form = 'training' if training else 'evaluation'
         solve = functools.partial(ik.solve, form=form, right_hand=network.right_hand)
         rotations = solve(joints_m, lifted.twists, rest_m, lifted.leaf_quaternions)
-        vertices_m = h36m_joints_m = None
-        if skinned:
-            skin = smpl.skin(body, lifted.betas, rotations)
-            posed_joints_m, root = skin.joints, skin.joints[0]
-            vertices_m = skin.vertices - root
-            h36m_joints_m = None if skin.h36m_joints is None else skin.h36m_joints - root
-        else:
-            posed_joints_m = ik.forward_kinematics(rotations, rest_m)
+        skin = smpl.skin(body, lifted.betas, rotations, mesh=skinned)
+        root = skin.joints[0]
         return Posed(
             lifted_joints_m=joints_m,
             rotations=rotations,
             betas=lifted.betas,
-            posed_joints_m=posed_joints_m - posed_joints_m[0],
-            h36m_joints_m=h36m_joints_m,
-            vertices_m=vertices_m,
+            posed_joints_m=skin.joints - root,
+            h36m_joints_m=None if skin.h36m_joints is None else skin.h36m_joints - root,
+            vertices_m=skin.vertices - root if skinned else None,
             root_m=root_m,
         )
 
-    return jax.vmap(one_person)(lifted, crop)
+    return smpl.each_person(one_person, lifted, crop)
 
 
 def _own_view(
@@ -299,6 +293,9 @@ def label_vertices(body: smpl.SMPL, betas: jax.Array, quaternions: jax.Array) ->
     Args:
         betas, quaternions: (B, 10), (B, 24, 4) (w, x, y, z) local rotations, as in `Batch`.
     """
-    rotations = jax.vmap(jax.vmap(rot.quaternion_to_matrix))(quaternions)
-    skin = jax.vmap(smpl.skin, in_axes=(None, 0, 0))(body, betas, rotations)
-    return skin.vertices - skin.joints[:, :1]
+
+    def one_person(betas: jax.Array, quaternions: jax.Array) -> jax.Array:
+        skin = smpl.skin(body, betas, jax.vmap(rot.quaternion_to_matrix)(quaternions))
+        return skin.vertices - skin.joints[0]
+
+    return smpl.each_person(one_person, betas, quaternions)

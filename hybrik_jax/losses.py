@@ -32,13 +32,15 @@ class Term:
     """One term of the loss.
 
     error: (lifted, posed, batch) -> (sum of errors, divisor); of a RootNet (rooted, None, batch).
-    needs_mesh: whether it reads what only skinning gives, `posed.vertices_m` or `posed.h36m_joints_m`.
+    needs_mesh: whether it reads `posed.vertices_m`.
+    needs_regressor: whether it reads `posed.h36m_joints_m`.
     output: what the networks say that it is a term of.
     needs_camera: whether it is one of networks with a camera only.
     """
 
     error: Callable[[Any, Any, Batch], Ratio]
     needs_mesh: bool = False
+    needs_regressor: bool = False
     output: type = Lifted
     needs_camera: bool = False
 
@@ -143,7 +145,7 @@ TERMS = {
     'rotations': Term(rotations),
     'twists': Term(twists),
     'smpl_joints': Term(smpl_joints),
-    'h36m_joints': Term(h36m_joints, needs_mesh=True),
+    'h36m_joints': Term(h36m_joints, needs_regressor=True),
     'camera': Term(scale_error, needs_camera=True),
     'root_uv': Term(root_uv, output=Rooted),
     'root_depth': Term(root_depth, output=Rooted),
@@ -161,13 +163,16 @@ def of_output(output: type) -> dict[str, Term]:
 
 
 def terms(output: Lifted | Rooted, posed: Posed | None, batch: Batch) -> dict[str, Ratio]:
-    """Returns the terms by their names in `config.loss` that need no mesh or camera which is not there."""
+    """Returns the terms by their names in `config.loss` whose mesh, regressor and camera are there."""
     skinned = posed is not None and posed.vertices_m is not None
+    regressed = posed is not None and posed.h36m_joints_m is not None
     sees = isinstance(output, Lifted) and output.scale is not None
     present = {
         name: term
         for name, term in of_output(type(output)).items()
-        if (skinned or not term.needs_mesh) and (sees or not term.needs_camera)
+        if (skinned or not term.needs_mesh)
+        and (regressed or not term.needs_regressor)
+        and (sees or not term.needs_camera)
     }
     return {name: term.error(output, posed, batch) for name, term in present.items()}
 

@@ -20,8 +20,18 @@ from hybrik_jax.step import AXIS, TrainState, create_optimizer, fresh_state, lea
 
 
 def load_body(config: ConfigDict) -> smpl.SMPL:
-    """Returns the body model of `config.body`, or the embedded one."""
-    return smpl_file.load_body(config.body or None, config.h36m_regressor or None)
+    """Returns the body model of `config.body`, or the embedded one.
+
+    Raises:
+        ValueError: if a weight of the loss needs its Human3.6M joints, and it has no regressor for them.
+    """
+    body = smpl_file.load_body(config.body or None, config.h36m_regressor or None)
+    if config.loss.h36m_joints > 0 and body.h36m_regressor is None:
+        raise ValueError(
+            f'{config.body} has no regressor for Human3.6M joints: name one by --config.h36m_regressor, or '
+            'set --config.loss.h36m_joints=0.'
+        )
+    return body
 
 
 def init_betas(config: ConfigDict, body: smpl.SMPL) -> np.ndarray:

@@ -277,8 +277,8 @@ def replicate(tree: Any) -> Any:
 
 
 def without_mesh(body: smpl.SMPL) -> smpl.SMPL:
-    """Returns the body's skeleton alone: enough for the inverse kinematics, not for skinning."""
-    mesh = ('v_template', 'shapedirs', 'posedirs', 'joint_regressor', 'h36m_regressor', 'weights', 'faces')
+    """Returns the body without its mesh: enough for the inverse kinematics and for all joints."""
+    mesh = ('v_template', 'directions', 'joint_regressor', 'weights', 'faces')
     return dataclasses.replace(body, **dict.fromkeys(mesh))
 
 

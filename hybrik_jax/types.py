@@ -69,15 +69,15 @@ class Rooted:
 
 @chex.dataclass(frozen=True, mappable_dataclass=False)
 class Posed:
-    """A posed body per crop, after inverse kinematics and, where asked for, skinning; axes of the camera.
+    """A posed body per crop, after inverse kinematics, with its mesh where asked for; axes of the camera.
 
     lifted_joints_m: (B, K, 3) the network's joints before the inverse kinematics, relative to its joint 0.
     rotations: (B, 24, 3, 3) local rotation matrices.
     betas: (B, 10) shape coefficients.
     posed_joints_m: (B, 24, 3) SMPL's joints of the posed body, relative to its joint 0.
     h36m_joints_m: (B, 17, 3) its Human3.6M joints, relative to the same joint 0 of SMPL; None without
-        skinning or without regressor.
-    vertices_m: (B, V, 3) relative to the same joint 0; None without skinning.
+        regressor.
+    vertices_m: (B, V, 3) relative to the same joint 0; None where no mesh was asked for.
     root_m: (B, 3) where a network with a camera sees joint 0, camera frame; None of others.
     """
 

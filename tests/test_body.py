@@ -4,6 +4,7 @@ import os
 import pickle
 import sys
 import types
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -14,6 +15,7 @@ import scipy.sparse
 
 from hybrik_jax.body import camera, projection, rotations, skeleton, smpl, smpl_file
 from hybrik_jax.data import augment
+from hybrik_jax.step import without_mesh
 from tools.recorded import body as recorded
 
 GOLDEN = Path(__file__).parent / 'golden'
@@ -132,7 +134,8 @@ def test_rest_pose_is_the_shaped_template_and_the_root_turns_everything(open_bod
     rest = np.broadcast_to(np.eye(3, dtype=np.float32), (24, 3, 3)).copy()
     posed = skin_one(open_body, betas, rest)
     joints = smpl.rest_joints(open_body, betas)
-    np.testing.assert_allclose(posed.vertices, open_body.v_template + open_body.shapedirs @ betas, atol=1e-5)
+    shaped = open_body.v_template + np.tensordot(betas, open_body.directions[:10], 1).T
+    np.testing.assert_allclose(posed.vertices, shaped, atol=1e-5)
     np.testing.assert_allclose(posed.joints, joints[:24], atol=1e-6)
     np.testing.assert_allclose(posed.vertices[open_body.leaf_vertices], joints[24:], atol=1e-6)
     rest[0] = rotations.axis_angle_to_matrix(np.array([0.3, -1.1, 0.7], np.float32))
@@ -140,6 +143,68 @@ def test_rest_pose_is_the_shaped_template_and_the_root_turns_everything(open_bod
     pelvis = joints[0]
     for after, before in ((turned.vertices, posed.vertices), (turned.h36m_joints, posed.h36m_joints)):
         np.testing.assert_allclose(after, (before - pelvis) @ rest[0].T + pelvis, atol=1e-5)
+
+
+def random_people(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns betas (count, 10) and rotations (count, 24, 3, 3)."""
+    rng = np.random.default_rng(5)
+    vectors = rng.normal(0, 0.6, size=(count, 24, 3)).astype(np.float32)
+    turns = jax.vmap(jax.vmap(rotations.axis_angle_to_matrix))(vectors)
+    return rng.normal(size=(count, 10)).astype(np.float32), np.asarray(turns)
+
+
+def as_written(body: smpl.SMPL, betas: jax.Array, turns: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns vertices and Human3.6M joints of one person by the paper's equations, vertex by vertex."""
+    rest = smpl.rest_joints(body, betas)[:24]
+    feature = jnp.concatenate([betas, (turns[1:] - jnp.eye(3)).ravel()])
+    shaped = body.v_template + jnp.einsum('fav,f->va', body.directions, feature)
+    worlds, joints = smpl.pose_skeleton(turns, rest)
+    moved = jnp.einsum('jab,vjb->vja', worlds, shaped[:, None] - rest) + joints
+    vertices = jnp.einsum('vj,vja->va', body.weights, moved)
+    return vertices, body.h36m_regressor @ vertices
+
+
+def test_skinning_and_its_gradient_are_the_papers_equations(arrays):
+    """In float64, of a body whose regressor does not add up to one; its tables are float32."""
+    rng = np.random.default_rng(2)
+    body = smpl_file.body_from_arrays(arrays | {'J_regressor_h36m': rng.normal(size=(17, 40))})
+    with jax.enable_x64(True):
+        betas, turns = (jnp.asarray(x[0], jnp.float64) for x in random_people(1))
+
+        def skinned(betas: jax.Array, turns: jax.Array) -> tuple[jax.Array, jax.Array]:
+            posed = smpl.skin(body, betas, turns)
+            return posed.vertices, posed.h36m_joints
+
+        found, pull = jax.vjp(skinned, betas, turns)
+        wanted, pull_wanted = jax.vjp(partial(as_written, body), betas, turns)
+        assert found[0].dtype == np.float64
+        np.testing.assert_allclose(found[0], wanted[0], atol=1e-10)
+        np.testing.assert_allclose(found[1], wanted[1], atol=2e-5)
+        slope = rng.normal(size=(40, 3)), jnp.zeros((17, 3))
+        for one, other in zip(pull(slope), pull_wanted(slope), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-10)
+
+
+def test_joints_without_a_mesh_are_those_of_the_mesh(open_body):
+    betas, turns = random_people(64)
+    posed = jax.jit(jax.vmap(smpl.skin, (None, 0, 0)))(open_body, betas, turns)
+    no_mesh = without_mesh(open_body)
+    bare = jax.jit(jax.vmap(partial(smpl.skin, mesh=False), (None, 0, 0)))(no_mesh, betas, turns)
+    vertices = np.asarray(posed.vertices, np.float64)
+    assert bare.vertices is None
+    np.testing.assert_allclose(bare.joints, posed.joints, atol=1e-6)
+    np.testing.assert_allclose(bare.leaves, vertices[:, open_body.leaf_vertices], atol=1e-6)
+    np.testing.assert_allclose(bare.h36m_joints, open_body.h36m_regressor @ vertices, atol=1e-6)
+
+
+def test_a_person_alone_is_the_person_among_64_and_1024(open_body):
+    betas, turns = random_people(1024)
+    pose = jax.jit(lambda body, *people: smpl.each_person(partial(smpl.skin, body), *people))
+    many = pose(open_body, betas, turns)
+    for chosen in (slice(0, 64), slice(0, 1), slice(1023, 1024), slice(100, 103)):
+        few = pose(open_body, betas[chosen], turns[chosen])
+        for one, other in zip(jax.tree.leaves(few), jax.tree.leaves(many), strict=True):
+            np.testing.assert_allclose(one, other[chosen], rtol=0, atol=1e-6)
 
 
 def test_skinning_gradient_is_finite_at_the_rest_pose(open_body):
@@ -161,7 +226,7 @@ def test_wrong_betas_are_refused(open_body):
 
 
 def same_body(a: smpl.SMPL, b: smpl.SMPL) -> None:
-    keys = ('v_template', 'shapedirs', 'posedirs', 'joint_regressor', 'weights', 'faces', 'leaf_vertices')
+    keys = ('v_template', 'directions', 'joint_regressor', 'weights', 'faces', 'leaf_vertices')
     for key in keys:
         np.testing.assert_array_equal(getattr(a, key), getattr(b, key), err_msg=key)
 
@@ -294,7 +359,7 @@ def test_missing_keys_are_named(arrays, tmp_path):
 
 def test_names_and_the_guard(open_body, arrays, tmp_path):
     assert open_body.name == 'open_body (CC0)'
-    assert len(jax.tree_util.tree_leaves(open_body)) == 10  # the name is not among them
+    assert len(jax.tree_util.tree_leaves(open_body)) == 11  # the name is not among them
     smpl.check_same_body(open_body, 'open_body (CC0)', 'the poses')
     with pytest.raises(ValueError, match="the betas was made for the body model 'SMPL'"):
         smpl.check_same_body(open_body, 'SMPL', 'the betas')

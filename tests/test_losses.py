@@ -107,14 +107,17 @@ def test_a_hidden_label_does_not_count():
     assert {k: float(v) for k, v in before.items()} == {k: float(v) for k, v in after.items()}
 
 
-def test_no_mesh_leaves_the_human36m_term_out():
+def test_no_term_needs_the_mesh_and_no_regressor_leaves_the_human36m_term_out(monkeypatch):
     batch = pipeline.to_batch(examples_of([person(0)]))
     lifted, posed = predictions(batch)
-    assert 'h36m_joints' not in losses.terms(
-        lifted, posed.replace(vertices_m=None, h36m_joints_m=None), batch
-    )
+    assert 'h36m_joints' in losses.terms(lifted, posed.replace(vertices_m=None), batch)
+    assert 'h36m_joints' not in losses.terms(lifted, posed.replace(h36m_joints_m=None), batch)
+    assert not losses.need_mesh({name: 1.0 for name in losses.TERMS})
+    with_mesh = losses.Term(lambda lifted, posed, batch: (posed.vertices_m.sum(), 1.0), needs_mesh=True)
+    monkeypatch.setitem(losses.TERMS, 'vertices', with_mesh)
     assert losses.need_mesh({name: 1.0 for name in losses.TERMS})
-    assert not losses.need_mesh({name: float(name != 'h36m_joints') for name in losses.TERMS})
+    assert 'vertices' in losses.terms(lifted, posed, batch)
+    assert 'vertices' not in losses.terms(lifted, posed.replace(vertices_m=None), batch)
 
 
 def test_ratio_of_nothing_has_a_finite_gradient():

@@ -53,7 +53,9 @@ def load_body(path: str | Path | None = None, h36m_regressor: str | Path | None 
         )
     shape = (17, len(body.v_template))
     regressor = _checked(_read_npy(h36m_regressor), shape, str(h36m_regressor), 'the Human3.6M regressor')
-    return body.replace(h36m_regressor=regressor.astype(np.float32))
+    rows = np.concatenate([np.eye(shape[1])[body.leaf_vertices], regressor])
+    tables = _point_tables(rows, body.weights, body.v_template, body.directions)
+    return body.replace(h36m_regressor=regressor.astype(np.float32), **tables)
 
 
 def body_from_arrays(arrays: Mapping[str, Any], source: str = 'arrays') -> SMPL:
@@ -100,21 +102,42 @@ def body_from_arrays(arrays: Mapping[str, Any], source: str = 'arrays') -> SMPL:
         if not 0 <= indices.min() <= indices.max() < count:
             low, high = int(indices.min()), int(indices.max())
             raise ValueError(f'{source}: {key} names vertices {low} to {high}, the mesh has {count}.')
+    directions = (
+        np.concatenate([shapedirs, posedirs], axis=2).transpose(2, 1, 0).astype(np.float32, order='C')
+    )
+    rows = np.eye(count)[leaves]
+    rows = rows if h36m_regressor is None else np.concatenate([rows, h36m_regressor])
     joint_dirs = np.einsum('jv,vab->jab', regressor, shapedirs, optimize=True)
     name = SMPL_NAME if count == 6890 else Path(source).stem
     return SMPL(
         v_template=v_template.astype(np.float32),
-        shapedirs=np.ascontiguousarray(shapedirs, np.float32),
-        posedirs=posedirs.astype(np.float32),
+        directions=directions,
         joint_regressor=regressor.astype(np.float32),
         h36m_regressor=h36m_regressor,
         weights=weights.astype(np.float32),
         faces=faces.astype(np.int32),
         leaf_vertices=leaves.astype(np.int32),
+        **_point_tables(rows, weights, v_template, directions),
         rest_joints_template=np.concatenate([regressor @ v_template, v_template[leaves]]).astype(np.float32),
         rest_joints_dirs=np.concatenate([joint_dirs, shapedirs[leaves]]).astype(np.float32),
         name=BodyName(_text(arrays.get('model_name', name), source, 'model_name')),
     )
+
+
+def _point_tables(
+    rows: np.ndarray, weights: np.ndarray, v_template: np.ndarray, directions: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Returns the tables of points that are `rows` (P, V) @ vertices, see `SMPL`."""
+    used = rows.any(axis=0)
+    shares = (rows[:, None, used] * weights[used].T).reshape(-1, used.sum())  # (P 24, used vertices)
+    template = np.concatenate([v_template[used], np.ones((used.sum(), 1))], axis=1)
+    moved = np.tensordot(directions[:, :, used].astype(np.float64), shares, (2, 1))  # (217, 3, P 24)
+    moved = np.pad(moved.transpose(0, 2, 1), ((0, 0), (0, 0), (0, 1)))
+    shape = len(rows), NUM_JOINTS, 4
+    return {
+        'point_template': (shares @ template).reshape(shape).astype(np.float32),
+        'point_directions': moved.reshape(-1, *shape).astype(np.float32),
+    }
 
 
 def load_mean_betas(path: str | Path, body: SMPL | None) -> np.ndarray:

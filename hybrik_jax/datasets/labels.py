@@ -51,10 +51,9 @@ def pose_labels(body: smpl.SMPL, pose: jax.Array, betas: jax.Array) -> PoseLabel
             'jax.vmap for several people.'
         )
     rotations = jax.vmap(rot.axis_angle_to_matrix)(jnp.asarray(pose))
-    skinned = smpl.skin(body, betas, rotations)
-    leaves = jnp.take(skinned.vertices, jnp.asarray(body.leaf_vertices), axis=0)
+    skinned = smpl.skin(body, betas, rotations, mesh=False)
     return PoseLabels(
-        joints_m=jnp.concatenate([skinned.joints, leaves]),
+        joints_m=jnp.concatenate([skinned.joints, skinned.leaves]),
         h36m_joints_m=skinned.h36m_joints,
         twists=ik.pose_to_twists(rotations, smpl.rest_joints(body, betas)),
     )
