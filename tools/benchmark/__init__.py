@@ -1,0 +1,1 @@
+"""What training, inference, the body and reading cost on this machine: `python -m tools.benchmark --help`."""
