@@ -12,30 +12,42 @@ from ml_collections import ConfigDict
 
 from hybrik_jax import config as configuration
 
+_BFLOAT16 = ','.join(f'model.{part}.dtype=bfloat16' for part in ('backbone', 'transformer', 'deconv'))
 # Presets that `--all` and `--compare` know by name: what they change.
-PRESETS = {name: f'preset={name}' for name in ('exact', 'fast', 'lean')}
+PRESETS = {
+    'exact': '',
+    'fast': _BFLOAT16,
+    'lean': f'{_BFLOAT16},model.backbone.remat=True,model.transformer.remat=True',
+}
 
 
 def load(spec: str, *, base: str = '', overrides: Sequence[str] = ()) -> ConfigDict:
     """Returns the configuration that a text names.
 
     Args:
-        spec: `FILE.py`, then a colon and overrides with commas between; `KEY=VALUE` or the name of a preset
-            is about the file `base`.
+        spec: `FILE.py`, then a colon and overrides or names of presets with commas between; these alone are
+            about the file `base`.
         overrides: `KEY=VALUE`, made before those of the text.
     Raises:
         ValueError: for a file that is none, a key that is none, a value that cannot be.
     """
-    file, _, changes = spec.partition(':') if _is_file(spec) else (base, ':', PRESETS.get(spec, spec))
+    file, _, changes = spec.partition(':') if _is_file(spec) else (base, ':', spec)
+    changes = ','.join(PRESETS.get(change, change) for change in _split(changes))
     if not _is_file(file):
         raise ValueError(f'{spec!r} is no configuration: give FILE.py or FILE.py:KEY=VALUE,KEY=VALUE.')
     if not pathlib.Path(file).is_file():
         raise ValueError(f'{file} cannot be read: there is no such file.')
     config = runpy.run_path(file)['get_config']()
-    for change in [*overrides, *filter(None, re.split(r',(?=[\w.]+=)', changes))]:
+    for change in [*overrides, *_split(changes)]:
         _change(config, change)
     configuration.check(config, devices=jax.device_count(), hosts=jax.process_count())
     return config
+
+
+def _split(changes: str) -> list[str]:
+    """Returns overrides, and names of presets, that have commas between; values may have commas, too."""
+    names = '|'.join(PRESETS)
+    return [change for change in re.split(rf',(?=[\w.]+=|(?:{names})(?:,|$))', changes) if change]
 
 
 def _is_file(spec: str) -> bool:

@@ -15,7 +15,7 @@ SETTLE_S = 0.05  # after a turn of a library with threads of its own, before the
 NO_TIME = 'not measured: no time left'
 OUT_OF_MEMORY = 'out of memory'
 
-# Part of a device's kind -> dense peak, operations a second: bfloat16 (accumulated in float32), TF32, float32.
+# Part of a device's kind -> dense peak, operations a second: bfloat16 (summed in float32), TF32, float32.
 # A TPU multiplies float32 in bfloat16 where JAX's default precision is not changed.
 PEAKS = {
     'H100 PCIe': (756e12, 378e12, 51e12),

@@ -1,4 +1,4 @@
-"""What is measured of a configuration: its training step, its inference, and of the body solver and skinning."""
+"""What is measured: training step and inference of a configuration; solver and skinning of a body."""
 
 import dataclasses
 import functools
