@@ -1,5 +1,6 @@
 # make demo   install, draw synthetic people, train, evaluate, predict, write runs/demo/report.html (about 8 minutes)
 # make test   install, style check (ruff), all tests but the slow ones
+# make benchmark   times on this machine against docs/benchmark.json, as ratios: says what got slower by over a tenth
 # make venv   the environment alone
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,7 @@ PIP := $(VENV)/bin/pip --disable-pip-version-check --quiet
 PHOTO ?= docs/photographer.jpg
 BOX ?= 0,62,332,450
 
-.PHONY: demo test test-slow venv clean
+.PHONY: demo test test-slow benchmark venv clean
 
 demo: $(VENV)/installed
 	$(PY) -m hybrik_jax.main --config configs/demo.py
@@ -23,6 +24,9 @@ test: $(VENV)/installed-test
 
 test-slow: $(VENV)/installed-test
 	$(PY) -m pytest -q -m slow
+
+benchmark: $(VENV)/installed
+	$(PY) -m tools.benchmark --check docs/benchmark.json
 
 venv: $(VENV)/installed
 

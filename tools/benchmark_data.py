@@ -27,44 +27,10 @@ import numpy as np
 from hybrik_jax.data import augment, record, store
 from hybrik_jax.datasets import build, region
 from hybrik_jax.datasets.annotation import AnnotatedPerson
+from tools.benchmark import reading
 
-PICTURE = pathlib.Path(__file__).parent.parent / 'docs' / 'photographer.jpg'
 SIZES = ((1000, 1000), (1920, 1080))  # width, height
 CROP_SIZE = 256
-
-
-def photo_of(width: int, height: int, seed: int) -> np.ndarray:
-    """Returns a photo (height, width, 3) uint8: the picture, enlarged, with grain."""
-    rng = np.random.default_rng(seed)
-    large = cv2.resize(cv2.imread(str(PICTURE)), (width, height), interpolation=cv2.INTER_CUBIC).astype(
-        np.float32
-    )
-    return np.clip(large + rng.normal(0, 3, large.shape), 0, 255).astype(np.uint8)
-
-
-def write_people(folder: pathlib.Path, width: int, height: int, count: int) -> list[AnnotatedPerson]:
-    """Returns people in photos that are written into `folder` as JPEGs of quality 95."""
-    people = []
-    for index in range(count):
-        rng = np.random.default_rng(index)
-        path = folder / f'{width}_{index:04d}.jpg'
-        cv2.imwrite(str(path), photo_of(width, height, index), [cv2.IMWRITE_JPEG_QUALITY, 95])
-        tall = rng.uniform(0.3, 0.6) * height
-        x, y = rng.uniform(0.3, 0.7) * width, rng.uniform(0.35, 0.65) * height
-        box = [x - 0.2 * tall, y - tall / 2, x + 0.2 * tall, y + tall / 2]
-        people.append(AnnotatedPerson(f'{width}/{index:06d}', path, _labels(box, width, height, 1.25)))
-    return people
-
-
-def _labels(box: Sequence[float], width: int, height: int, enlargement: float) -> dict[str, np.ndarray]:
-    known = {
-        'width': width,
-        'height': height,
-        'box': np.clip(box, 0, [width - 1, height - 1] * 2),
-        'box_enlargement': enlargement,
-    }
-    labels = {k: np.asarray(v, record.FEATURES[k].dtype) for k, v in (record.blank() | known).items()}
-    return {k: v for k, v in labels.items() if not k.startswith('region_')}
 
 
 def seconds_of(functions: Sequence[Callable[[int], Any]], count: int, repeats: int = 7) -> np.ndarray:
@@ -83,20 +49,10 @@ def seconds_of(functions: Sequence[Callable[[int], Any]], count: int, repeats: i
     return times[1:]
 
 
-def from_full_photo(person: AnnotatedPerson, one: dict, drawn: augment.Augmentation) -> dict[str, np.ndarray]:
-    """Returns the example of a person, made from the whole photo as the original does."""
-    photo = cv2.cvtColor(cv2.imread(str(person.photo)), cv2.COLOR_BGR2RGB)
-    if drawn.mirror:
-        photo, one = photo[:, ::-1, :], augment.mirror_record(one)
-    affine = augment.affine_of(one, drawn, CROP_SIZE)
-    crop = augment.crop_image(photo, affine, drawn, CROP_SIZE)
-    return augment.make_targets(one, affine, CROP_SIZE) | {'image': crop}
-
-
 def _theirs(
     people: list[AnnotatedPerson], whole: list[dict], draws: list[augment.Augmentation], index: int
 ) -> dict[str, np.ndarray]:
-    return from_full_photo(people[index], whole[index], draws[index])
+    return reading.from_full_photo(people[index], whole[index], draws[index], CROP_SIZE)
 
 
 def _ours(source: Sequence[dict], draws: list[augment.Augmentation], index: int) -> dict[str, np.ndarray]:
@@ -129,7 +85,7 @@ def read(count: int, largest_side: int) -> None:
     for width, height in SIZES:
         with tempfile.TemporaryDirectory() as folder:
             folder = pathlib.Path(folder)
-            people = write_people(folder, width, height, count)
+            people = reading.write_people(folder, width, height, count)
             build.build(
                 {'train': lambda people=people: iter(people)},
                 folder / 'built',
@@ -145,11 +101,11 @@ def read(count: int, largest_side: int) -> None:
             theirs = partial(_theirs, people, whole, draws)
             ours = partial(_ours, source, draws)
             times = seconds_of([theirs, ours, source.__getitem__], count)
-            full, total, reading = np.median(times, 0)
+            full, total, fetching = np.median(times, 0)
             ratio = np.median(times[:, 0] / times[:, 1])
             with clock(augment, 'decode_window') as decoding, clock(augment, 'crop_image') as cropping:
                 seconds_of([ours], count)
-            parts = [reading, np.mean(decoding), np.mean(cropping)]
+            parts = [fetching, np.mean(decoding), np.mean(cropping)]
             shares = ' | '.join(f'{1000 * p:.2f} ms' for p in [*parts, total - sum(parts)])
             size = np.mean([len(one['image']) for one in records]) / 1000
             rates = f'{1 / full:.0f} | {1 / total:.0f} | {ratio:.1f}'
@@ -162,7 +118,7 @@ def _build(folder: pathlib.Path, name: str, count: int, workers: int) -> pathlib
 
     def people() -> Iterator[AnnotatedPerson]:
         for index in range(count):
-            labels = _labels([40, 20, 90, 110], 160, 120, 1.0)
+            labels = reading.labels_of([40, 20, 90, 110], 160, 120, 1.0)
             yield AnnotatedPerson(f'{index:07d}', photos[index % len(photos)], labels)
 
     return build.build(
@@ -175,7 +131,7 @@ def build_many(count: int, workers: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         for index in range(20):
-            cv2.imwrite(str(folder / f'{index:02d}.jpg'), photo_of(160, 120, index))
+            cv2.imwrite(str(folder / f'{index:02d}.jpg'), reading.photo_of(160, 120, index))
         started = time.perf_counter()
         out = _build(folder, 'built', count, workers)
         seconds = time.perf_counter() - started

@@ -116,14 +116,16 @@ def chosen(options: argparse.Namespace, overrides: Sequence[str]) -> Iterator[tu
     pairs = []
     for spec in specs:
         config = configs.load(spec, base=base, overrides=overrides)
-        name = ','.join([spec, *overrides]) if overrides else spec
-        pairs.append((name if '.py' in spec else f'{base}:{name}', config))
+        file, _, changes = spec.partition(':') if '.py' in spec else (base, '', spec)
+        changes = ','.join(filter(None, [*overrides, changes]))
+        pairs.append((f'{file}:{changes}' if changes else file, config))
     for part in only:
         if part == 'step':
             cases = []
             for spec, config in pairs:
                 for size in options.batch or [config.batch_size]:
-                    other = configs.load(spec, overrides=[*overrides, f'batch_size={size}'])
+                    other = config.copy_and_resolve_references()
+                    other.batch_size = size
                     cases.append(parts.step(spec, other))
                     if options.torch:
                         cases.append(torch_step.step(spec, other))
@@ -207,7 +209,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         now = session.Session(options.out, options.repeats, minutes, compilers)
         if options.all:
             _stop_at(minutes, now)
-        groups = everything(cpu) if options.all else chosen(options, overrides)
+        groups = list(everything(cpu) if options.all else chosen(options, overrides))
+        for _, cases in groups:
+            now.plan(cases)
         rows = [row for title, cases in groups for row in now.run(title, cases)]
     except (ValueError, OSError) as error:
         if options.debug:

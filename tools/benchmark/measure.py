@@ -24,7 +24,7 @@ PEAKS = {
     'H200': (989e12, 494.7e12, 67e12),
     'A100': (312e12, 156e12, 19.5e12),
     'RTX 4090': (165.2e12, 82.6e12, 82.6e12),
-    'L4': (121e12, 60e12, 30.3e12),
+    'NVIDIA L4 ': (121e12, 60e12, 30.3e12),
     'TPU v4': (275e12,),
     'TPU v5 lite': (197e12,),
     'TPU v5e': (197e12,),
@@ -125,7 +125,7 @@ class Case:
 
 def peak_of(kind: str, platform: str, bfloat16: bool) -> tuple[float, str] | None:
     """Returns the peak of a kind of device for arithmetic of this type, operations a second, and its name."""
-    known = [peaks for name, peaks in PEAKS.items() if name.lower() in kind.lower()]
+    known = [peaks for name, peaks in PEAKS.items() if name.lower() in f'{kind} '.lower()]
     if not known:
         return None
     if bfloat16 or platform == 'tpu':

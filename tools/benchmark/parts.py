@@ -72,7 +72,7 @@ def _step(config: ConfigDict) -> Program:
     lowered = parallel_train_step(**settings).lower(setup.state_shapes(config, network), needed, batch)
 
     def start(compiled: Any) -> Callable[[], Any]:
-        state = [replicate(setup.initial_state(config, network))]  # each step gives the last one's away
+        state = [replicate(filled(setup.state_shapes(config, network)))]  # a step gives the last one's away
 
         def call() -> Any:
             state[0], metrics = compiled(state[0], needed, batch)
@@ -108,10 +108,30 @@ def _inference(config: ConfigDict, count: int) -> Program:
     lowered = jax.jit(forward).lower(*arguments)
 
     def start(compiled: Any) -> Callable[[], Any]:
-        variables = create(jax.random.key(config.seed))
-        return functools.partial(compiled, variables, *jax.device_put((body, batch.image, batch.crop)))
+        return functools.partial(
+            compiled, *jax.device_put((filled(arguments[0]), body, batch.image, batch.crop))
+        )
 
     return Program(lowered, start)
+
+
+def filled(shapes: Any) -> Any:
+    """Returns arrays for shapes of a state or of variables, as sane as a fresh network's.
+
+    Making a fresh network would have to be compiled, too.
+    """
+    rng = np.random.default_rng(0)
+
+    def array(path: tuple, like: jax.ShapeDtypeStruct) -> np.ndarray:
+        names = jax.tree_util.keystr(path)
+        if any(part in names for part in ('optimizer', 'tail', 'step', 'bias', 'mean', 'shift')):
+            return np.zeros(like.shape, like.dtype)
+        if len(like.shape) < 2:  # scales and variances
+            return np.ones(like.shape, like.dtype)
+        spread = 1 / np.sqrt(np.prod(like.shape[:-1]))
+        return np.asarray(rng.normal(0, spread, like.shape), like.dtype)
+
+    return jax.tree_util.tree_map_with_path(array, shapes)
 
 
 def is_bfloat16(config: ConfigDict) -> bool:

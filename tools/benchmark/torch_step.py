@@ -5,6 +5,7 @@ the loss is empty, as in our step with `loss.rotations=0`, the like-for-like row
 """
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,8 @@ from tools.benchmark.measure import Case, Program
 
 def step(spec: str, config: ConfigDict) -> Case:
     """Returns PyTorch's training step of the network of a configuration, on the CPU, all cores."""
-    row = parts.row_of('step', 'PyTorch, no solver', config.batch_size, spec, config)
+    name = f'PyTorch, no solver, {os.cpu_count()} threads'
+    row = parts.row_of('step', name, config.batch_size, spec, config)
     return Case(row, lambda: Program(None, functools.partial(_start, config)), queued=False)
 
 
@@ -32,6 +34,7 @@ def _start(config: ConfigDict, _: Any) -> Callable[[], Any]:
     except ModuleNotFoundError:
         raise ModuleNotFoundError('there is no PyTorch: pip install torch') from None
     torch.manual_seed(0)
+    torch.set_num_threads(os.cpu_count() or 1)
     model = _network(torch, config)
     average = [p.detach().clone() for p in model.parameters()]
     options = config.optimizer
