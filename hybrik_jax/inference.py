@@ -250,7 +250,9 @@ def pose(
             root_m=root_m,
         )
 
-    return (smpl.each_person if skinned else jax.vmap)(one_person, lifted, crop)
+    if skinned:
+        return smpl.each_person(one_person, lifted, crop)
+    return jax.vmap(one_person)(lifted, crop)
 
 
 def _own_view(

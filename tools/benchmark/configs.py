@@ -12,13 +12,7 @@ from ml_collections import ConfigDict
 
 from hybrik_jax import config as configuration
 
-_BFLOAT16 = ','.join(f'model.{part}.dtype=bfloat16' for part in ('backbone', 'transformer', 'deconv'))
-# Presets that `--all` and `--compare` know by name: what they change.
-PRESETS = {
-    'exact': '',
-    'fast': _BFLOAT16,
-    'lean': f'{_BFLOAT16},model.backbone.remat=True,model.transformer.remat=True',
-}
+PRESETS = {name: f'preset={name}' for name in configuration.PRESETS}
 
 
 def load(spec: str, *, base: str = '', overrides: Sequence[str] = ()) -> ConfigDict:
@@ -40,6 +34,7 @@ def load(spec: str, *, base: str = '', overrides: Sequence[str] = ()) -> ConfigD
     config = runpy.run_path(file)['get_config']()
     for change in [*overrides, *_split(changes)]:
         _change(config, change)
+    config = configuration.resolved(config)
     configuration.check(config, devices=jax.device_count(), hosts=jax.process_count())
     return config
 

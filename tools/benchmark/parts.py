@@ -231,4 +231,4 @@ def solved_and_skinned(
         rest = smpl.rest_joints(body, betas)
         return smpl.skin(body, betas, ik.solve(joints, twists, rest, leaves)).vertices
 
-    return jax.vmap(one_person)(joints, twists, betas, leaves)
+    return smpl.each_person(one_person, joints, twists, betas, leaves)
