@@ -86,7 +86,7 @@ def test_configurations_are_named_in_one_word():
     lean = configs.load('lean,batch_size=4', base=TINY)
     assert lean.batch_size == 4 and lean.model.backbone.remat and lean.model.backbone.dtype == 'bfloat16'
     exact = configs.load(f'{TINY}:exact')
-    assert exact.to_dict() == tiny_config.get_config().to_dict()
+    assert exact.to_dict() == tiny_config.get_config().to_dict() | {'preset': 'exact'}
     for spec, said in (
         ('none.py', 'none.py cannot be read'),
         (f'{TINY}:batch_siz=2', 'did you mean batch_size'),
