@@ -9,7 +9,7 @@ To expect, by the paper and by what the author's notebook printed: 3DPW PA-MPJPE
 Training at this scale has not been run by us yet. The batch is the released one, 56 a GPU on four of them;
 `--config.model.backbone.remat=True` and `--config.model.backbone.dtype=bfloat16` need less memory.
 
-The step of 56 images takes of one 80 GB card, compiled without a card (`python -m tools.step_memory`, whose
+The step of 56 images takes of one 80 GB card, compiled without a card (`python -m tools.plan`, whose
 help says how, and why it is a lower bound), in float32 at least 19745 MiB, with backbone and Transformer
 rematerialised 8141 MiB; 2054 of either are the state and the batch.
 """

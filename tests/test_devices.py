@@ -12,7 +12,7 @@ from hybrik_jax.metric_writer import read_metrics
 from hybrik_jax.step import split_over_devices
 from tests import helpers
 from tests.run_host import SAME_ON_ANY_DEVICES
-from tools import step_memory
+from tools import ahead
 
 
 @pytest.mark.parametrize('lifting', ['transformer', 'rootnet'])
@@ -37,7 +37,7 @@ def test_one_device_is_four_devices(lifting):
 
 def test_the_step_whose_memory_is_told_is_the_one_that_trains():
     config = helpers.tiny_config('unused', 'unused', batch_size=2)
-    (state, _, batch), _ = step_memory.lower(config, jax.devices()[:1]).args_info
+    (state, _, batch), _ = ahead.lower(config, jax.devices()[:1]).args_info
     types = jax.tree.map(lambda x: (x.shape, x.dtype), (state, batch))
     network = setup.create_network(config, setup.load_body(config))
     people = helpers.batch_of([helpers.person(0), helpers.person(1)])
