@@ -73,7 +73,7 @@ def test_a_step_an_inference_and_the_solver_of_a_tiny_network(tmp_path):
 
 
 def test_reading_is_measured_in_one_thread_and_through_all():
-    rows = session.Session(None, 3).run('input', list(reading.reading(64, count=2)))
+    rows = session.Session(None, 3).run('input', list(reading.reading(64, count=2, batches=1)))
     assert [row.note for row in rows] == [''] * 3, rows
     full, records, _ = (row.images_per_s for row in rows)
     assert records > full > 0
@@ -118,9 +118,9 @@ def test_functions_take_turns_and_noise_falls_on_all():
 
 def test_ratios_are_over_the_first_configuration():
     clock = Clock()
-    # two warm-up calls and one that tells how long it takes, then the turns
-    slow = [1.0] * 3 + [1.0, 1.2, 1.1, 0.9]
-    fast = [0.5] * 3 + [0.5, 0.6, 0.55, 0.45]
+    # a warm-up call and one that tells how long it takes, then the turns
+    slow = [1.0] * 2 + [1.0, 1.2, 1.1, 0.9]
+    fast = [0.5] * 2 + [0.5, 0.6, 0.55, 0.45]
     cases = [case(n, clock.taking(s), config=n) for n, s in (('one.py', slow), ('two.py', fast))]
     rows = [dataclasses.replace(row, name='f') for row in measured(cases, clock)]
     line = tables.ratios(rows).splitlines()[-1]
@@ -135,7 +135,7 @@ def test_out_of_memory_is_a_result_and_the_others_go_on(where):
 
     def full(*_):
         calls[0] += 1
-        if where == 'trace' or calls[0] > {'first call': 0, 'turns': 4}[where]:
+        if where == 'trace' or calls[0] > {'first call': 0, 'turns': 3}[where]:
             raise RuntimeError('RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.\nmore')
         clock.now += 1
 
@@ -245,6 +245,7 @@ def test_peaks_and_their_precision():
         (['--repeats', '1'], 'three at the least'),
         (['--config', 'none.py', '--only', 'step'], 'none.py cannot be read'),
         (['--check', 'README.md'], 'holds no results'),
+        (['--check', 'none.json'], 'record it with --update'),
     ],
 )
 def test_wrong_commands_end_with_a_line(arguments, said, capsys, monkeypatch):

@@ -144,13 +144,16 @@ def check(options: argparse.Namespace) -> int:
     """Returns the status of `--check`: 1 where something fell; what seems to have is measured once more."""
     from tools.benchmark import session, tables
 
+    if not options.update:
+        if not options.check.is_file():
+            raise ValueError(f'{options.check}: nothing is recorded there: record it with --update.')
+        environment, before = session.read(options.check)
     now = session.Session(options.out, options.repeats, reference=session.reference())
     rows = [row for title, cases in short() for row in now.run(title, cases)]
     if options.update:
         session.write(options.check, now.environment, rows)
         print(f'{options.check}: recorded {len(rows)} rows.')
         return 0
-    environment, before = session.read(options.check)
     falls = tables.fallen(rows, before)
     for _ in range(2):
         if not falls:
@@ -200,6 +203,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     if options.check is None:
         jax.config.update('jax_enable_compilation_cache', False)  # the times of compiling are cold ones
+    elif jax.config.jax_compilation_cache_dir is None:
+        jax.config.update('jax_compilation_cache_dir', str(session.ROOT / '.jax_cache'))
     cpu = jax.default_backend() == 'cpu'
     try:
         if options.check is not None:

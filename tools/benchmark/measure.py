@@ -313,11 +313,10 @@ def _first(analysis: Any) -> dict[str, float]:
 
 
 def _warm(program: Program, compiled: Any) -> tuple[Callable[[], Any], int | None]:
-    """Returns the call, which has been called twice, and by how much it raised the device's high mark."""
+    """Returns the call, which has been called once, and by how much it raised the device's high mark."""
     before = jax.local_devices()[0].memory_stats() or {}
     call = program.start(compiled)
-    for _ in range(2):
-        jax.block_until_ready(call())
+    jax.block_until_ready(call())
     after = jax.local_devices()[0].memory_stats() or {}
     high = after.get('peak_bytes_in_use')
     if high is None or high <= before.get('peak_bytes_in_use', 0):

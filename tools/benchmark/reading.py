@@ -76,13 +76,17 @@ def from_full_photo(
     return augment.make_targets(one, affine, crop_size) | {'image': crop}
 
 
-def reading(crop_size: int, count: int = 24) -> Iterator[Case]:
-    """Yields reading in one thread, from full photos and from records, and of batches through all cores."""
+def reading(crop_size: int, *, count: int = 24, batches: int = 4) -> Iterator[Case]:
+    """Yields reading in one thread, from full photos and from records, and of batches through all cores.
+
+    Args:
+        count: people to read. batches: of each thread.
+    """
     cores = os.cpu_count() or 1
     of_thread = (('full photos, 1 thread', _from_photos), ('records, 1 thread', _from_records))
     for name, function in of_thread:
         yield _case(name, count, functools.partial(function, count, crop_size))
-    batches = 4 * cores
+    batches *= cores
     name = f'batches, {cores} threads'
     yield _case(name, batches * BATCH, functools.partial(_batches, count, crop_size, batches, cores))
 
