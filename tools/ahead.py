@@ -55,6 +55,7 @@ SHARE = 0.92  # of a card's memory that JAX can be given; by itself it takes thr
 FLAGS = {
     'cuda': {'XLA_FLAGS': '--xla_gpu_enable_triton_gemm=false'},
     'tpu': {
+        'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',  # no device is opened: others may plan at the same time
         'TPU_SKIP_MDS_QUERY': '1',
         'TPU_ACCELERATOR_TYPE': 'v5litepod-4',
         'TPU_WORKER_HOSTNAMES': 'localhost',
@@ -315,7 +316,7 @@ def largest_batch(
         devices: over which a batch is split; batches are multiples of eight images for each.
         limit: bytes of each device.
     """
-    unit, aim = 8 * devices, limit
+    unit = 8 * devices
     rows = {row['batch_size']: row for row in known}
     if len(rows) == 1:
         ((size, row),) = rows.items()
@@ -324,17 +325,17 @@ def largest_batch(
     for _ in range(3):
         fitting = max((size for size, row in rows.items() if row['fits']), default=0)
         bound = min((size for size, row in rows.items() if not row['fits']), default=None)
-        (small, low), *_, (large, high) = sorted(
-            (size, row['total']) for size, row in rows.items() if row['total']
-        )
-        slope = max(1.0, (high - low) / max(1, large - small))
-        size = int(small + (aim - low) / slope) // unit * unit
+        totals = {size: row['total'] for size, row in rows.items() if row['total']}
+        near, far, *_ = *sorted(totals, key=lambda size: abs(totals[size] - limit)), None, None
+        if far is None:  # the compiler did not say how much it wants
+            size = (fitting + (bound or 0)) // 2 // unit * unit
+        else:
+            slope = (totals[far] - totals[near]) / (far - near) or 1
+            size = int(near + (limit - totals[near]) / slope) // unit * unit
         size = max(size, fitting + unit) if bound is None else min(size, bound - unit)
         if size <= fitting:
             break
         rows[size] = measured(size)
         if rows[size]['fits'] and rows[size]['total'] > NEAR * limit:
             break
-        if not rows[size]['fits']:
-            aim -= max((rows[size]['total'] or limit) - limit, limit // 100)
     return rows.get(max((size for size, row in rows.items() if row['fits']), default=0))

@@ -10,8 +10,8 @@ installed into a folder of its own at the first time, see --cache. Printed for e
 batch is split: memory by what it holds, what it hands to collective operations in a step, and whether it
 fits; FLOPs per image are XLA's count on the same step lowered for a CPU (`ahead.flops_per_image`). --search
 finds the largest batch that fits: two batches give a line, a compilation proves where it meets the limit.
-Where the step does not fit, or with --advise, options that take less are compiled in turn. Of a card's memory
-92% can be used, with XLA_PYTHON_CLIENT_MEM_FRACTION=0.92; JAX takes 75% by itself.
+Where the step does not fit, or with --advise, options that take less are compiled in turn. Of a card's
+memory 92% can be used, with XLA_PYTHON_CLIENT_MEM_FRACTION=0.92; JAX takes 75% by itself.
 
 For CUDA it is a lower bound: nothing is tuned without a card, so that what convolutions want beside inputs
 and outputs is missing, as is what CUDA itself takes.
@@ -192,6 +192,10 @@ def _run(argv: list[str]) -> None:
     try:
         if wrong := [size for size in FLAGS.batch if not size.isdigit() or not int(size)]:
             raise ValueError(f'--batch={wrong[0]} is no batch size: give whole numbers such as 64,256.')
+        if missing := [file for file in files if not pathlib.Path(file).is_file()]:
+            raise ValueError(
+                f'There is no configuration file {missing[0]}: give --compare a path in configs/.'
+            )
         for target in [ahead.Target.parse(text) for text in FLAGS.target]:
             found = [row for file in files for row in _ask(file, target)]
             rows += found
