@@ -52,6 +52,7 @@ def a_session(out, clock, **options):
     return session.Session(out, 3, clock=clock, **options)
 
 
+@pytest.mark.slow  # compiles a minute and a half on an empty cache
 def test_a_step_an_inference_and_the_solver_of_a_tiny_network(tmp_path):
     config = configs.load(f'{TINY}:batch_size=2')
     now = session.Session(tmp_path, 2)
