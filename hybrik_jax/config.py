@@ -2,12 +2,10 @@
 
 import dataclasses
 import difflib
-import functools
 import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from operator import getitem
 from typing import Annotated, Any, Literal
 
 from ml_collections import ConfigDict
@@ -204,10 +202,8 @@ def resolved(config: ConfigDict) -> ConfigDict:
         return config
     if line := problem('preset', config.preset):
         raise ValueError(f'The configuration cannot work:\n  {line}')
-    with (config := config.copy_and_resolve_references()).ignore_type():
-        for name, value in PRESETS[config.preset].items():
-            *sections, last = name.split('.')
-            functools.reduce(getitem, sections, config)[last] = value
+    config = config.copy_and_resolve_references()
+    config.update_from_flattened_dict(PRESETS[config.preset])
     return config
 
 

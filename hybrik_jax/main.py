@@ -126,9 +126,8 @@ def main(argv: list[str]) -> None:
 
     if FLAGS.distributed:
         jax.distributed.initialize()
-    state, hosts = None, jax.process_count()
+    config, state, hosts = FLAGS.config, None, jax.process_count()
     try:
-        config = configuration.resolved(FLAGS.config)
         configuration.check(config, devices=jax.device_count(), hosts=hosts)
         if FLAGS.mode == 'train':
             path = workdir.create(config.workdir)

@@ -9,14 +9,21 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from hybrik_jax import inference
+from hybrik_jax import inference, losses
 from hybrik_jax.body import smpl, smpl_file
 from hybrik_jax.data import augment, store
 from hybrik_jax.export import torch as torch_export
 from hybrik_jax.export import torch_file
 from hybrik_jax.export.recognise import check_backbone
 from hybrik_jax.model.hybrik import initialise
-from hybrik_jax.step import AXIS, TrainState, create_optimizer, fresh_state, learning_rate
+from hybrik_jax.step import (
+    AXIS,
+    TrainState,
+    create_optimizer,
+    fresh_state,
+    learning_rate,
+    without_mesh,
+)
 
 
 def load_body(config: ConfigDict) -> smpl.SMPL:
@@ -32,6 +39,11 @@ def load_body(config: ConfigDict) -> smpl.SMPL:
             'set --config.loss.h36m_joints=0.'
         )
     return body
+
+
+def body_of_step(config: ConfigDict, body: smpl.SMPL) -> smpl.SMPL:
+    """Returns the body as the training step wants it: without its mesh, unless a loss needs that."""
+    return body if losses.need_mesh(config.loss) else without_mesh(body)
 
 
 def init_betas(config: ConfigDict, body: smpl.SMPL) -> np.ndarray:

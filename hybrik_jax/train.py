@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from hybrik_jax import config as configuration
-from hybrik_jax import ending, losses, setup, workdir
+from hybrik_jax import ending, setup, workdir
 from hybrik_jax.checkpoint import Checkpoints
 from hybrik_jax.data import pipeline
 from hybrik_jax.evaluate import errors_mm, measure_split
@@ -28,7 +28,6 @@ from hybrik_jax.step import (
     parallel_train_step,
     replicate,
     split_over_devices,
-    without_mesh,
 )
 
 LOG = logging.getLogger(__name__)
@@ -84,7 +83,7 @@ def _train(config: ConfigDict, path: pathlib.Path) -> TrainState:
         LOG.info('The backbone is trained from scratch: config.pretrained.backbone names no weights.')
 
     step_fn = parallel_train_step(**setup.step_settings(config, network, total_steps, epoch_steps))
-    body_on_device = replicate(body if losses.need_mesh(config.loss) else without_mesh(body))
+    body_on_device = replicate(setup.body_of_step(config, body))
     examples = pipeline.training_examples(
         sources,
         config.data.mixture,

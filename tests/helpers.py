@@ -15,10 +15,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from hybrik_jax import losses, setup
+from hybrik_jax import setup
 from hybrik_jax.body import skeleton
 from hybrik_jax.data import augment, pipeline, record
-from hybrik_jax.step import TrainState, parallel_train_step, replicate, split_over_devices, without_mesh
+from hybrik_jax.step import TrainState, parallel_train_step, replicate, split_over_devices
 from hybrik_jax.synthetic import reader
 from hybrik_jax.types import Batch
 from tests import tiny_config as tiny_config_file
@@ -183,7 +183,7 @@ def trainer(config: ConfigDict) -> Trainer:
     return Trainer(
         initial=lambda: replicate(setup.initial_state(config, network)),
         step=parallel_train_step(**settings),
-        body=replicate(body if losses.need_mesh(config.loss) else without_mesh(body)),
+        body=replicate(setup.body_of_step(config, body)),
     )
 
 

@@ -22,9 +22,9 @@ from jax.experimental import topologies
 from ml_collections import ConfigDict
 
 from hybrik_jax import config as configuration
-from hybrik_jax import losses, setup
-from hybrik_jax.data import augment, pipeline, record
-from hybrik_jax.step import parallel_train_step, without_mesh
+from hybrik_jax import setup
+from hybrik_jax.data import pipeline, record
+from hybrik_jax.step import parallel_train_step
 
 # Published limits of cards: compute capability, multiprocessors, lanes of each, GHz, threads and bytes of
 # shared memory of each (a block may have all but 1024), bytes/s, bytes of level 2 cache, MiB by the driver.
@@ -183,6 +183,14 @@ def environment(kind: str, folder: pathlib.Path, before: Mapping[str, str]) -> d
 # ---- the step
 
 
+def person_of(photo: np.ndarray) -> dict[str, Any]:
+    """Returns the record of somebody who fills a square photo (S, S, 3) uint8, without labels."""
+    size = len(photo)
+    known = {'box': np.float32([0, 0, size, size]), 'box_enlargement': np.float32(1)}
+    image = {'image': simplejpeg.encode_jpeg(photo)}
+    return record.blank() | record.whole_photo(size, size) | known | image
+
+
 def lower(config: ConfigDict, devices: Sequence[jax.Device]) -> jax.stages.Lowered:
     """Returns the training step of a configuration, ready to be compiled for the devices; nothing is run.
 
@@ -194,18 +202,15 @@ def lower(config: ConfigDict, devices: Sequence[jax.Device]) -> jax.stages.Lower
     body = setup.load_body(config)
     network = setup.create_network(config, body)
     state = setup.state_shapes(config, network)
-    person = record.blank() | record.whole_photo(64, 64)
-    person |= {'box': np.float32([0, 0, 64, 64]), 'box_enlargement': np.float32(1)}
-    person['image'] = simplejpeg.encode_jpeg(np.zeros((64, 64, 3), np.uint8))
-    example = augment.make_example(person, augment.Augmentation(), crop_size=config.image_size)
+    person = person_of(np.zeros((64, 64, 3), np.uint8))
+    example = pipeline.evaluation_example(person, crop_size=config.image_size)
     shape = len(devices), config.batch_size // len(devices)
     batch = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct((*shape, *x.shape[1:]), x.dtype),
         pipeline.to_batch(pipeline.stack([example])),
     )
     step = parallel_train_step(devices, **setup.step_settings(config, network, total_steps=2, epoch_steps=1))
-    needed = body if losses.need_mesh(config.loss) else without_mesh(body)
-    return step.lower(state, needed, batch)
+    return step.lower(state, setup.body_of_step(config, body), batch)
 
 
 def changed(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:

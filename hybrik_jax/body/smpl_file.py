@@ -53,8 +53,7 @@ def load_body(path: str | Path | None = None, h36m_regressor: str | Path | None 
         )
     shape = (17, len(body.v_template))
     regressor = _checked(_read_npy(h36m_regressor), shape, str(h36m_regressor), 'the Human3.6M regressor')
-    rows = np.concatenate([np.eye(shape[1])[body.leaf_vertices], regressor])
-    tables = _point_tables(rows, body.weights, body.v_template, body.directions)
+    tables = _point_tables(body.leaf_vertices, regressor, body.weights, body.v_template, body.directions)
     return body.replace(h36m_regressor=regressor.astype(np.float32), **tables)
 
 
@@ -105,8 +104,6 @@ def body_from_arrays(arrays: Mapping[str, Any], source: str = 'arrays') -> SMPL:
     directions = (
         np.concatenate([shapedirs, posedirs], axis=2).transpose(2, 1, 0).astype(np.float32, order='C')
     )
-    rows = np.eye(count)[leaves]
-    rows = rows if h36m_regressor is None else np.concatenate([rows, h36m_regressor])
     joint_dirs = np.einsum('jv,vab->jab', regressor, shapedirs, optimize=True)
     name = SMPL_NAME if count == 6890 else Path(source).stem
     return SMPL(
@@ -117,7 +114,7 @@ def body_from_arrays(arrays: Mapping[str, Any], source: str = 'arrays') -> SMPL:
         weights=weights.astype(np.float32),
         faces=faces.astype(np.int32),
         leaf_vertices=leaves.astype(np.int32),
-        **_point_tables(rows, weights, v_template, directions),
+        **_point_tables(leaves, h36m_regressor, weights, v_template, directions),
         rest_joints_template=np.concatenate([regressor @ v_template, v_template[leaves]]).astype(np.float32),
         rest_joints_dirs=np.concatenate([joint_dirs, shapedirs[leaves]]).astype(np.float32),
         name=BodyName(_text(arrays.get('model_name', name), source, 'model_name')),
@@ -125,9 +122,17 @@ def body_from_arrays(arrays: Mapping[str, Any], source: str = 'arrays') -> SMPL:
 
 
 def _point_tables(
-    rows: np.ndarray, weights: np.ndarray, v_template: np.ndarray, directions: np.ndarray
+    leaves: np.ndarray,
+    h36m_regressor: np.ndarray | None,
+    weights: np.ndarray,
+    v_template: np.ndarray,
+    directions: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    """Returns the tables of points that are `rows` (P, V) @ vertices, see `SMPL`."""
+    """Returns the tables of a body's points, see `SMPL`: vertices `leaves`, and Human3.6M joints if any."""
+    rows = np.zeros((len(leaves), len(v_template)))  # points are rows @ vertices
+    rows[np.arange(len(leaves)), leaves] = 1.0
+    if h36m_regressor is not None:
+        rows = np.concatenate([rows, h36m_regressor])
     used = rows.any(axis=0)
     shares = (rows[:, None, used] * weights[used].T).reshape(-1, used.sum())  # (P 24, used vertices)
     template = np.concatenate([v_template[used], np.ones((used.sum(), 1))], axis=1)

@@ -116,7 +116,7 @@ def chosen(options: argparse.Namespace, overrides: Sequence[str]) -> Iterator[tu
     pairs = []
     for spec in specs:
         config = configs.load(spec, base=base, overrides=overrides)
-        file, _, changes = spec.partition(':') if '.py' in spec else (base, '', spec)
+        file, changes = configs.apart(spec, base)
         changes = ','.join(filter(None, [*overrides, changes]))
         pairs.append((f'{file}:{changes}' if changes else file, config))
     for part in only:

@@ -25,7 +25,7 @@ def load(spec: str, *, base: str = '', overrides: Sequence[str] = ()) -> ConfigD
     Raises:
         ValueError: for a file that is none, a key that is none, a value that cannot be.
     """
-    file, _, changes = spec.partition(':') if _is_file(spec) else (base, ':', spec)
+    file, changes = apart(spec, base)
     changes = ','.join(PRESETS.get(change, change) for change in _split(changes))
     if not _is_file(file):
         raise ValueError(f'{spec!r} is no configuration: give FILE.py or FILE.py:KEY=VALUE,KEY=VALUE.')
@@ -37,6 +37,12 @@ def load(spec: str, *, base: str = '', overrides: Sequence[str] = ()) -> ConfigD
     config = configuration.resolved(config)
     configuration.check(config, devices=jax.device_count(), hosts=jax.process_count())
     return config
+
+
+def apart(spec: str, base: str) -> tuple[str, str]:
+    """Returns the file and the changes that a text names; the file is `base` where there are only changes."""
+    file, _, changes = spec.partition(':') if _is_file(spec) else (base, ':', spec)
+    return file, changes
 
 
 def _split(changes: str) -> list[str]:

@@ -5,19 +5,19 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from hybrik_jax import config as configuration
-from hybrik_jax import inference, losses, setup
+from hybrik_jax import inference, setup
 from hybrik_jax.body import ik, rotations, smpl, smpl_file
-from hybrik_jax.data import augment, pipeline, record
+from hybrik_jax.data import pipeline
 from hybrik_jax.model.hybrik import initialise
-from hybrik_jax.step import AXIS, parallel_train_step, replicate, split_over_devices, without_mesh
+from hybrik_jax.step import AXIS, replicate, split_over_devices
 from hybrik_jax.types import Batch
+from tools import ahead
 from tools.benchmark.measure import Case, Measurement, Program
 
 INFERENCE_BATCHES = (1, 8, 64, 256)
@@ -40,13 +40,11 @@ def people(count: int, image_size: int) -> Batch:
     """Returns a batch of random people with every label, in crops of noise."""
     rng = np.random.default_rng(0)
     size = 64  # of the photo
-    noise = rng.integers(0, 256, (size, size, 3), np.uint8)
-    one = record.blank() | record.whole_photo(size, size)
+    one = ahead.person_of(rng.integers(0, 256, (size, size, 3), np.uint8))
     one |= {name: np.ones_like(value) for name, value in one.items() if name.endswith('weight')}
-    one |= {'box': np.float32([0, 0, size, size]), 'box_enlargement': np.float32(1)}
     one |= {'focal': np.float32([80, 80]), 'centre': np.float32([size / 2] * 2)}
-    one |= {'root_m': np.float32([0, 0, 4]), 'image': cv2.imencode('.jpg', noise)[1].tobytes()}
-    example = augment.make_example(one, augment.Augmentation(), crop_size=image_size)
+    one |= {'root_m': np.float32([0, 0, 4])}
+    example = pipeline.evaluation_example(one, crop_size=image_size)
     fields = {name: np.repeat(np.asarray(value)[None], count, 0) for name, value in example.items()}
     fields['image'] = rng.integers(0, 256, fields['image'].shape, np.uint8)
     for name, spread in {'uvd': 0.2, 'joints_m': 0.3, 'betas': 1.0, 'quaternions': 0.2}.items():
@@ -62,20 +60,18 @@ def step(spec: str, config: ConfigDict, *, name: str = 'train') -> Case:
 
 
 def _step(config: ConfigDict) -> Program:
-    body = setup.load_body(config)
-    network = setup.create_network(config, body)
-    settings = setup.step_settings(config, network, total_steps=1000, epoch_steps=10)
-    needed = replicate(body if losses.need_mesh(config.loss) else without_mesh(body))
-    batch = split_over_devices(people(config.batch_size, config.image_size), jax.local_device_count())
-    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
-    batch = jax.device_put(batch, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS)))
-    lowered = parallel_train_step(**settings).lower(setup.state_shapes(config, network), needed, batch)
+    lowered = ahead.lower(config, jax.local_devices())
+    (state_shapes, _, _), _ = lowered.args_info
 
     def start(compiled: Any) -> Callable[[], Any]:
-        state = [replicate(filled(setup.state_shapes(config, network)))]  # a step gives the last one's away
+        body = replicate(setup.body_of_step(config, setup.load_body(config)))
+        batch = split_over_devices(people(config.batch_size, config.image_size), jax.local_device_count())
+        mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
+        batch = jax.device_put(batch, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS)))
+        state = [replicate(filled(state_shapes))]  # a step gives the last one's away
 
         def call() -> Any:
-            state[0], metrics = compiled(state[0], needed, batch)
+            state[0], metrics = compiled(state[0], body, batch)
             return metrics
 
         if not float(call()['finite']):

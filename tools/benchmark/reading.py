@@ -118,25 +118,23 @@ def _from_photos(count: int, crop_size: int) -> Callable[[], Any]:
     records = [source[i] for i in range(count)]
     whole, draws = [one | record.whole_photo(PHOTO, PHOTO) for one in records], _draws(records)
 
-    def call() -> None:
-        threads = cv2.getNumThreads()
-        cv2.setNumThreads(1)
-        for person, one, drawn in zip(people, whole, draws, strict=True):
-            from_full_photo(person, one, drawn, crop_size)
-        cv2.setNumThreads(threads)
-
-    return call
+    return _in_one_thread(lambda i: from_full_photo(people[i], whole[i], draws[i], crop_size), count)
 
 
 def _from_records(count: int, crop_size: int) -> Callable[[], Any]:
     source = _built(count)[2]
     draws = _draws([source[i] for i in range(count)])
+    return _in_one_thread(lambda i: augment.make_example(source[i], draws[i], crop_size=crop_size), count)
+
+
+def _in_one_thread(example_of: Callable[[int], Any], count: int) -> Callable[[], None]:
+    """Returns a call that makes examples 0 to count - 1, OpenCV with a thread of its own."""
 
     def call() -> None:
         threads = cv2.getNumThreads()
         cv2.setNumThreads(1)
-        for i, drawn in enumerate(draws):
-            augment.make_example(source[i], drawn, crop_size=crop_size)
+        for i in range(count):
+            example_of(i)
         cv2.setNumThreads(threads)
 
     return call

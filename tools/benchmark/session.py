@@ -86,10 +86,8 @@ class Session:
 
     def __post_init__(self) -> None:
         self.started = self.clock()
-        self.rows: dict[tuple, Measurement] = {}
         self.took: dict[str, list[float]] = {}
-        self.turn = 0
-        self.rows = {row.key: row for row in self._earlier()}
+        self.rows: dict[tuple, Measurement] = {row.key: row for row in self._earlier()}
         self.turn = max((row.turn for row in self.rows.values()), default=0)
 
     def _earlier(self) -> list[Measurement]:
