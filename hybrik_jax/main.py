@@ -148,5 +148,5 @@ def main(argv: list[str]) -> None:
 
 if __name__ == '__main__':
     ending.of_command()
-    compiler.set_flags()
+    compiler.set_up()
     app.run(main, flags_parser=parse)

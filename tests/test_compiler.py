@@ -1,8 +1,13 @@
-"""The CPU's compiler flag, on machines that are made up."""
+"""The compiler's settings, on machines that are made up."""
+
+import os
+import subprocess
+import sys
 
 import pytest
 
 from hybrik_jax import compiler
+from tests import helpers
 
 NVIDIA, TPU, AMD = '/proc/driver/nvidia', '/dev/accel0', '/dev/kfd'
 
@@ -33,7 +38,7 @@ NVIDIA, TPU, AMD = '/proc/driver/nvidia', '/dev/accel0', '/dev/kfd'
 )
 def test_the_flag_is_set_where_jax_uses_the_cpu(environment, plugins, paths, wanted):
     found = compiler.flags(environment, plugins=plugins, exists=paths.__contains__)
-    assert found == ({'XLA_FLAGS': compiler.CPU_FLAG} if wanted else {})
+    assert found == ({'XLA_FLAGS': ' '.join(compiler.CPU_FLAGS)} if wanted else {})
 
 
 @pytest.mark.parametrize('own', ['', '--xla_force_host_platform_device_count=4'])
@@ -50,3 +55,22 @@ def test_plugins_are_looked_for_as_jax_does(tmp_path, monkeypatch):
     (tmp_path / 'libtpu' / '__init__.py').touch()
     monkeypatch.syspath_prepend(tmp_path)
     assert compiler.installed_plugins() == before | {'xla_cuda99', 'libtpu'}
+
+
+def test_programs_are_kept_between_processes(tmp_path):
+    """The second process takes from the user's cache what the first one compiled, unless another is named."""
+    program = (
+        'from hybrik_jax import compiler; compiler.set_up(); import jax; '
+        "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0); jax.jit(lambda x: 3 * x)(2.0)"
+    )
+    kept = {name: value for name, value in os.environ.items() if 'COMPILATION_CACHE' not in name}
+
+    def run(**changes):
+        environment = kept | {'XDG_CACHE_HOME': str(tmp_path / 'home')} | changes
+        subprocess.run([sys.executable, '-c', program], check=True, env=environment, cwd=helpers.ROOT)
+        return sorted(path.name for path in tmp_path.rglob('*-cache'))
+
+    programs = run()
+    assert programs and run() == programs
+    assert all(path.parents[2].name == 'hybrik_jax' for path in tmp_path.rglob('*-cache'))
+    assert len(run(JAX_COMPILATION_CACHE_DIR=str(tmp_path / 'other'))) == 2 * len(programs)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from hybrik_jax import compiler
 from hybrik_jax.body import skeleton
 from hybrik_jax.body.projection import project
 from hybrik_jax.photo import Request, read_photo
@@ -143,4 +144,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
+    compiler.set_up()
     main()

@@ -16,7 +16,7 @@ import sys
 
 import numpy as np
 
-from hybrik_jax import ending
+from hybrik_jax import compiler, ending
 from hybrik_jax.data import store
 from hybrik_jax.roots import RootFinder
 from hybrik_jax.step import PARAMETERS
@@ -81,4 +81,5 @@ def main() -> int:
 
 
 if __name__ == '__main__':
+    compiler.set_up()
     sys.exit(main())

@@ -172,10 +172,11 @@ def _ask(config: str, target: ahead.Target) -> list[dict[str, Any]]:
             for line in process.stderr:
                 (sys.stderr if FLAGS.debug or line.startswith(f'{target.text}: ') else file).write(line)
         if not answer.exists():
-            words = log.read_text().strip().splitlines()[-3:]
-            raise ValueError(
-                f'{config} on {target.text}: the compiler ended with {process.returncode}: {words}'
-            )
+            words = ' '.join(log.read_text().strip().splitlines()[-3:])
+            how = f'ended with {process.returncode}: {words}'
+            if process.returncode < 0:  # the kernel's answer where memory is short
+                how = f'was killed by signal {-process.returncode}; a compilation takes some 4 GB of memory'
+            raise ValueError(f'{config} on {target.text}: the compiler {how}')
         found = json.loads(answer.read_text(encoding='utf-8'))
     if 'error' in found:
         raise ValueError(f'{config} on {target.text}: {found["error"]}')

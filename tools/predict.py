@@ -28,7 +28,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hybrik_jax import json_file
+from hybrik_jax import compiler, json_file
 from hybrik_jax.body import skeleton
 from hybrik_jax.data import augment, store
 from hybrik_jax.export import PEOPLE_FORMATS
@@ -373,4 +373,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
+    compiler.set_up()
     main()

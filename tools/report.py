@@ -24,8 +24,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from hybrik_jax import compiler, inference, json_file, metric_writer
 from hybrik_jax import config as configuration
-from hybrik_jax import inference, json_file, metric_writer
 from hybrik_jax.body import skeleton
 from hybrik_jax.boxes import centre_and_side
 from hybrik_jax.data import augment, pipeline, store
@@ -364,4 +364,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
+    compiler.set_up()
     main()

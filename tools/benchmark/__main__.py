@@ -20,8 +20,13 @@ import pathlib
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from hybrik_jax import compiler
+
+if TYPE_CHECKING:
+    from tools.benchmark.measure import Measurement
+    from tools.benchmark.session import Session
 
 PARTS = ('step', 'inference', 'solver', 'skinning', 'input')
 TRANSFORMER, DECONV = 'configs/hybrik_transformer.py', 'configs/hybrik_deconv.py'
@@ -174,12 +179,13 @@ def check(options: argparse.Namespace) -> int:
     return 1 if falls else 0
 
 
-def _better(one, other):  # noqa: ANN001, ANN202
+def _better(one: 'Measurement', other: 'Measurement | None') -> 'Measurement':
+    """Returns the row whose time over the reference's is the lower one."""
     usable = other is not None and other.relative is not None
     return other if usable and (one.relative is None or other.relative[0] < one.relative[0]) else one
 
 
-def _stop_at(minutes: float, now) -> None:  # noqa: ANN001
+def _stop_at(minutes: float, now: 'Session') -> None:
     """Ends the process a while after the limit, in whatever it hangs; what is known is written."""
 
     def end() -> None:
@@ -203,8 +209,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     if options.check is None:
         jax.config.update('jax_enable_compilation_cache', False)  # the times of compiling are cold ones
-    elif jax.config.jax_compilation_cache_dir is None:
-        jax.config.update('jax_compilation_cache_dir', str(session.ROOT / '.jax_cache'))
     cpu = jax.default_backend() == 'cpu'
     try:
         if options.check is not None:
@@ -236,5 +240,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    compiler.set_flags()
+    compiler.set_up()
     sys.exit(main())
