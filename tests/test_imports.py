@@ -20,7 +20,7 @@ MODULES = sorted((ROOT / PACKAGE).rglob('*.py'))
 STOREYS = (
     # Nothing of ours is needed: everybody may import these.
     {'files', 'ending'},
-    {'assets', 'units', 'types', 'boxes', 'compiler', 'workdir', 'metric_writer'},
+    {'assets', 'units', 'types', 'boxes', 'compiler', 'workdir', 'metric_writer', 'tracking', 'smoothing'},
     {'safe_pickle', 'json_file', 'image_file'},
     {'body'},
     {'data', 'scoring', 'model', 'losses'},

@@ -1,0 +1,147 @@
+"""Identities over time, and motions without gaps and jitter."""
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from hybrik_jax import smoothing
+from hybrik_jax.tracking import Tracker, overlaps
+
+FRAMES, RATE = 300, 30.0
+
+
+def walkers(rng):
+    """Yields frame by frame boxes, scores and who they are of: two people cross, a third stands in their way.
+
+    Whoever is behind another is not seen, the third is hidden for 20 frames; now and then a box is missed or
+    doubtful, and all are off by some pixels.
+    """
+    ways = (lambda t: 100 + 4 * t, lambda t: 1300 - 4 * t, lambda t: 600 + 150 * np.sin(t / 40))
+    for t in range(FRAMES):
+        rows = []
+        for person, way in enumerate(ways):
+            behind = any(abs(way(t) - other(t)) < 30 for other in ways[:person])
+            if behind or (person == 2 and 120 <= t < 140) or rng.random() < 0.05:
+                continue
+            width = 80 * (1 + 0.2 * np.sin(t / 5 + person))
+            box = np.array([way(t) - width / 2, 300 - 10 * person, width, 200 + 10 * person])
+            rows.append((box + rng.normal(0, 3, 4), rng.choice([0.6, 0.2], p=[0.9, 0.1]), person))
+        yield tuple(map(np.array, zip(*rows, strict=True))) if rows else (np.zeros((0, 4)), np.zeros(0), [])
+
+
+def test_people_who_cross_and_hide_stay_who_they_are():
+    """Of ten videos nine have no switch of identity at all, and none more than one there and back."""
+    switches = []
+    for seed in range(10):
+        tracker, tracks = Tracker(), {0: [], 1: [], 2: []}
+        for boxes, scores, who in walkers(np.random.default_rng(seed)):
+            for person, number in zip(who, tracker(boxes, scores), strict=True):
+                if number >= 0:
+                    tracks[person].append(number)
+        switches.append(sum(int(np.count_nonzero(np.diff(numbers))) for numbers in tracks.values()))
+    assert sorted(switches)[-2] == 0 and max(switches) <= 4, switches
+
+
+def test_a_track_ends_and_is_not_taken_up_by_a_stranger():
+    tracker = Tracker()
+    assert tracker([[0, 0, 50, 100]], [0.9]).tolist() == [0]
+    assert tracker([[2, 0, 50, 100], [400, 0, 50, 100]], [0.9, 0.8]).tolist() == [0, 1]
+    for _ in range(40):
+        assert tracker([[400, 0, 50, 100]], [0.9]).tolist() == [1]
+    assert tracker([[400, 0, 50, 100], [4, 0, 50, 100]], [0.9, 0.9]).tolist() == [1, 2]
+
+
+def test_doubtful_boxes_go_on_with_a_track_and_start_none():
+    tracker = Tracker()
+    assert tracker([[0, 0, 50, 100]], [0.2]).tolist() == [-1]
+    tracker([[0, 0, 50, 100]], [0.9])
+    assert tracker([[1, 0, 50, 100], [300, 0, 50, 100]], [0.2, 0.2]).tolist() == [0, -1]
+    assert tracker(np.zeros((0, 4)), []).tolist() == []
+
+
+def test_overlaps():
+    found = overlaps([[0, 0, 2, 2], [5, 5, 1, 1]], [[1, 0, 2, 2], [0, 0, 2, 2]])
+    np.testing.assert_allclose(found, [[1 / 3, 1], [0, 0]])
+    assert overlaps(np.zeros((0, 4)), [[0, 0, 1, 1]]).shape == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ('boxes', 'scores', 'words'),
+    [
+        ([[0, 0, 1, 1]], [], '1 boxes with 0 scores'),
+        ([[0, 0, np.nan, 1]], [0.5], 'finite'),
+        ([[0, 0, 0, 1]], [0.5], r'without size: \[0.0, 0.0, 0.0, 1.0\]'),
+    ],
+)
+def test_impossible_boxes_are_refused(boxes, scores, words):
+    with pytest.raises(ValueError, match=words):
+        Tracker()(boxes, scores)
+
+
+@pytest.fixture
+def motion():
+    """Rotations (T, 2, 3, 3) and places (T, 3) of somebody who swings and walks, and both with noise."""
+    rng, t = np.random.default_rng(0), np.arange(FRAMES) / RATE
+    rates, phases, sizes = [0.5, 0.8, 0.3] * 2, rng.uniform(0, 6, 6), rng.uniform(0.3, 1.0, 6)
+    vectors = np.stack(
+        [a * np.sin(2 * np.pi * f * t + p) for f, p, a in zip(rates, phases, sizes, strict=True)], 1
+    )
+    true = Rotation.from_rotvec(vectors.reshape(-1, 3))
+    noisy = true * Rotation.from_rotvec(rng.normal(0, 0.05, (2 * FRAMES, 3)))
+    rotations, jittered = (x.as_matrix().reshape(FRAMES, 2, 3, 3) for x in (true, noisy))
+    places = np.stack([np.sin(t), np.cos(t), t], 1)
+    return rotations, places, jittered, places + rng.normal(0, 0.01, places.shape)
+
+
+def degrees_between(one, other):
+    between = Rotation.from_matrix(one.reshape(-1, 3, 3)).inv() * Rotation.from_matrix(
+        other.reshape(-1, 3, 3)
+    )
+    return np.degrees(between.magnitude())
+
+
+def test_smoothing_brings_nearer_to_the_truth(motion):
+    rotations, places, jittered, noisy = motion
+    errors = {}
+    for strength in smoothing.STRENGTHS:
+        smoothed, moved = smoothing.smooth(range(FRAMES), jittered, noisy, frame_rate=RATE, strength=strength)
+        identities = np.broadcast_to(np.eye(3), smoothed.shape)
+        np.testing.assert_allclose(smoothed @ smoothed.swapaxes(-1, -2), identities, atol=1e-12)
+        errors[strength] = degrees_between(smoothed, rotations).mean(), np.abs(moved - places).mean()
+    assert errors['off'] == (degrees_between(jittered, rotations).mean(), np.abs(noisy - places).mean())
+    for less, more, share in (('off', 'light', 0.65), ('light', 'strong', 0.8)):
+        assert errors[more][0] < share * errors[less][0] and errors[more][1] < share * errors[less][1]
+
+
+def test_smoothing_keeps_what_is_smooth_and_does_not_reach_over_gaps(motion):
+    rotations, places = motion[:2]
+    smoothed, moved = smoothing.smooth(range(FRAMES), rotations, places, frame_rate=RATE, strength='light')
+    assert degrees_between(smoothed, rotations).max() < 0.5 and np.abs(moved - places).max() < 1e-4
+    turned = rotations.copy()
+    turned[150:] = Rotation.from_rotvec([0, 2.0, 0]).as_matrix() @ turned[150:]
+    apart = [*range(150), *range(200, 350)]
+    smoothed, _ = smoothing.smooth(apart, turned, places, frame_rate=RATE, strength='light')
+    assert degrees_between(smoothed, turned).max() < 0.5
+
+
+def test_gaps_of_half_a_second_are_filled_and_marked(motion):
+    rotations, places = motion[:2]
+    kept = np.r_[0:50, 60:100, 130:FRAMES]
+    frames, turned, moved, filled = smoothing.fill(kept, rotations[kept], places[kept], frame_rate=RATE)
+    np.testing.assert_array_equal(frames, np.r_[0:100, 130:FRAMES])
+    np.testing.assert_array_equal(frames[filled], np.arange(50, 60))
+    np.testing.assert_array_equal(turned[~filled], rotations[kept])
+    steps = degrees_between(turned[49:60], turned[50:61]).reshape(11, 2)  # from frame 49 to frame 60
+    np.testing.assert_allclose(steps, np.broadcast_to(steps[:1], steps.shape), atol=1e-6)
+    np.testing.assert_allclose(11 * steps[0], degrees_between(rotations[49], rotations[60]), atol=1e-6)
+    np.testing.assert_allclose(moved[54], places[49] + 5 / 11 * (places[60] - places[49]))
+    one = smoothing.fill([7], rotations[:1], places[:1], frame_rate=RATE)
+    assert one[0].tolist() == [7] and not one[3].any()
+
+
+def test_wrong_motions_are_refused(motion):
+    rotations, places = motion[:2]
+    with pytest.raises(ValueError, match='ascending'):
+        smoothing.fill([1, 0], rotations[:2], places[:2], frame_rate=RATE)
+    with pytest.raises(ValueError, match="No smoothing 'much'"):
+        smoothing.smooth([0], rotations[:1], places[:1], frame_rate=RATE, strength='much')
