@@ -1,8 +1,8 @@
 """A person's motion over time: short gaps filled, jitter taken out, rotations treated as rotations.
 
 Smoothing is Savitzky and Golay's (1964): each frame gets the value, at its place, of a parabola through its
-neighbours. Of rotations it is a parabola of rotation vectors from the frame's own rotation on: nothing depends
-on how rotations are written.
+neighbours. Of rotations it is a parabola of rotation vectors from the frame's own rotation on, which depends
+on no way of writing them.
 """
 
 from collections.abc import Sequence
