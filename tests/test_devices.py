@@ -23,7 +23,11 @@ def run_steps(folder, *runs, devices, **given):
 
 def finish(*processes):
     """Waits for processes, all of which must succeed."""
-    outputs = [process.communicate(timeout=900)[0] for process in processes]
+    try:
+        outputs = [process.communicate(timeout=1800)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     assert [process.returncode for process in processes] == [0] * len(processes), '\n'.join(outputs)
 
 
