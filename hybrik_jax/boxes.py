@@ -27,8 +27,10 @@ def centre_and_side(xyxy: np.ndarray, enlargement: float) -> tuple[np.ndarray, f
     return (box[:2] + box[2:]) / 2, float((box[2:] - box[:2]).max() * enlargement)
 
 
-def overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """Returns the intersection over union of two boxes x0 y0 x1 y1."""
+def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Returns the intersection over union (...,) of boxes x0 y0 x1 y1 (..., 4), which broadcast."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    inside = np.prod(np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0))
-    return float(inside / max(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - inside, 1e-9))
+    low, high = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
+    inside = np.prod(np.maximum(high - low, 0), axis=-1)
+    either = np.prod(a[..., 2:] - a[..., :2], axis=-1) + np.prod(b[..., 2:] - b[..., :2], axis=-1) - inside
+    return inside / np.maximum(either, 1e-9)

@@ -241,7 +241,7 @@ def _name(record: Mapping[str, Any]) -> str:
 def _overlap(xywh: np.ndarray | None, record: Mapping[str, Any]) -> float:
     """Returns the intersection over union of a box and a record's; 0 without a box on the photo."""
     box = None if xywh is None else boxes.clipped(xywh, int(record['width']), int(record['height']))
-    return 0.0 if box is None else boxes.overlap(box, record['box'])
+    return 0.0 if box is None else float(boxes.overlap(box, record['box']))
 
 
 def _shown(value: Any) -> str:
