@@ -23,6 +23,7 @@ from hybrik_jax.model import detector as network
 
 WEIGHTS_FILE = pathlib.Path(__file__).parent / 'assets' / 'detector.npz'
 SCORE = 0.3  # from which on a box is taken for a person's
+SCORES = (0.01, 1.0)  # what that can be
 SAME_PERSON = 0.5  # boxes that overlap by more (intersection over union) are of one person
 TILES = (1, 8)  # what `tiles` can be
 CUT = 0.01  # of a tile's side: boxes that end closer to an edge inside the photo are cut off by it
@@ -38,14 +39,14 @@ DetectorFunction = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # phot
 class Detector:
     """Finds people in photos: `detector(photo) -> boxes, scores`.
 
-    score: from 0 to 1, from which on a box is taken for a person's.
+    score: from 0.01 to 1, from which on a box is taken for a person's.
     tiles: 1: the whole photo is looked at; n: also n x n parts of it, each of 2 / (n + 1) of its sides.
     """
 
     def __init__(self, weights: network.Weights, *, score: float = SCORE, tiles: int = 1):
         """A detector of `network.forward`'s weights; ValueError for a score or tiles that cannot be."""
-        if not 0 < score <= 1:
-            raise ValueError(f'score={score} cannot be: give a number above 0, up to 1.')
+        if not SCORES[0] <= score <= SCORES[1]:
+            raise ValueError(f'score={score} cannot be: give {SCORES[0]:g} to {SCORES[1]:g}.')
         if not TILES[0] <= tiles <= TILES[1] or tiles != int(tiles):
             raise ValueError(f'tiles={tiles} cannot be: give {TILES[0]} to {TILES[1]}.')
         self.score, self.tiles = score, tiles
@@ -74,15 +75,34 @@ class Detector:
         if not photo.size:
             raise ValueError(f'The photo of shape {photo.shape} has no pixels.')
         places = list(_places(*photo.shape[:2], self.tiles))
-        corners, scores = self._forward(np.stack([_seen(photo, place) for place in places]))
+        outputs = map(np.asarray, self._forward(np.stack([_seen(photo, place) for place in places])))
         found = [
-            _in_photo(place, *one, photo, self.score)
-            for place, one in zip(places, zip(np.asarray(corners), np.asarray(scores)), strict=True)
+            _in_photo(photo, place, corners, scores, self.score)
+            for place, corners, scores in zip(places, *outputs, strict=True)
         ]
         corners, scores = (np.concatenate(rows) for rows in zip(*found, strict=True))
         kept = suppress(corners, scores)
         corners, scores = corners[kept], scores[kept]
         return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1), scores
+
+
+def find(detector: DetectorFunction, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns boxes (N, 4) x y w h, float64, and scores (N,) of any detector, in its order.
+
+    Raises:
+        ValueError: the detector returned something else.
+    """
+    try:
+        boxes, scores = (np.asarray(one, np.float64) for one in detector(photo))
+        boxes = boxes.reshape(-1, 4)
+        scores = scores.reshape(len(boxes))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f'The detector does not return boxes (N, 4) x y w h and scores (N,) of a photo: {error}'
+        ) from error
+    if not np.isfinite(scores).all():
+        raise ValueError('The detector returns scores that are not finite.')
+    return boxes, scores
 
 
 def load_weights(path: pathlib.Path = WEIGHTS_FILE) -> dict[str, np.ndarray]:
@@ -128,7 +148,7 @@ def decode(encoded: jax.Array) -> jax.Array:
 
 
 def suppress(corners: np.ndarray, scores: np.ndarray, limit: float = SAME_PERSON) -> np.ndarray:
-    """Returns the indices (K,), the best first, of boxes that no better one kept overlaps by more than `limit`.
+    """Returns the indices (K,), the best first, of boxes that no better one overlaps by more than `limit`.
 
     Args:
         corners: (N, 4) x0 y0 x1 y1.
@@ -170,18 +190,17 @@ def _seen(photo: np.ndarray, place: tuple[int, int, int, int]) -> np.ndarray:
 
 
 def _in_photo(
+    photo: np.ndarray,
     place: tuple[int, int, int, int],
     corners: np.ndarray,
     scores: np.ndarray,
-    photo: np.ndarray,
     score: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns corners (K, 4) in pixels and scores (K,) of those found in one part that it does not cut off."""
+    """Returns corners (K, 4) in pixels and scores (K,) of whom the network finds in one part, not cut off."""
     height, width = photo.shape[:2]
     x0, y0, x1, y1 = place
     inner = np.array([x0 > 0, y0 > 0, x1 < width, y1 < height])
     beyond = np.concatenate([corners[:, :2] < CUT, corners[:, 2:] > 1 - CUT], 1)
     kept = (scores >= score) & ~(beyond & inner).any(1)
     side = np.array([x1 - x0, y1 - y0] * 2)
-    pixels = np.clip(corners[kept], 0, 1) * side + [x0, y0] * 2
-    return pixels, scores[kept]
+    return np.clip(corners[kept], 0, 1) * side + [x0, y0] * 2, scores[kept]

@@ -33,7 +33,8 @@ class Request:
     """People of one photo to predict.
 
     photo: a file, or (height, width, 3) uint8 RGB.
-    boxes: (N, 4) x y w h, pixels, not enlarged; None: the whole photo is one person's.
+    boxes: (N, 4) x y w h, pixels, not enlarged; None: a `Predictor` asks its detector; where it has none, the
+        whole photo is one person's.
     intrinsics: (fx, fy, cx, cy) or a (3, 3) matrix, pixels; one number is a focal length with the photo's
         middle as the principal point; None: assumed.
     root_depth_m: the pelvis' distance from the camera plane, one number or (N,); None: assumed.

@@ -6,6 +6,7 @@
     people = predictor('photo.jpg', boxes=[[281, 45, 219, 347]])
     print(people[0].posed_joints_m + people[0].translation_m)
 
+With `Predictor.load(..., detector=detect.Detector.load())` the boxes can be left away.
 What a photo does not say is assumed (`photo`), and every `Person` says what was. With that camera and depth
 the joints are lifted; the body that follows from them, whose size is its own, is then moved to where its
 joints project closest to the network's 2D joints: `translation_m`. A network with a camera tells where
@@ -22,7 +23,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from hybrik_jax import checkpoint, inference, setup
+from hybrik_jax import checkpoint, detect, inference, setup
 from hybrik_jax import config as configuration
 from hybrik_jax.body import rotations as rot
 from hybrik_jax.body import skeleton, smpl, smpl_file
@@ -48,6 +49,8 @@ class Predictor:
     parameters: 'tail', 'ema' or 'raw', what was chosen.
     flip: average over the image and its mirror image.
     root: the RootNet that tells depths which are not given, None: they are assumed.
+    detector: a function photo (height, width, 3) uint8 RGB -> boxes (N, 4) x y w h in pixels, scores (N,),
+        such as `detect.Detector`, for photos without boxes. None: such a photo is one person's as a whole.
     """
 
     def __init__(
@@ -59,8 +62,10 @@ class Predictor:
         parameters: str,
         flip: bool,
         root: RootFinder | None = None,
+        detector: detect.DetectorFunction | None = None,
     ):
         self.run, self.network, self.body, self.root = run, network, body, root
+        self.detector = detector
         self.parameters, self.flip = parameters, flip
         self._on_device = jax.device_put((run.state.parameters(parameters), body))
         self._forward = jax.jit(partial(_forward, network=network, flip=flip))
@@ -76,6 +81,7 @@ class Predictor:
         body: str | pathlib.Path | None = None,
         h36m_regressor: str | pathlib.Path | None = None,
         root: str | pathlib.Path | None = None,
+        detector: detect.DetectorFunction | None = None,
     ) -> 'Predictor':
         """Returns the predictor of a run's last (or best) checkpoint.
 
@@ -86,6 +92,7 @@ class Predictor:
             body, h36m_regressor: body model files in place of those that the run's configuration names.
             root: the workdir of a RootNet's run, for depths that are not given; its parameters are chosen as
                 for None. None: they are assumed.
+            detector: as of the class.
         Raises:
             FileNotFoundError: no run, no checkpoint, no body file.
             ValueError: parameters that are not there, another body model than the network's, a RootNet's run
@@ -107,7 +114,7 @@ class Predictor:
             )
         parameters = parameters or run.state.averaged()
         finder = None if root is None else RootFinder.load(root)
-        return cls(run, network, model, parameters=parameters, flip=flip, root=finder)
+        return cls(run, network, model, parameters=parameters, flip=flip, root=finder, detector=detector)
 
     @property
     def synthetic_only(self) -> bool:
@@ -128,10 +135,13 @@ class Predictor:
     ) -> list[Person]:
         """Returns the people in the boxes of a photo, in their order; arguments as in `Request`.
 
+        Without boxes: those whom the detector finds, in its order, [] where it finds nobody; without a
+        detector, the whole photo is taken as the box of one person.
+
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it is no image; a box, camera or depth that cannot be; a prediction that is not
-                finite.
+            ValueError: it is no image; a box, camera or depth that cannot be; a detector that does not
+                return boxes and scores; a prediction that is not finite.
         """
         request = Request(photo=photo, boxes=boxes, intrinsics=intrinsics, root_depth_m=root_depth_m)
         return next(self.predict([request]))
@@ -165,6 +175,20 @@ class Predictor:
         yield from self._finish(waiting)
 
     def _frame(self, request: Request) -> list[Framed]:
+        """Returns the people of a request; the detector finds those of a request without boxes."""
+        if self.detector is None or request.boxes is not None:
+            return self._frame_boxes(request)
+        photo = request.photo if isinstance(request.photo, np.ndarray) else read_photo(request.photo)
+        boxes, scores = detect.find(self.detector, photo)
+        if not len(boxes):
+            return []
+        people = self._frame_boxes(dataclasses.replace(request, photo=photo, boxes=boxes))
+        return [
+            dataclasses.replace(one, view=dataclasses.replace(one.view, box_score=score))
+            for one, score in zip(people, scores.tolist(), strict=True)
+        ]
+
+    def _frame_boxes(self, request: Request) -> list[Framed]:
         """Returns the people of a request; those whose depth is not given are framed for the RootNet, too."""
         if self.root is None or request.root_depth_m is not None:
             return frame(request, self.network.image_size, self.network.camera)

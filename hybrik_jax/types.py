@@ -146,6 +146,7 @@ class View:
     root_depth_m: of the pelvis, to lift the joints with; root_depth_assumed: whether nobody gave it and no
         network predicted it; root_depth_by: the network that did, a RootNet or the one with a camera that
         predicts the person, '' where none did.
+    box_score: the detector's, None where the box was given.
     """
 
     photo_size: tuple[int, int]
@@ -158,6 +159,7 @@ class View:
     root_depth_m: float
     root_depth_assumed: bool
     root_depth_by: str = ''
+    box_score: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)

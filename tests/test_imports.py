@@ -24,7 +24,7 @@ STOREYS = (
     {'safe_pickle', 'json_file', 'image_file'},
     {'body'},
     {'data', 'scoring', 'model', 'losses'},
-    {'photo', 'catalogue', 'export', 'inference'},
+    {'photo', 'catalogue', 'export', 'inference', 'detect'},
     {'step'},
     {'config', 'setup'},
     {'checkpoint'},

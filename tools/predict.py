@@ -1,11 +1,12 @@
 """Predicts the bodies of people in photos and draws them.
 
+    python -m tools.predict PHOTO --checkpoint runs/synthetic
     python -m tools.predict PHOTO --box x,y,w,h --checkpoint runs/synthetic
     python -m tools.predict FOLDER --boxes boxes.json --checkpoint runs/synthetic --out out/
     python -m tools.predict --synthetic 0 --checkpoint runs/synthetic
 
-boxes.json says where people are: {"photo.jpg": [[x, y, w, h], ...], ...}, pixels. Without a box the whole
-photo is taken as one person's.
+boxes.json says where people are: {"photo.jpg": [[x, y, w, h], ...], ...}, pixels. In photos without a box
+people are looked for (hybrik_jax/detect.py), or with --whole-photo each is taken as one person's.
 
 Writes into --out (of several photos into a folder of each photo's name): overlay.png, the meshes on the
 photo; and of each person side.png, the mesh from the camera's right, and crop.png, the part of the photo that
@@ -28,7 +29,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hybrik_jax import compiler, json_file
+from hybrik_jax import compiler, detect, json_file
 from hybrik_jax.body import skeleton
 from hybrik_jax.data import augment, store
 from hybrik_jax.export import PEOPLE_FORMATS
@@ -235,6 +236,23 @@ def run(argv: Sequence[str] | None = None) -> list[pathlib.Path]:
         help='of a person in the one PHOTO, pixels; may be repeated; write --box=-5,... if negative',
     )
     parser.add_argument('--boxes', metavar='FILE', help='JSON: photo -> boxes of its people')
+    parser.add_argument(
+        '--whole-photo', action='store_true', help="a photo without a box is one person's: look for nobody"
+    )
+    parser.add_argument(
+        '--score',
+        type=within(*detect.SCORES, ''),
+        default=detect.SCORE,
+        help=f'from which on the detector takes a box for a person (default {detect.SCORE:g})',
+    )
+    parser.add_argument(
+        '--tiles',
+        type=int,
+        choices=range(detect.TILES[0], detect.TILES[1] + 1),
+        default=detect.TILES[0],
+        metavar='N',
+        help='the detector also looks at N x N parts of a photo, for small people',
+    )
     parser.add_argument('--checkpoint', required=True, metavar='DIR', help='workdir of a run')
     parser.add_argument('--out', metavar='DIR', help='default: runs/predictions/NAME')
     parser.add_argument(
@@ -274,7 +292,10 @@ def run(argv: Sequence[str] | None = None) -> list[pathlib.Path]:
     if len(photos) == 1:
         read_photo(photos[0])  # what is wrong is said before the network is loaded
     predictor = Predictor.load(args.checkpoint, **network_options(args))
+    if not args.whole_photo and any(photo.name not in boxes for photo in photos):
+        predictor.detector = detect.Detector.load(score=args.score, tiles=args.tiles)
     failed: list[str] = []
+    empty: list[str] = []
 
     def on_error(request: Request, error: Exception) -> None:
         if len(photos) == 1:
@@ -295,6 +316,9 @@ def run(argv: Sequence[str] | None = None) -> list[pathlib.Path]:
     for path, people in zip(photos, predictor.predict(requests(), on_error=on_error), strict=True):
         if str(path) in failed:
             continue
+        if not people:
+            empty.append(str(path))
+            continue
         people_count += len(people)
         out = pathlib.Path(
             args.out or pathlib.Path('runs/predictions') / (path.stem if len(photos) == 1 else '')
@@ -311,10 +335,16 @@ def run(argv: Sequence[str] | None = None) -> list[pathlib.Path]:
             'people/s with '
             f'drawing, {predictor.compilations} compilations; {len(failed)} photos could not be used'
         )
-    print(
-        'wrote ' + ', '.join(map(str, files[:6])) + (f' and {len(files) - 6} more' if len(files) > 6 else '')
-    )
-    if failed:
+    if files:
+        more = f' and {len(files) - 6} more' if len(files) > 6 else ''
+        print('wrote ' + ', '.join(map(str, files[:6])) + more)
+    if empty:
+        print(
+            f'nobody was found in {", ".join(empty)}: give a --score below {args.score:g}, more --tiles for '
+            'small people, their --boxes, or --whole-photo',
+            file=sys.stderr,
+        )
+    if failed or not files:
         raise SystemExit(1)
     return files
 

@@ -36,6 +36,7 @@ def _as_json(person: Person) -> dict[str, Any]:
     return {
         'warnings': list(person.warnings),
         'box': _numbers(view.box, 2),
+        'box_score': None if view.box_score is None else round(view.box_score, 4),
         'focal': _numbers(view.focal, 3),
         'focal_assumed': view.focal_assumed,
         'centre': _numbers(view.centre, 3),

@@ -60,7 +60,7 @@ def forward(weights: Weights, images: jax.Array) -> tuple[jax.Array, jax.Array]:
     The boxes of a map follow each other row by row, those of a cell together; the maps from fine to coarse.
 
     Args:
-        weights: kernels (3, 3, I, O) or, of 1 x 1 convolutions, (I, O), depthwise ones (3, 3, C); biases (O,).
+        weights: kernels (3, 3, I, O), of 1 x 1 convolutions (I, O), depthwise ones (3, 3, C); biases (O,).
         images: (B, 300, 300, 3), colours in [-1, 1].
     """
     maps, x = [], images
