@@ -74,12 +74,10 @@ class Detector:
             raise ValueError(f'The photo is {what}: give (height, width, 3) uint8 RGB.')
         if not photo.size:
             raise ValueError(f'The photo of shape {photo.shape} has no pixels.')
-        places = list(_places(*photo.shape[:2], self.tiles))
-        outputs = map(np.asarray, self._forward(np.stack([_seen(photo, place) for place in places])))
-        found = [
-            _in_photo(photo, place, corners, scores, self.score)
-            for place, corners, scores in zip(places, *outputs, strict=True)
-        ]
+        found = []
+        for place in _places(*photo.shape[:2], self.tiles):
+            corners, scores = (np.asarray(one[0]) for one in self._forward(_seen(photo, place)[None]))
+            found.append(_in_photo(photo, place, corners, scores, self.score))
         corners, scores = (np.concatenate(rows) for rows in zip(*found, strict=True))
         kept = suppress(corners, scores)
         corners, scores = corners[kept], scores[kept]

@@ -33,8 +33,8 @@ class Request:
     """People of one photo to predict.
 
     photo: a file, or (height, width, 3) uint8 RGB.
-    boxes: (N, 4) x y w h, pixels, not enlarged; None: a `Predictor` asks its detector; where it has none, the
-        whole photo is one person's.
+    boxes: (N, 4) x y w h, pixels, not enlarged; [] where nobody is; None: a `Predictor` asks its detector;
+        where it has none, the whole photo is one person's.
     intrinsics: (fx, fy, cx, cy) or a (3, 3) matrix, pixels; one number is a focal length with the photo's
         middle as the principal point; None: assumed.
     root_depth_m: the pelvis' distance from the camera plane, one number or (N,); None: assumed.
@@ -171,7 +171,9 @@ def _as_boxes(given: Any) -> np.ndarray:
     try:
         array = np.asarray(given, np.float64)
     except (TypeError, ValueError, OverflowError):
-        array = np.zeros(0)
+        array = np.zeros(1)
+    if array.shape == (0,):  # nobody's, as JSON says it
+        array = array.reshape(0, 4)
     if array.ndim != 2 or array.shape[1] != 4:
         raise ValueError(
             f'boxes={given!r:.100} must be a list of x, y, w, h, four numbers of pixels a person.'

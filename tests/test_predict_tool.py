@@ -61,7 +61,7 @@ def test_a_folder_with_a_broken_photo(small_run, tmp_path, capsys):
     (tmp_path / 'boxes.json').write_text(json.dumps(boxes))
     command = [str(photos), '--boxes', str(tmp_path / 'boxes.json'), '--checkpoint', str(small_run)]
     with pytest.raises(SystemExit) as status:
-        predict.run([*command, '--out', str(out)])
+        predict.run([*command, '--whole-photo', '--out', str(out)])
     assert status.value.code == 1
     assert sorted(path.name for path in out.iterdir()) == ['a.jpg', 'c.png']
     people = json.loads((out / 'a.jpg' / 'prediction.json').read_text())['people']
@@ -79,7 +79,8 @@ def test_a_folder_with_a_broken_photo(small_run, tmp_path, capsys):
 
 
 def test_only_the_formats_asked_for(small_run, photo_file, tmp_path):
-    command = [str(photo_file), '--checkpoint', str(small_run), '--out', str(tmp_path), '--formats', 'json']
+    command = [str(photo_file), '--whole-photo', '--checkpoint', str(small_run), '--out', str(tmp_path)]
+    command += ['--formats', 'json']
     assert sorted(path.name for path in predict.run(command)) == sorted([*PICTURES, 'prediction.json'])
 
 

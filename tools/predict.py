@@ -283,6 +283,8 @@ def run(argv: Sequence[str] | None = None) -> list[pathlib.Path]:
     photos = find_photos(args.photos)
     if args.box and (len(photos) > 1 or args.boxes):
         raise ValueError('--box is for one PHOTO: give the boxes of several in a --boxes FILE.')
+    if args.box and args.whole_photo:
+        raise ValueError('--box says where the person is: leave --whole-photo away.')
     boxes = read_boxes(args.boxes) if args.boxes else {}
     if args.box:
         boxes = {photos[0].name: [parse_box(text) for text in args.box]}
@@ -291,9 +293,10 @@ def run(argv: Sequence[str] | None = None) -> list[pathlib.Path]:
         raise ValueError(f'--boxes {args.boxes} names {unknown[0]!r}, which is none of the photos.')
     if len(photos) == 1:
         read_photo(photos[0])  # what is wrong is said before the network is loaded
-    predictor = Predictor.load(args.checkpoint, **network_options(args))
+    detector = None
     if not args.whole_photo and any(photo.name not in boxes for photo in photos):
-        predictor.detector = detect.Detector.load(score=args.score, tiles=args.tiles)
+        detector = detect.Detector.load(score=args.score, tiles=args.tiles)
+    predictor = Predictor.load(args.checkpoint, detector=detector, **network_options(args))
     failed: list[str] = []
     empty: list[str] = []
 
