@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import shutil
+import struct
 
 import cv2
 import jax.numpy as jnp
@@ -298,3 +299,18 @@ def test_counting_of_who_is_found():
     twice = boxes[[0, 0]] + [[0, 0, 1, 0]]
     assert measure_detector.count_found(twice, scene) == (1, 1, 1)
     assert measure_detector.count_found(np.zeros((0, 4)), scene) == (0, 2, 0)
+
+
+def test_reading_a_flatbuffer():
+    """A table whose field 0 is a number, field 1 is left out, field 2 is a list and field 3 is a table."""
+    fields = struct.pack('<6H', 12, 16, 4, 0, 8, 12)  # their own size, the table's, then offsets in the table
+    table = struct.pack('<iiII', 12, -7, 8, 28)  # back to the fields; -7; the list and the table, from there
+    numbers = struct.pack('<I3i', 3, 5, 6, -8)
+    inner = struct.pack('<4HiH', 6, 6, 4, 0, 8, 300)
+    data = struct.pack('<I', 16) + fields + table + numbers + inner
+    root = build_detector.Table(data, struct.unpack_from('<I', data)[0])
+    assert root.number(0, 'i') == -7 and root.number(1, 'i') == 0 and root.number(9, 'i') == 0
+    assert root.array(2, '<i4').tolist() == [5, 6, -8] and root.array(1, '<i4').tolist() == []
+    assert root.table(3).number(0, 'H') == 300 and root.tables(1) == []
+    with pytest.raises(KeyError):
+        root.table(1)
