@@ -99,12 +99,12 @@ class Request:
         self.requested = number
 
 
-def write_whole(path: pathlib.Path, text: str) -> None:
+def write_whole(path: pathlib.Path, content: str | bytes) -> None:
     """Writes a file, its folder too; whatever ends the process, the file is the old one or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f'.{path.name}.unfinished')
     try:
-        unfinished.write_text(text, encoding='utf-8')
+        unfinished.write_bytes(content.encode('utf-8') if isinstance(content, str) else content)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -191,3 +191,42 @@ class Person:
     def reprojection_px(self) -> float:
         """Returns the mean distance of the posed body's joints on the photo from the network's 2D joints."""
         return float(np.linalg.norm(self.projected_px - self.joints_px[:24], axis=-1).mean())
+
+
+@dataclasses.dataclass(frozen=True)
+class Camera:
+    """The camera of a photo or video; pixels with pixel centres at integers.
+
+    focal, centre: (x, y).
+    size: (width, height) of the picture.
+    """
+
+    focal: tuple[float, float]
+    centre: tuple[float, float]
+    size: tuple[int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Motion:
+    """One person's track through a video (NumPy); a photo is a motion with T = 1.
+
+    name: of the person, one of a kind among the motions of a file.
+    body: name of the body model that `betas` and `rotations` belong to, as in `smpl.SMPL`.
+    camera: in whose frame the person moves.
+    frame_rate: frames per second of the video.
+    frames: (T,) int, numbers of its frames, increasing; there may be gaps.
+    rotations: (T, 24, 3, 3) local; entry 0 takes model axes to camera axes.
+    betas: (10,), one shape for all frames.
+    translation_m: (T, 3) where the pelvis (joint 0) is in the camera frame.
+    filled: (T,) bool, frames in which nobody saw the person.
+    """
+
+    name: str
+    body: str
+    camera: Camera
+    frame_rate: float
+    frames: np.ndarray
+    rotations: np.ndarray
+    betas: np.ndarray
+    translation_m: np.ndarray
+    filled: np.ndarray

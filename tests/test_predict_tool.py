@@ -80,8 +80,9 @@ def test_a_folder_with_a_broken_photo(small_run, tmp_path, capsys):
 
 def test_only_the_formats_asked_for(small_run, photo_file, tmp_path):
     command = [str(photo_file), '--whole-photo', '--checkpoint', str(small_run), '--out', str(tmp_path)]
-    command += ['--formats', 'json']
-    assert sorted(path.name for path in predict.run(command)) == sorted([*PICTURES, 'prediction.json'])
+    files = predict.run([*command, '--format', 'json,glb', 'bvh'])
+    names = [*PICTURES, 'prediction.json', 'prediction.glb', 'prediction.bvh']
+    assert sorted(path.name for path in files) == sorted(names)
 
 
 def test_synthetic_test_image(small_run, tmp_path):
@@ -103,6 +104,7 @@ def test_synthetic_test_image(small_run, tmp_path):
     [
         (['--box', '1,2,3'], 'not four numbers'),
         (['--box', 'a,b,c,d'], 'not four numbers'),
+        (['--format', 'json,fbx'], 'the formats are glb, bvh, .* npz'),
         (['--synthetic', '0'], 'one of the two'),
         (['--boxes', 'boxes.json', '--box', '1,2,3,4'], '--box is for one PHOTO'),
     ],

@@ -11,8 +11,9 @@ people are looked for (hybrik_jax/detect.py), or with --whole-photo each is take
 Writes into --out (of several photos into a folder of each photo's name): overlay.png, the meshes on the
 photo; and of each person side.png, the mesh from the camera's right, and crop.png, the part of the photo that
 the network looks at with its 2D joints (side_1.png ... where there are several people); prediction.json, and
-prediction.npz with the meshes. What is assumed about camera and depth where they are not given is said in
-prediction.json (hybrik_jax/photo.py).
+prediction.npz with the meshes; with --format also files for Blender and other programs (docs/predict.md).
+What is assumed about camera and depth where they are not given is said in prediction.json
+(hybrik_jax/photo.py).
 """
 
 import argparse
@@ -32,7 +33,7 @@ import numpy as np
 from hybrik_jax import compiler, detect, json_file
 from hybrik_jax.body import skeleton
 from hybrik_jax.data import augment, store
-from hybrik_jax.export import PEOPLE_FORMATS
+from hybrik_jax.export import DEFAULT_PEOPLE_FORMATS, PEOPLE_FORMATS, parse_formats
 from hybrik_jax.photo import DEPTH_M, FOCAL_PX, OWN_CAMERAS, Request, read_photo
 from hybrik_jax.predict import Predictor
 from hybrik_jax.step import PARAMETERS
@@ -103,7 +104,7 @@ def write(
     predictor: Predictor,
     *,
     about: dict[str, Any],
-    formats: Sequence[str] = tuple(PEOPLE_FORMATS),
+    formats: Sequence[str] = DEFAULT_PEOPLE_FORMATS,
 ) -> list[pathlib.Path]:
     """Returns the files written into the folder `out`, which replace older ones when all are complete.
 
@@ -130,7 +131,7 @@ def write(
             cv2.imwrite(str(unfinished / name), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         for name in formats:
             file_name, write_people = PEOPLE_FORMATS[name]
-            write_people(unfinished / file_name, people, faces, about)
+            write_people(unfinished / file_name, people, predictor.body, about)
         files = sorted(unfinished.iterdir())
         for file in files:
             os.replace(file, out / file.name)
@@ -265,14 +266,17 @@ def run(argv: Sequence[str] | None = None) -> list[pathlib.Path]:
         help='of the pelvis, metres; default: assumed',
     )
     parser.add_argument(
+        '--format',
         '--formats',
+        dest='formats',
         nargs='+',
-        choices=tuple(PEOPLE_FORMATS),
-        default=list(PEOPLE_FORMATS),
-        help='files to write',
+        default=list(DEFAULT_PEOPLE_FORMATS),
+        metavar='NAME',
+        help=f'files to write, such as json,glb: {", ".join(PEOPLE_FORMATS)}; default: json,npz',
     )
     add_network_options(parser)
     args = parser.parse_args(argv)
+    args.formats = parse_formats(args.formats, tuple(PEOPLE_FORMATS))
     if bool(args.photos) == (args.synthetic is not None):
         raise ValueError('Give a PHOTO or --synthetic INDEX, one of the two.')
     if args.synthetic is not None and (args.box or args.boxes):

@@ -41,7 +41,7 @@ def load_body(path: str | Path | None = None, h36m_regressor: str | Path | None 
     path = OPEN_BODY_FILE if path is None else Path(path)
     with open_plain(path, 'a body model', safe_pickle.LARGEST) as file:
         is_zip = file.read(4) == b'PK\x03\x04'
-    arrays = _read_npz(path) if is_zip else safe_pickle.load_dict(path, 'a body model', _Unpickler)
+    arrays = read_npz(path) if is_zip else safe_pickle.load_dict(path, 'a body model', _Unpickler)
     body = body_from_arrays(arrays, source=str(path))
     if h36m_regressor is None:
         return body
@@ -156,7 +156,7 @@ def load_mean_betas(path: str | Path, body: SMPL | None) -> np.ndarray:
         ValueError: naming the file, if the betas are another body model's or not ten finite numbers.
     """
     path = Path(path)
-    arrays = _read_npz(path) if path.suffix == '.npz' else {'betas': _read_npy(path)}
+    arrays = read_npz(path) if path.suffix == '.npz' else {'betas': _read_npy(path)}
     if 'betas' not in arrays:
         raise ValueError(f'{path}: a mean shape needs the key betas; there are: {", ".join(sorted(arrays))}.')
     if body is not None:
@@ -194,8 +194,13 @@ def _checked(array: np.ndarray, shape: tuple, source: str, key: str) -> np.ndarr
     return array.astype(np.float64)
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    """Returns all arrays of an `.npz` file; objects are refused."""
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """Returns all arrays of an `.npz` file; objects are refused.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: naming the file, where it holds anything but plain arrays.
+    """
     arrays = {}
     key = ''
     try:

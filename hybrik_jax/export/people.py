@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from hybrik_jax.body import skeleton
+from hybrik_jax.body.smpl import SMPL
 from hybrik_jax.types import Person
 
 CONVENTIONS = (
@@ -17,13 +18,11 @@ CONVENTIONS = (
 )
 
 
-def write_json(
-    path: pathlib.Path, people: Sequence[Person], faces: np.ndarray, about: dict[str, Any]
-) -> None:
+def write_json(path: pathlib.Path, people: Sequence[Person], body: SMPL, about: dict[str, Any]) -> None:
     """Writes everything but the meshes as one JSON object.
 
     Args:
-        faces: (F, 3) of the meshes; not used.
+        body: that the people were predicted with; not used.
         about: what is to be said beside the people, such as photo and checkpoint.
     """
     shared = {'conventions': CONVENTIONS, 'joint_names': list(skeleton.JOINT_NAMES)}
@@ -58,8 +57,8 @@ def _numbers(array: np.ndarray, digits: int = 6) -> list:
     return np.round(np.asarray(array, np.float64), digits).tolist()
 
 
-def write_npz(path: pathlib.Path, people: Sequence[Person], faces: np.ndarray, about: dict[str, Any]) -> None:
-    """Writes arrays with a leading axis of people, meshes among them, and `faces` (F, 3); not `about`."""
+def write_npz(path: pathlib.Path, people: Sequence[Person], body: SMPL, about: dict[str, Any]) -> None:
+    """Writes arrays with a leading axis of people, meshes among them, and their faces (F, 3); not `about`."""
     arrays = {
         'vertices_m': [person.vertices_m for person in people],
         'joints_m': [person.posed_joints_m for person in people],
@@ -75,4 +74,5 @@ def write_npz(path: pathlib.Path, people: Sequence[Person], faces: np.ndarray, a
         'box': [person.view.box for person in people],
         'crop_to_photo': [person.view.crop_to_photo for person in people],
     }
-    np.savez_compressed(path, faces=faces, **{name: np.array(value) for name, value in arrays.items()})
+    arrays = {name: np.array(value) for name, value in arrays.items()}
+    np.savez_compressed(path, faces=np.asarray(body.faces), **arrays)

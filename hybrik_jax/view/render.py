@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from hybrik_jax.body.mesh import unit, vertex_normals
 from hybrik_jax.view.rasterise import rasterise
 
 TRUTH_COLOUR = (0.45, 0.72, 0.55)  # muted green, RGB in [0, 1]
@@ -68,17 +69,8 @@ def shade_mesh(
     normals = fragments.interpolate(vertex_normals(vertices_m, faces).astype(np.float32), faces)
     view = -fragments.interpolate(vertices_m.astype(np.float32), faces)
     coverage = _shrink(fragments.image(np.ones(len(fragments.pixel), np.float32)))
-    rgb = _shrink(fragments.image(_light(_unit(normals), _unit(view), colour)))
+    rgb = _shrink(fragments.image(_light(unit(normals), unit(view), colour)))
     return rgb / np.maximum(coverage, 1e-6)[..., None], coverage
-
-
-def vertex_normals(vertices_m: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Returns outward unit normals (V, 3), area weighted; zero at vertices without a face."""
-    corners = vertices_m[faces]
-    of_face = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = np.zeros_like(vertices_m)
-    np.add.at(normals, faces, of_face[:, None])
-    return _unit(normals)
 
 
 def overlay(
@@ -181,13 +173,13 @@ def draw_skeleton(
 
 def _light(normals: np.ndarray, view: np.ndarray, colour: Sequence[float]) -> np.ndarray:
     """Returns RGB (k, 3) of surface points with unit `normals` and directions `view` to the camera (k, 3)."""
-    key = _unit(np.array([[-0.5, -0.8, -0.9]]))[0]  # towards the light: left, above, in front
-    fill = _unit(np.array([[0.9, -0.1, -0.4]]))[0]
+    key = unit(np.array([[-0.5, -0.8, -0.9]]))[0]  # towards the light: left, above, in front
+    fill = unit(np.array([[0.9, -0.1, -0.4]]))[0]
     wrapped = np.clip((normals @ key + 0.35) / 1.35, 0, 1)  # light that reaches a little round the edge
     diffuse = 0.32 + 0.68 * wrapped**1.3 + 0.20 * np.clip(normals @ fill, 0, 1)
     facing = np.clip((normals * view).sum(1), 0, 1)
     diffuse *= 0.72 + 0.28 * facing  # darker towards the outline, which sets limbs apart
-    gloss = 0.10 * np.clip((normals * _unit(key + view)).sum(1), 0, 1) ** 24
+    gloss = 0.10 * np.clip((normals * unit(key + view)).sum(1), 0, 1) ** 24
     rgb = diffuse[:, None] * np.asarray(colour, np.float32) + gloss[:, None]
     return np.clip(rgb, 0, 1).astype(np.float32)
 
@@ -195,10 +187,6 @@ def _light(normals: np.ndarray, view: np.ndarray, colour: Sequence[float]) -> np
 def _shrink(picture: np.ndarray) -> np.ndarray:
     height, width = picture.shape[0] // SUPERSAMPLE, picture.shape[1] // SUPERSAMPLE
     return picture.reshape(height, SUPERSAMPLE, width, SUPERSAMPLE, *picture.shape[2:]).mean((1, 3))
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
 
 
 def _checked_vertices(vertices_m: np.ndarray) -> np.ndarray:
