@@ -1,5 +1,6 @@
 # make demo   install, draw synthetic people, train, evaluate, predict, write runs/demo/report.html (about 8 minutes)
 # make test   install, style check (ruff), all tests but the slow ones
+# make test-page   what needs Node.js: files of people in validators that others wrote
 # make benchmark   times on this machine against docs/benchmark.json, as ratios: says what got slower by over a tenth
 # make venv   the environment alone
 PYTHON ?= python3
@@ -9,7 +10,7 @@ PIP := $(VENV)/bin/pip --disable-pip-version-check --quiet
 PHOTO ?= docs/photographer.jpg
 BOX ?= 0,62,332,450
 
-.PHONY: demo test test-slow benchmark venv clean
+.PHONY: demo test test-slow test-page benchmark venv clean
 
 demo: $(VENV)/installed
 	$(PY) -m hybrik_jax.main --config configs/demo.py
@@ -24,6 +25,12 @@ test: $(VENV)/installed-test
 
 test-slow: $(VENV)/installed-test
 	$(PY) -m pytest -q -m slow
+
+test-page: $(VENV)/installed
+	@command -v npm > /dev/null || { echo "make test-page needs npm: install Node.js 18 or later (nodejs.org)"; exit 1; }
+	npm install --prefix tests/page --no-package-lock --no-audit --no-fund --silent
+	$(PY) -m tests.page.write_glb runs/page
+	node tests/page/validate_glb.mjs runs/page/motion.glb runs/page/frame.glb
 
 benchmark: $(VENV)/installed
 	$(PY) -m tools.benchmark --check docs/benchmark.json

@@ -35,3 +35,12 @@ def moving(name: str, frames: np.ndarray, rng: np.random.Generator) -> Motion:
         translation_m=(start + np.outer(frames, [0.05, 0.01, -0.03])).astype(np.float32),
         filled=frames == 4,
     )
+
+
+def assert_same(found, expected, atol):
+    assert [one.name for one in found] == [one.name for one in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert (one.body, one.camera, one.frame_rate) == (other.body, other.camera, other.frame_rate)
+        for field in ('frames', 'rotations', 'betas', 'translation_m', 'filled'):
+            np.testing.assert_allclose(getattr(one, field), getattr(other, field), atol=atol, err_msg=field)
+        assert one.filled.dtype == bool and one.frames.dtype.kind == 'i'

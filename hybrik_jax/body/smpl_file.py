@@ -195,12 +195,7 @@ def _checked(array: np.ndarray, shape: tuple, source: str, key: str) -> np.ndarr
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """Returns all arrays of an `.npz` file; objects are refused.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: naming the file, where it holds anything but plain arrays.
-    """
+    """Returns all arrays of an `.npz` file; ValueError, naming it, where it holds objects or is damaged."""
     arrays = {}
     key = ''
     try:

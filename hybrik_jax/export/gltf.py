@@ -5,10 +5,10 @@ pose is the template in the person's shape) and below it the 24 joints, posed as
 of more than one frame are one animation, whose time 0 is frame 0 of the video: before and after a person's
 own frames players hold the first and last. Each camera is a node.
 
-What a file cannot say: SMPL's pose blend shapes, which glTF's linear skinning lacks, so that skin differs a
-little at bent joints while the joints are exact; a vertex follows four joints at the most (the free body's
-have up to six: the weights of the four largest are made to add up to one); a principal point outside of the
-picture's middle, which is in the camera's `extras`.
+What a file cannot say: SMPL's pose blend shapes, which glTF's linear skinning lacks, so that skin differs at
+bent joints while the joints are exact; a principal point outside of the picture's middle, which is in the
+camera's `extras`. Vertices of the free body follow up to six joints: the four that count most are in the
+first set (JOINTS_0), and some players read no second one.
 
 Source: Khronos, glTF 2.0 specification.
 """
@@ -32,7 +32,7 @@ from hybrik_jax.types import Camera, Motion
 _KINDS = {np.dtype(np.uint8): 5121, np.dtype(np.uint32): 5125, np.dtype(np.float32): 5126}
 _SHAPES = {(): 'SCALAR', (3,): 'VEC3', (4,): 'VEC4', (4, 4): 'MAT4'}
 _VERTICES, _INDICES = 34962, 34963  # what a buffer view is for
-_INFLUENCES = 4  # joints that a vertex may follow
+_SET = 4  # joints of a vertex in one attribute
 _NEAR_M = 0.05
 _SKIN_COLOUR = [0.48, 0.66, 0.90, 1.0]  # light blue
 
@@ -135,13 +135,15 @@ def _mesh(file: _File, motion: Motion, body: smpl.SMPL) -> dict[str, Any]:
     """Returns the mesh of the template in the person's shape, with the joints that each vertex follows."""
     directions = np.asarray(body.directions[: smpl.NUM_BETAS], np.float64)
     shaped_m = body.v_template + np.tensordot(motion.betas, directions, 1).T
-    joints, weights = largest_weights(np.asarray(body.weights))
+    joints, weights = influences(np.asarray(body.weights))
     attributes = {
         'POSITION': file.add_array(shaped_m.astype(np.float32), _VERTICES, bounds=True),
         'NORMAL': file.add_array(vertex_normals(shaped_m, body.faces).astype(np.float32), _VERTICES),
-        'JOINTS_0': file.add_array(joints.astype(np.uint8), _VERTICES),
-        'WEIGHTS_0': file.add_array(weights.astype(np.float32), _VERTICES),
     }
+    for number in range(joints.shape[1] // _SET):
+        part = slice(number * _SET, (number + 1) * _SET)
+        attributes[f'JOINTS_{number}'] = file.add_array(joints[:, part].astype(np.uint8), _VERTICES)
+        attributes[f'WEIGHTS_{number}'] = file.add_array(weights[:, part].astype(np.float32), _VERTICES)
     indices = file.add_array(np.asarray(body.faces, np.uint32).ravel(), _INDICES)
     return {
         'name': f'{motion.name}_mesh',
@@ -149,15 +151,16 @@ def _mesh(file: _File, motion: Motion, body: smpl.SMPL) -> dict[str, Any]:
     }
 
 
-def largest_weights(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns joints and weights (V, 4) of the four joints that each vertex follows most, largest first.
+def influences(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the joints that each vertex follows and their weights, both (V, 4 n), the largest first.
 
     Args:
-        weights: (V, 24); what is left of a row adds up to one again. A joint without weight is joint 0.
+        weights: (V, 24); rows of the result add up to one. A joint without weight is joint 0.
     """
-    joints = np.argsort(-weights, axis=1, kind='stable')[:, :_INFLUENCES]
-    largest = np.take_along_axis(weights, joints, axis=1).astype(np.float64)
-    return np.where(largest > 0, joints, 0), largest / largest.sum(1, keepdims=True)
+    most = np.count_nonzero(weights, axis=1).max()
+    joints = np.argsort(-weights, axis=1, kind='stable')[:, : _SET * math.ceil(most / _SET)]
+    found = np.take_along_axis(weights, joints, axis=1).astype(np.float64)
+    return np.where(found > 0, joints, 0), found / found.sum(1, keepdims=True)
 
 
 def _add_animation(file: _File, motion: Motion, quaternions: np.ndarray, joints: Sequence[int]) -> None:

@@ -21,7 +21,7 @@ from hybrik_jax.body.smpl import NUM_BETAS
 from hybrik_jax.body.smpl_file import read_npz
 from hybrik_jax.ending import write_whole
 from hybrik_jax.export.tracks import PHOTO_FRAME_RATE
-from hybrik_jax.files import shown
+from hybrik_jax.files import open_plain, shown
 from hybrik_jax.types import Camera, Motion
 
 CONVENTIONS = (
@@ -82,6 +82,8 @@ def read_motions(path: str | pathlib.Path) -> list[Motion]:
             finite or is no rotation.
     """
     path = file_of(path)
+    with open_plain(path, 'a file of motions'):
+        pass  # it is there, and a file
     if path.suffix == '.npz':
         people = _people_of_arrays(read_npz(path), shown(path))
     else:
