@@ -272,6 +272,9 @@ def test_gaps_are_filled_by_steady_turns(two):
     knees = Rotation.from_matrix(two[1].rotations[[2, 3], 4])
     np.testing.assert_allclose(ben.rotations[3:6, 4], Slerp([5, 9], knees)([6, 7, 8]).as_matrix(), atol=1e-6)
     assert tracks.without_gaps(two[0]) is two[0]
+    away = dataclasses.replace(two[1], frames=np.array([3, 4, 5, 9, 10**6]))
+    with pytest.raises(ValueError, match='motion of ben lacks 999993 of the frames 3 to 1000000'):
+        tracks.without_gaps(away)
 
 
 # ---- command lines
@@ -380,6 +383,9 @@ def test_nobody(tmp_path, body):
     assert motion.read_motions(tmp_path / 'motions.npz') == []
     with pytest.raises(ValueError, match='holds nobody'):
         export_motion.run([str(tmp_path), '--format', 'glb'])
+    for name in ('glb', 'obj', 'ply'):
+        with pytest.raises(ValueError, match=r'there is nobody|Nobody is there'):
+            write(tmp_path / 'file', [], body, name)
     PEOPLE_FORMATS['glb'][1](tmp_path / 'prediction.glb', [], body, {})
     assert [path.name for path in tmp_path.iterdir()] == ['motions.npz']
 

@@ -41,8 +41,10 @@ def write_glb(path: pathlib.Path, motions: Sequence[Motion], body: smpl.SMPL) ->
     """Writes all people of a video or photo, and its camera, as one .glb file.
 
     Raises:
-        ValueError: the motions are of another body model.
+        ValueError: there is nobody, or the motions are of another body model.
     """
+    if not motions:
+        raise ValueError(f'{path}: there is nobody to write.')
     file = _File()
     for motion in motions:
         _add_person(file, tracks.turned(motion, tracks.Y_UP), body)

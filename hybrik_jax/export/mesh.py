@@ -23,7 +23,7 @@ def write_obj(path: pathlib.Path, motions: Sequence[Motion], body: smpl.SMPL) ->
     """Writes everybody as an object of one .obj file, text.
 
     Raises:
-        ValueError: the motions are of another body model.
+        ValueError: there is nobody, or the motions are of another body model.
     """
     lines, before = ['# metres, y up'], 1  # vertices count from one
     for motion, vertices_m in _people(motions, body):
@@ -38,7 +38,7 @@ def write_ply(path: pathlib.Path, motions: Sequence[Motion], body: smpl.SMPL) ->
     """Writes everybody's mesh as one mesh of a binary .ply file.
 
     Raises:
-        ValueError: the motions are of another body model.
+        ValueError: there is nobody, or the motions are of another body model.
     """
     meshes = [vertices_m for _, vertices_m in _people(motions, body)]
     vertices_m = np.concatenate(meshes).astype('<f4')
@@ -55,7 +55,7 @@ def write_ply(path: pathlib.Path, motions: Sequence[Motion], body: smpl.SMPL) ->
 def _people(motions: Sequence[Motion], body: smpl.SMPL) -> list[tuple[Motion, np.ndarray]]:
     """Returns those who are there in the earliest frame, each with the vertices (V, 3), y up."""
     people = []
-    for motion in tracks.at_frame(motions, min(motion.frames[0] for motion in motions)):
+    for motion in tracks.at_frame(motions, min((motion.frames[0] for motion in motions), default=0)):
         smpl.check_same_body(body, motion.body, f'The motion of {motion.name}')
         motion = tracks.turned(motion, tracks.Y_UP)
         rotations = jnp.asarray(motion.rotations[0], jnp.float32)

@@ -45,7 +45,7 @@ _KEYS = ('name', 'body', *_SHAPES)
 _AXIS_ANGLE = 'rotations_axis_angle'
 _WHOLE = ('size', 'frames')
 _NAME = re.compile(r'\w[\w .-]{0,99}')
-_LARGEST_FRAME = 2**31
+_MOST = 10**7  # frames, pixels: 92 hours of 30 frames/s
 _OTHER = 'is no file of motions: give one, or of the files of tools.predict prediction.json.'
 _PROPER = 1e-4  # how far R'R may be from the identity
 
@@ -186,8 +186,8 @@ def _motion(fields: Mapping[str, Any], where: str) -> Motion:
     values = {key: _numbers(fields[key], shape, f'{where}: {key}') for key, shape in _SHAPES.items()}
     for key in _WHOLE:
         low = 1 if key == 'size' else 0
-        if not ((values[key] % 1 == 0) & (values[key] >= low) & (values[key] < _LARGEST_FRAME)).all():
-            raise ValueError(f'{where}: {key} holds something but whole numbers from {low} on.')
+        if not ((values[key] % 1 == 0) & (values[key] >= low) & (values[key] <= _MOST)).all():
+            raise ValueError(f'{where}: {key} holds something but whole numbers from {low} to {_MOST}.')
     for key in ('focal', 'frame_rate'):
         if not (values[key] > 0).all():
             raise ValueError(f'{where}: {key} must be positive, this is {values[key].tolist()}.')

@@ -12,6 +12,7 @@ from hybrik_jax.body import smpl
 from hybrik_jax.types import Camera, Motion, Person
 
 PHOTO_FRAME_RATE = 30.0  # of the one frame that a photo is; the Blender add-ons refuse fewer
+_MOST_MISSING = 100_000  # frames: an hour of 30 frames/s
 # Rows are the axes of other programs in the camera frame (x right, y down, z forward).
 Y_UP = np.diag([1.0, -1.0, -1.0])  # glTF, BVH, OBJ, PLY: z towards the camera, which looks along -z
 Z_UP = np.array(
@@ -66,11 +67,9 @@ def at_frame(motions: Sequence[Motion], frame: int) -> list[Motion]:
             parts = {name: getattr(motion, name)[rows] for name in ('frames', 'rotations', 'filled')}
             found.append(dataclasses.replace(motion, translation_m=motion.translation_m[rows], **parts))
     if not found:
-        frames = np.concatenate([motion.frames for motion in motions]) if motions else []
-        range_ = (
-            f'there are people in frames {min(frames)} to {max(frames)}' if len(frames) else 'it is empty'
-        )
-        raise ValueError(f'Nobody is there in frame {frame}: {range_}, not in all of them.')
+        frames = [end for motion in motions for end in (motion.frames[0], motion.frames[-1])]
+        where = f'there are people in frames {min(frames)} to {max(frames)}' if frames else 'nor in others'
+        raise ValueError(f'Nobody is there in frame {frame}: {where}.')
     return found
 
 
@@ -78,10 +77,16 @@ def without_gaps(motion: Motion) -> Motion:
     """Returns the motion with a row for every frame from its first to its last, for formats without times.
 
     In between rotations turn at a steady rate about one axis (slerp), and the pelvis moves on a line, as
-    players of glTF do between key frames; such frames are `filled`.
+    players of glTF do between key frames; such frames are `filled`. ValueError where they are too many.
     """
     frames = np.arange(motion.frames[0], motion.frames[-1] + 1)
-    if len(frames) == len(motion.frames):
+    missing = len(frames) - len(motion.frames)
+    if missing > _MOST_MISSING:
+        raise ValueError(
+            f'The motion of {motion.name} lacks {missing} of the frames {frames[0]} to {frames[-1]}, too '
+            'many to be filled: write its parts as motions of their own.'
+        )
+    if not missing:
         return motion
     per_joint = np.asarray(motion.rotations).swapaxes(0, 1)
     rotations = [Slerp(motion.frames, Rotation.from_matrix(x))(frames).as_matrix() for x in per_joint]
