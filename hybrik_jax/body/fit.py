@@ -110,8 +110,10 @@ def _joints_and_worlds(
     # Joints that are seen, and those that are not in their place beside their parents.
     marks = [joint(points.at(name), name, max(PARENTS[_J[name]], 0)) for name in JOINT_NAMES]
     marks[_J['head']] = joint(points.at(*parts.HEAD_MARKS).middle(), 'head', _J['head'])
+    marks[0], marks[_J['neck']] = root, neck
+    for number, filled in zip(_SPINE, spine, strict=True):
+        marks[number] = parts.first(marks[number], parts.Points(filled, rest_m[number], jnp.ones(())))
     seen, known = jnp.stack([mark.seen for mark in marks]), jnp.stack([mark.known for mark in marks])
-    seen, known = seen.at[np.array(_SPINE)].set(spine), known.at[np.array(_SPINE)].set(1.0)
     seen = jnp.concatenate([seen, jnp.zeros((smpl.NUM_LEAVES, 3))])
     known = jnp.concatenate([known, jnp.zeros(smpl.NUM_LEAVES)])
     parents = np.array((0, *PARENTS_29[1:]))
@@ -156,14 +158,16 @@ def _known(seen: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     spine, head = has('torso', 'spine2').any(1), has(*parts.HEAD_MARKS).sum(1)
     directed = {'pelvis': hips & (shoulders | spine), 'spine3': shoulders & (hips | spine)}
     directed |= dict.fromkeys(('neck', 'head'), shoulders & (head > 0))
+    directed |= {bone[0]: has(*bone).all(1) for bone in (('spine1', 'spine2'), ('spine2', 'spine3'))}
     turned = {'pelvis': both('hip'), 'spine3': both('shoulder'), 'neck': head > 1, 'head': head > 1}
     for first, second, third, *marks in parts.LIMBS:
         directed[first], directed[second] = (has(*bone).all(1) for bone in ((first, second), (second, third)))
         ends = has(*marks).sum(1)
         directed[third] = has(third)[:, 0] & (ends > 0)
         straight = np.abs(np.sum(direction(first, second) * direction(second, third), axis=-1))
-        turned[first] = directed[second] & (straight < np.sqrt(1 - _BENT**2))
-        turned[third] = ends > 1
+        ahead = has(third)[:, 0] & (ends > 1)
+        turned[first] = ahead | (directed[second] & (straight < np.sqrt(1 - _BENT**2)))
+        turned[second] = turned[third] = ahead
     for side in ('left', 'right'):
         directed[f'{side}_collar'] = has(f'{side}_shoulder')[:, 0] & directed['spine3']
     none = np.zeros(len(known), bool)
@@ -218,7 +222,9 @@ def _fit_one(
     }
 
 
-_fit_people = jax.jit(jax.vmap(_fit_one, (0, 0, 0, None, None)))
+# Hundreds of small steps: to optimise their code takes longer than a million people do.
+_QUICKLY = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
+_fit_people = jax.jit(jax.vmap(_fit_one, (0, 0, 0, None, None)), compiler_options=_QUICKLY)
 
 
 def from_landmarks(
@@ -265,10 +271,13 @@ def from_landmarks(
         )
     betas = np.broadcast_to(np.asarray(betas, np.float32), (count, smpl.NUM_BETAS))
 
+    # About their middle, so that float32 is fine enough wherever people stand.
+    points = np.where(visible[..., None], points, 0.0) @ AXES[axes].T
+    centre = points.sum(axis=1) / np.maximum(visible.sum(axis=1), 1)[:, None]
     seen = np.zeros((count, len(SLOTS), 3), np.float32)
     known = np.zeros((count, len(SLOTS)), np.float32)
     known[:, table.slots] = visible[:, table.used]
-    seen[:, table.slots] = np.where(visible[..., None], points, 0.0)[:, table.used] @ AXES[axes].T
+    seen[:, table.slots] = (points - centre[:, None])[:, table.used]
     read = table.weights[table.slots]
     tables = (table.weights, *rest_elements(body, read), body.rest_joints_template, body.rest_joints_dirs)
     ideas = {idea: np.float32(idea not in without) for idea in IDEAS}
@@ -280,6 +289,7 @@ def from_landmarks(
         fitted = _fit_people(*part, tables, ideas)
         found.append({key: np.array(value)[:kept] for key, value in fitted.items()})
     columns = {key: np.concatenate([part[key] for part in found]) for key in found[0]}
+    columns['translation'] = columns['translation'] + centre
     residual = np.full((count, table.count), np.nan, np.float32)
     residual[:, table.used] = columns['residual_m'][:, table.slots]
     columns['residual_m'] = np.where(visible, residual, np.nan)

@@ -23,8 +23,10 @@ _LENGTHS = (
         for side in ('left', 'right')
         for a, b in (('hip', 'knee'), ('knee', 'ankle'), ('shoulder', 'elbow'), ('elbow', 'wrist'))
     ),
+    ('left_hip', 'left_shoulder'),
+    ('right_hip', 'right_shoulder'),
 )
-_LENGTH_NOISE_M = 0.02  # how far a bone's length is trusted against betas ~ N(0, 1)
+_LENGTH_NOISE_M = 0.01  # how far a bone's length is trusted against betas ~ N(0, 1)
 HEAD_MARKS = ('nose', 'left_eye', 'right_eye', 'left_ear', 'right_ear', 'head', 'head_top')
 _HAND_MARKS = (
     'index_knuckle', 'pinky_knuckle', 'thumb_knuckle', 'hand', 'index_tip', 'pinky_tip', 'middle_tip',
@@ -37,7 +39,8 @@ LIMBS = tuple(
 )
 # Where the lower part of a limb goes at rest when the limb bends: shins back, forearms forward.
 BENDING = np.array([[0, 0, -1], [0, 0, -1], [0, 0, 1], [0, 0, 1]], np.float32)
-_HOLD = 0.1  # of a part's turn, by the part that it hangs on; a line that is seen has 1
+_HOLD = 0.2  # of a part's turn, by the part that it hangs on; a line that is seen has 1
+_ENDS = 0.2  # what toes and thumbs tell of the twist of their limb
 _MAIN = 10.0  # the line of hips or shoulders, against the spine
 
 
@@ -193,7 +196,13 @@ def turn_limb(
     lines = jax.vmap(_line, (None, 0))(end, marks)
     between = jax.vmap(jax.vmap(_line, (None, 0)), (0, None))(marks, marks)
     between = _Lines(*(x.reshape(-1, *x.shape[2:]) for x in between))
-    return jnp.stack([upper, lower, _align(lower, lines, between.times(0.5))])
+    last = _align(lower, lines, between.times(0.5))
+    # Toes and thumbs point forward at rest: they tell the twist of the limb, too, even of a straight one.
+    forward = jnp.array([0.0, 0.0, 1.0])
+    ahead = _Lines(forward, rot.rotate(last, forward), end.known * (jnp.sum(marks.known) > 1))
+    upper = _align(parent, upper_bone, plane, _across(ahead, upper_bone).times(_ENDS))
+    lower = _align(upper, lower_bone, _across(ahead, lower_bone).times(_ENDS))
+    return jnp.stack([upper, lower, last])
 
 
 def limb_landmarks(points: Points) -> Points:
@@ -206,7 +215,7 @@ def limb_landmarks(points: Points) -> Points:
 def scale_and_betas(points: Points, mark_dirs: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns the scale () of the resting shape, and the betas (10,) whose bones are as long as those seen.
 
-    These betas are the most likely ones ~ N(0, 1) if lengths are off by 20 mm: few lengths tell ten numbers.
+    These betas are the most likely ones ~ N(0, 1) if lengths are off by 10 mm: few lengths tell ten numbers.
 
     Args:
         mark_dirs: (S, 3, 10), what betas move the resting landmarks by.
