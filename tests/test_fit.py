@@ -21,6 +21,29 @@ def truth(body):
     return {'rotations': rotations, 'betas': betas, 'posed': fit_landmarks.pose(body, betas, rotations)}
 
 
+@pytest.mark.parametrize('skeleton, count', [('coco', 17), ('h36m', 17), ('mediapipe', 33), ('openpose', 25)])
+def test_landmarks_rest_where_their_names_say(body, skeleton, count):
+    table, names = landmarks.landmarks_of(skeleton), landmarks.SKELETONS[skeleton]
+    assert table.count == count and set(names) >= {'nose', 'left_hip', 'right_wrist'}
+    weights = table.weights[table.slots]
+    np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-6)
+    rest = dict(
+        zip((names[k] for k in table.used), weights @ landmarks.rest_elements(body, weights)[0], strict=True)
+    )
+    for name, (x, y, z) in rest.items():
+        sideways = {'left': 1, 'right': -1}.get(name.split('_')[0], 0)
+        assert np.sign(x) == sideways if sideways else abs(x) < 0.01, name
+        if sideways == 1:
+            np.testing.assert_allclose(rest[name.replace('left', 'right')], [-x, y, z], atol=2e-3)
+    heights = [rest[f'left_{part}'][1] for part in ('ankle', 'knee', 'hip', 'shoulder')] + [rest['nose'][1]]
+    assert heights == sorted(heights)
+    for toe in {'left_foot_index', 'left_big_toe'} & set(rest):
+        assert rest[toe][2] > rest['left_ankle'][2] > rest['left_heel'][2]
+    if 'left_thumb_knuckle' in rest:  # palms point down at rest, thumbs forward
+        thumb, index, pinky = (rest[f'left_{finger}_knuckle'] for finger in ('thumb', 'index', 'pinky'))
+        assert thumb[2] > index[2] > pinky[2] and 0.05 < index[0] - rest['left_wrist'][0] < 0.13
+
+
 @pytest.mark.parametrize('skeleton', landmarks.SKELETONS)
 def test_landmarks_of_the_body_are_reached(body, truth, skeleton):
     fitted = fit.from_landmarks(fit_landmarks.points_of(truth['posed'], skeleton), skeleton, body=body)
