@@ -110,8 +110,8 @@ UNUSED = (
     'left_eye_inner', 'left_eye_outer', 'right_eye_inner', 'right_eye_outer', 'mouth_left', 'mouth_right',
 )  # fmt: skip
 
-# The known skeletons: the landmarks in the order of the program that makes them. Orders are those of MediaPipe's
-# Pose Landmarker (BlazePose), OpenPose's output format BODY_25, COCO's keypoints and HybrIK's Human3.6M joints.
+# The known skeletons: the landmarks in the order of the program that makes them: MediaPipe's Pose Landmarker,
+# OpenPose's output format BODY_25, COCO's keypoints, HybrIK's Human3.6M joints.
 SKELETONS: dict[str, tuple[str, ...]] = {
     'coco': _COCO_NAMES,
     'h36m': H36M_NAMES,
