@@ -14,7 +14,7 @@ outwards; what they leave open is taken from the part that it hangs on. From the
 """
 
 import functools
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import chex
 import jax
@@ -222,9 +222,15 @@ def _fit_one(
     }
 
 
-# Hundreds of small steps: to optimise their code takes longer than a million people do.
+# Hundreds of small steps: the CPU's compiler would take longer to optimise them than thousands of people do.
 _QUICKLY = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
-_fit_people = jax.jit(jax.vmap(_fit_one, (0, 0, 0, None, None)), compiler_options=_QUICKLY)
+
+
+@functools.cache
+def _fit_people() -> Callable:
+    """Returns `_fit_one` for a batch, compiled for the device in use."""
+    options = _QUICKLY if jax.default_backend() == 'cpu' else None
+    return jax.jit(jax.vmap(_fit_one, (0, 0, 0, None, None)), compiler_options=options)
 
 
 def from_landmarks(
@@ -286,7 +292,7 @@ def from_landmarks(
         part = [x[start : start + _AT_ONCE] for x in (seen, known, betas)]
         kept = len(part[0])
         part = [np.concatenate([x, np.zeros((_AT_ONCE - kept, *x.shape[1:]), np.float32)]) for x in part]
-        fitted = _fit_people(*part, tables, ideas)
+        fitted = _fit_people()(*part, tables, ideas)
         found.append({key: np.array(value)[:kept] for key, value in fitted.items()})
     columns = {key: np.concatenate([part[key] for part in found]) for key in found[0]}
     columns['translation'] = columns['translation'] + centre
