@@ -81,15 +81,16 @@ def _joints_and_worlds(
     spine_turns = parts.turn_torso(points, rest_m, ideas['spine'])
     pelvis, chest = spine_turns[0], spine_turns[3]
     head = parts.turn_head(points, chest)
-    parents = jnp.stack([pelvis, pelvis, chest, chest])
+    collars = parts.turn_collars(points, rest_m, chest)
+    parents = jnp.stack([pelvis, pelvis, *collars])
     limb = functools.partial(parts.turn_limb, planes=ideas['bending planes'], ends=ideas['ends'])
     limbs = jax.vmap(limb)(parts.limb_landmarks(points), jnp.asarray(parts.BENDING), parents)
     turns = dict(zip(('pelvis', 'spine1', 'spine2', 'spine3'), spine_turns, strict=True))
     turns |= {'head': head, 'neck': rot.matmul(chest, parts.share_of(rot.matmul(chest.T, head), 0.5))}
     for (first, second, third, *_), turned in zip(parts.LIMBS, limbs, strict=True):
         turns |= dict(zip((first, second, third), turned, strict=True))
-    for side, leg, arm in zip(('left', 'right'), limbs[:2], limbs[2:], strict=True):
-        turns |= {f'{side}_collar': chest, f'{side}_foot': leg[2], f'{side}_hand': arm[2]}
+    for side, collar, leg, arm in zip(('left', 'right'), collars, limbs[:2], limbs[2:], strict=True):
+        turns |= {f'{side}_collar': collar, f'{side}_foot': leg[2], f'{side}_hand': arm[2]}
     worlds = jnp.stack([turns[name] for name in JOINT_NAMES])
 
     def joint(mark: parts.Points, name: str, frame: int) -> parts.Points:

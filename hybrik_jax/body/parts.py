@@ -167,6 +167,18 @@ def turn_torso(points: Points, rest_m: jax.Array, with_spine: jax.Array) -> tupl
     return tuple(jnp.where(with_spine > 0, turns, both))
 
 
+def turn_collars(points: Points, rest_m: jax.Array, chest: jax.Array) -> jax.Array:
+    """Returns the orientations (2, 3, 3) of the left and the right collar: turned to the shoulders."""
+    base = first(points.at('neck'), middle_of_shoulders(points))
+    turns = []
+    for side, joint in (('left', 13), ('right', 14)):
+        collar = Points(base.seen + rot.rotate(chest, rest_m[joint] - base.rest), rest_m[joint], base.known)
+        line = _line(collar, points.at(f'{side}_shoulder'))
+        swing = rot.rotation_between(rot.rotate(chest, line.rest), line.seen)
+        turns.append(jnp.where(line.weight > 0, rot.matmul(swing, chest), chest))
+    return jnp.stack(turns)
+
+
 def turn_head(points: Points, chest: jax.Array) -> jax.Array:
     """Returns the orientation (3, 3) of the head."""
     marks = points.at(*HEAD_MARKS)
