@@ -234,6 +234,7 @@ def test_a_plugged_in_detector(predictor, photo_file):
 
 def test_a_detector_that_finds_nobody(predictor, photo_file):
     assert with_detector(predictor, lambda photo: ([], []))(photo_file) == []
+    assert predictor(photo_file, boxes=[]) == []  # as a file of boxes says it
     (whole,) = with_detector(predictor, None)(photo_file)
     assert whole.view.box.tolist() == [0, 0, 160, 120]
 
