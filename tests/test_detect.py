@@ -39,7 +39,7 @@ def test_the_network_agrees_with_litert(golden, detector, photographer):
     """Recorded of the original file, see `tools.build_detector --record`; the logits are 2e-5 apart, too."""
     images = photographer[build_detector.PHOTO_PART][None]
     corners, scores = detector._forward(images)
-    with np.load(golden / 'detector.npz') as recorded:
+    with np.load(golden / 'litert' / 'detector.npz') as recorded:
         wanted = np.asarray(detect.decode(jnp.asarray(recorded['encoded'])))
         np.testing.assert_allclose(corners[0], wanted, atol=1e-4)  # of the image's side
         np.testing.assert_allclose(scores[0], 1 / (1 + np.exp(-recorded['logits'])), atol=1e-5)

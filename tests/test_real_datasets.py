@@ -196,6 +196,7 @@ def test_the_real_photo_builds(tmp_path):
         assert (example['uvd_weight'][:, :2].any(1)).sum() >= 4 and example['image'].std() > 10
 
 
+@pytest.mark.slow  # a minute of compilation
 def test_roots_of_a_rootnet_in_the_published_tables(built, tmp_path):
     """A RootNet is trained on 3D and 2D people, scored by itself, and its roots place another network's
     people: from its run, from the root file of `tools.find_roots`, and moved by what was planted.

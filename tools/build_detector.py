@@ -7,7 +7,7 @@ The file read can be the package (.tgz), its `objectron_solution_packed_assets.d
 it; all are known by the SHA-256 of that model. Of its 24 classes the scores of persons are kept. The same
 model gives the same arrays, and with the same zlib the same bytes.
 
-    python -m tools.build_detector FILE --record tests/golden/detector.npz
+    python -m tools.build_detector FILE --record tests/golden/litert/detector.npz
 
 also runs the model in LiteRT (pip install ai-edge-litert) on a crop of docs/photographer.jpg, for the tests.
 """

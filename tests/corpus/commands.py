@@ -63,7 +63,7 @@ OPTIONS = {
     'depth in words': (['--root-depth', 'far'], '--root-depth'),
     'box of three numbers': (['--box', '1,2,3'], '--box'),
     'box in words': (['--box', 'a,b,c,d'], '--box'),
-    'unknown format': (['--formats', 'fbx'], '--formats'),
+    'unknown format': (['--formats', 'fbx'], '--format '),
     'two boxes': (['--box', '1,2,3,4', '--boxes', 'boxes.json'], '--box'),
 }
 KEYS = {
