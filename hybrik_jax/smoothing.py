@@ -5,74 +5,60 @@ neighbours. Of rotations it is a parabola of rotation vectors from the frame's o
 on no way of writing them.
 """
 
-from collections.abc import Sequence
+import dataclasses
 
 import numpy as np
-from scipy.spatial.transform import Rotation
+from scipy.spatial.transform import Rotation, Slerp
+
+from hybrik_jax.types import Motion
 
 # Seconds on either side of a frame that its parabola looks at.
 STRENGTHS = {'off': 0.0, 'light': 0.1, 'strong': 0.25}
 LONGEST_GAP_S = 0.5
 
 
-def fill(
-    frames: Sequence[int], rotations: np.ndarray, places: np.ndarray, *, frame_rate: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Returns frames, rotations, places and which of them are filled in (bool): gaps up to half a second.
+def fill(motion: Motion, most: int | None = None) -> Motion:
+    """Returns the motion without its gaps of at most `most` frames; None: those of half a second at most.
 
-    Rotations in a gap turn at constant speed the shorter way round, places move at constant speed.
-
-    Args:
-        frames: (T,) numbers of frames, ascending. rotations: (T, J, 3, 3). places: (T, 3) or (T, N).
-        frame_rate: frames a second.
-    Raises:
-        ValueError: the numbers of frames do not ascend, or the arrays are not as many.
+    In between rotations turn at a steady rate about one axis (slerp), and the pelvis moves on a line; such
+    frames are `filled`.
     """
-    frames = np.asarray(frames, int)
-    if not len(frames) == len(rotations) == len(places) or (np.diff(frames) <= 0).any():
-        raise ValueError(
-            f'{len(frames)} frames, {len(rotations)} rotations, {len(places)} places: as many, ascending.'
-        )
-    most = round(LONGEST_GAP_S * frame_rate)
-    wanted = np.concatenate(
-        [np.arange(a, b) if b - a - 1 <= most else [a] for a, b in zip(frames, frames[1:], strict=False)]
-        + [frames[-1:]]
-    ).astype(int)
-    after = np.clip(np.searchsorted(frames, wanted, side='right'), 1, max(len(frames) - 1, 1))
-    before, after = after - 1, np.minimum(after, len(frames) - 1)
-    span = np.maximum(frames[after] - frames[before], 1)
-    share = (wanted - frames[before]) / span
-    joints = rotations.shape[1]
-    start, end = (Rotation.from_matrix(rotations[i].reshape(-1, 3, 3)) for i in (before, after))
-    turn = (start.inv() * end).as_rotvec() * np.repeat(share, joints)[:, None]
-    turned = (start * Rotation.from_rotvec(turn)).as_matrix().reshape(-1, joints, 3, 3)
-    moved = places[before] + share[:, None] * (places[after] - places[before])
-    known = np.isin(wanted, frames)
-    turned[known], moved[known] = rotations, places
-    return wanted, turned, moved, ~known
+    most = round(LONGEST_GAP_S * motion.frame_rate) if most is None else most
+    known = np.asarray(motion.frames)
+    gaps = [range(a + 1, b) for a, b in zip(known, known[1:], strict=False) if 1 < b - a <= most + 1]
+    if not gaps:
+        return motion
+    frames = np.sort(np.concatenate([known, *gaps]))
+    new = ~np.isin(frames, known)
+    filled, rotations = np.ones(len(frames), bool), np.zeros((len(frames), *motion.rotations.shape[1:]))
+    filled[~new], rotations[~new] = motion.filled, motion.rotations
+    for joint, turns in enumerate(np.asarray(motion.rotations).swapaxes(0, 1)):
+        rotations[new, joint] = Slerp(known, Rotation.from_matrix(turns))(frames[new]).as_matrix()
+    lines = [np.interp(frames, known, axis) for axis in motion.translation_m.T]
+    return dataclasses.replace(
+        motion, frames=frames, rotations=rotations, translation_m=np.stack(lines, axis=1), filled=filled
+    )
 
 
-def smooth(
-    frames: Sequence[int], rotations: np.ndarray, places: np.ndarray, *, frame_rate: float, strength: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns rotations and places without jitter; arguments as in `fill`. No parabola reaches over a gap.
+def smooth(motion: Motion, strength: str) -> Motion:
+    """Returns the motion without jitter, by a strength of `STRENGTHS`. No parabola reaches over a gap.
 
     Raises:
         ValueError: for an unknown strength.
     """
     if strength not in STRENGTHS:
         raise ValueError(f'No smoothing {strength!r}: choose one of {", ".join(STRENGTHS)}.')
-    reach = round(STRENGTHS[strength] * frame_rate)
-    rotations, places = np.array(rotations), np.array(places)
+    reach = round(STRENGTHS[strength] * motion.frame_rate)
     if reach < 2:  # a parabola through three frames is what they are
-        return rotations, places
-    ends = np.flatnonzero(np.diff(np.asarray(frames, int)) > 1) + 1
-    parts = np.split(np.arange(len(rotations)), ends)
-    smoothed = [_smooth(rotations[part], places[part], reach) for part in parts]
-    return tuple(np.concatenate(both) for both in zip(*smoothed, strict=True))
+        return motion
+    parts = np.split(np.arange(len(motion.frames)), np.flatnonzero(np.diff(motion.frames) > 1) + 1)
+    smoothed = [_smooth(motion.rotations[part], motion.translation_m[part], reach) for part in parts]
+    rotations, translation_m = (np.concatenate(both) for both in zip(*smoothed, strict=True))
+    return dataclasses.replace(motion, rotations=rotations, translation_m=translation_m)
 
 
 def _smooth(rotations: np.ndarray, places: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns rotations (T, J, 3, 3) and places (T, 3) of frames in a row, `reach` of them on a side."""
     count, joints = rotations.shape[:2]
     width = min(2 * reach + 1, count)
     if width < 4:

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from hybrik_jax.boxes import overlap
+
 _POSITION, _VELOCITY = 1 / 40, 1 / 400  # standard deviations of a frame's change, in box heights
 _HIDDEN = 0.02  # cost of each frame that a track was not seen in: who is in sight goes first
 _GATE = 9.49  # 95 % of chi square with four degrees of freedom
@@ -96,11 +98,10 @@ class Tracker:
             return [track for track in tracks if track.number not in set(numbers)]
 
         hidden = np.array([_HIDDEN * min(t.unseen - 1, 10) for t in rest])
-        give(sure, rest, 1 - overlaps(boxes[sure], [t.box for t in rest]) + hidden, 1 - options.overlap)
+        give(sure, rest, _cost(boxes[sure], rest) + hidden, 1 - options.overlap)
         rest = left(rest)
         recent = [track for track in rest if track.number in seen_before]
-        cost = 1 - overlaps(boxes[doubtful], [t.box for t in recent])
-        give(doubtful, recent, cost, 1 - options.doubtful_overlap)
+        give(doubtful, recent, _cost(boxes[doubtful], recent), 1 - options.doubtful_overlap)
         rest, sure = left(rest), sure[numbers[sure] < 0]
         give(sure, rest, _distances(boxes[sure], rest), _GATE)
         for index in sure[numbers[sure] < 0]:
@@ -110,15 +111,11 @@ class Tracker:
         return numbers
 
 
-def overlaps(boxes: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns intersection over union (N, M) of boxes (N, 4) and others (M, 4), x y w h."""
-    a, b = np.asarray(boxes, float).reshape(-1, 1, 4), np.asarray(others, float).reshape(1, -1, 4)
-    low, high = (
-        np.maximum(a[..., :2], b[..., :2]),
-        np.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:]),
-    )
-    shared = np.prod(np.clip(high - low, 0, None), -1)
-    return shared / (np.prod(a[..., 2:], -1) + np.prod(b[..., 2:], -1) - shared)
+def _cost(boxes: np.ndarray, tracks: Sequence[Track]) -> np.ndarray:
+    """Returns 1 - intersection over union (N, M) of boxes (N, 4) and where tracks are expected."""
+    expected = np.array([track.box for track in tracks]).reshape(-1, 4)
+    one, other = (np.concatenate([x[:, :2], x[:, :2] + x[:, 2:]], 1) for x in (boxes, expected))
+    return 1 - overlap(one[:, None], other[None])
 
 
 def _measured(box: np.ndarray) -> np.ndarray:

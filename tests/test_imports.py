@@ -20,10 +20,10 @@ MODULES = sorted((ROOT / PACKAGE).rglob('*.py'))
 STOREYS = (
     # Nothing of ours is needed: everybody may import these.
     {'files', 'ending'},
-    {'assets', 'units', 'types', 'boxes', 'compiler', 'workdir', 'metric_writer', 'tracking', 'smoothing'},
+    {'assets', 'units', 'types', 'boxes', 'compiler', 'workdir', 'metric_writer'},
     {'safe_pickle', 'json_file', 'image_file'},
     {'body'},
-    {'data', 'scoring', 'model', 'losses'},
+    {'data', 'scoring', 'model', 'losses', 'tracking', 'smoothing'},
     {'photo', 'catalogue', 'export', 'inference', 'detect'},
     {'step'},
     {'config', 'setup'},

@@ -5,7 +5,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from hybrik_jax import smoothing
-from hybrik_jax.tracking import Tracker, overlaps
+from hybrik_jax.tracking import Tracker
+from hybrik_jax.types import Camera, Motion
 
 FRAMES, RATE = 300, 30.0
 
@@ -59,12 +60,6 @@ def test_doubtful_boxes_go_on_with_a_track_and_start_none():
     assert tracker(np.zeros((0, 4)), []).tolist() == []
 
 
-def test_overlaps():
-    found = overlaps([[0, 0, 2, 2], [5, 5, 1, 1]], [[1, 0, 2, 2], [0, 0, 2, 2]])
-    np.testing.assert_allclose(found, [[1 / 3, 1], [0, 0]])
-    assert overlaps(np.zeros((0, 4)), [[0, 0, 1, 1]]).shape == (0, 1)
-
-
 @pytest.mark.parametrize(
     ('boxes', 'scores', 'words'),
     [
@@ -78,8 +73,22 @@ def test_impossible_boxes_are_refused(boxes, scores, words):
         Tracker()(boxes, scores)
 
 
+def motion_of(rotations, places, frames=None):
+    return Motion(
+        name='ada',
+        body='a body',
+        camera=Camera(focal=(1000.0, 1000.0), centre=(320.0, 240.0), size=(640, 480)),
+        frame_rate=RATE,
+        frames=np.arange(len(rotations)) if frames is None else np.asarray(frames),
+        rotations=rotations,
+        betas=np.zeros(10),
+        translation_m=places,
+        filled=np.zeros(len(rotations), bool),
+    )
+
+
 @pytest.fixture
-def motion():
+def moving():
     """Rotations (T, 2, 3, 3) and places (T, 3) of somebody who swings and walks, and both with noise."""
     rng, t = np.random.default_rng(0), np.arange(FRAMES) / RATE
     rates, phases, sizes = [0.5, 0.8, 0.3] * 2, rng.uniform(0, 6, 6), rng.uniform(0.3, 1.0, 6)
@@ -100,48 +109,50 @@ def degrees_between(one, other):
     return np.degrees(between.magnitude())
 
 
-def test_smoothing_brings_nearer_to_the_truth(motion):
-    rotations, places, jittered, noisy = motion
+def test_smoothing_brings_nearer_to_the_truth(moving):
+    rotations, places, jittered, noisy = moving
     errors = {}
     for strength in smoothing.STRENGTHS:
-        smoothed, moved = smoothing.smooth(range(FRAMES), jittered, noisy, frame_rate=RATE, strength=strength)
-        identities = np.broadcast_to(np.eye(3), smoothed.shape)
-        np.testing.assert_allclose(smoothed @ smoothed.swapaxes(-1, -2), identities, atol=1e-12)
-        errors[strength] = degrees_between(smoothed, rotations).mean(), np.abs(moved - places).mean()
+        smoothed = smoothing.smooth(motion_of(jittered, noisy), strength)
+        turned = smoothed.rotations
+        identities = np.broadcast_to(np.eye(3), turned.shape)
+        np.testing.assert_allclose(turned @ turned.swapaxes(-1, -2), identities, atol=1e-12)
+        off_m = np.abs(smoothed.translation_m - places).mean()
+        errors[strength] = degrees_between(turned, rotations).mean(), off_m
     assert errors['off'] == (degrees_between(jittered, rotations).mean(), np.abs(noisy - places).mean())
     for less, more, share in (('off', 'light', 0.65), ('light', 'strong', 0.8)):
         assert errors[more][0] < share * errors[less][0] and errors[more][1] < share * errors[less][1]
 
 
-def test_smoothing_keeps_what_is_smooth_and_does_not_reach_over_gaps(motion):
-    rotations, places = motion[:2]
-    smoothed, moved = smoothing.smooth(range(FRAMES), rotations, places, frame_rate=RATE, strength='light')
-    assert degrees_between(smoothed, rotations).max() < 0.5 and np.abs(moved - places).max() < 1e-4
+def test_smoothing_keeps_what_is_smooth_and_does_not_reach_over_gaps(moving):
+    rotations, places = moving[:2]
+    smoothed = smoothing.smooth(motion_of(rotations, places), 'light')
+    assert degrees_between(smoothed.rotations, rotations).max() < 0.5
+    assert np.abs(smoothed.translation_m - places).max() < 1e-4
     turned = rotations.copy()
     turned[150:] = Rotation.from_rotvec([0, 2.0, 0]).as_matrix() @ turned[150:]
-    apart = [*range(150), *range(200, 350)]
-    smoothed, _ = smoothing.smooth(apart, turned, places, frame_rate=RATE, strength='light')
-    assert degrees_between(smoothed, turned).max() < 0.5
+    smoothed = smoothing.smooth(motion_of(turned, places, [*range(150), *range(200, 350)]), 'light')
+    assert degrees_between(smoothed.rotations, turned).max() < 0.5
 
 
-def test_gaps_of_half_a_second_are_filled_and_marked(motion):
-    rotations, places = motion[:2]
+def test_gaps_of_half_a_second_are_filled_and_marked(moving):
+    rotations, places = moving[:2]
     kept = np.r_[0:50, 60:100, 130:FRAMES]
-    frames, turned, moved, filled = smoothing.fill(kept, rotations[kept], places[kept], frame_rate=RATE)
-    np.testing.assert_array_equal(frames, np.r_[0:100, 130:FRAMES])
-    np.testing.assert_array_equal(frames[filled], np.arange(50, 60))
-    np.testing.assert_array_equal(turned[~filled], rotations[kept])
-    steps = degrees_between(turned[49:60], turned[50:61]).reshape(11, 2)  # from frame 49 to frame 60
+    motion = motion_of(rotations[kept], places[kept], kept)
+    filled = smoothing.fill(motion)
+    np.testing.assert_array_equal(filled.frames, np.r_[0:100, 130:FRAMES])
+    np.testing.assert_array_equal(filled.frames[filled.filled], np.arange(50, 60))
+    np.testing.assert_array_equal(filled.rotations[~filled.filled], rotations[kept])
+    np.testing.assert_array_equal(filled.translation_m[~filled.filled], places[kept])
+    steps = degrees_between(filled.rotations[49:60], filled.rotations[50:61]).reshape(11, 2)
     np.testing.assert_allclose(steps, np.broadcast_to(steps[:1], steps.shape), atol=1e-6)
     np.testing.assert_allclose(11 * steps[0], degrees_between(rotations[49], rotations[60]), atol=1e-6)
-    np.testing.assert_allclose(moved[54], places[49] + 5 / 11 * (places[60] - places[49]))
-    one = smoothing.fill([7], rotations[:1], places[:1], frame_rate=RATE)
-    assert one[0].tolist() == [7] and not one[3].any()
+    np.testing.assert_allclose(filled.translation_m[54], places[49] + 5 / 11 * (places[60] - places[49]))
+    assert len(smoothing.fill(motion, most=30).frames) == FRAMES
+    one = motion_of(rotations[:1], places[:1])
+    assert smoothing.fill(one) is one
 
 
-def test_wrong_motions_are_refused(motion):
-    rotations, places = motion[:2]
-    with pytest.raises(ValueError, match='ascending'):
-        smoothing.fill([1, 0], rotations[:2], places[:2], frame_rate=RATE)
+def test_an_unknown_strength_is_refused(moving):
     with pytest.raises(ValueError, match="No smoothing 'much'"):
-        smoothing.smooth([0], rotations[:1], places[:1], frame_rate=RATE, strength='much')
+        smoothing.smooth(motion_of(*moving[:2]), 'much')

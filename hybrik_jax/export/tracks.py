@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
-from scipy.spatial.transform import Rotation, Slerp
 
+from hybrik_jax import smoothing
 from hybrik_jax.body import smpl
 from hybrik_jax.types import Camera, Motion, Person
 
@@ -76,30 +76,16 @@ def at_frame(motions: Sequence[Motion], frame: int) -> list[Motion]:
 def without_gaps(motion: Motion) -> Motion:
     """Returns the motion with a row for every frame from its first to its last, for formats without times.
 
-    In between rotations turn at a steady rate about one axis (slerp), and the pelvis moves on a line, as
-    players of glTF do between key frames; such frames are `filled`. ValueError where they are too many.
+    What is missing is filled as players of glTF do between key frames, see `smoothing.fill`; ValueError if
+    that is too much.
     """
-    frames = np.arange(motion.frames[0], motion.frames[-1] + 1)
-    missing = len(frames) - len(motion.frames)
+    missing = int(motion.frames[-1] - motion.frames[0]) + 1 - len(motion.frames)
     if missing > _MOST_MISSING:
         raise ValueError(
-            f'The motion of {motion.name} lacks {missing} of the frames {frames[0]} to {frames[-1]}, too '
-            'many to be filled: write its parts as motions of their own.'
+            f'The motion of {motion.name} lacks {missing} of the frames {motion.frames[0]} to '
+            f'{motion.frames[-1]}, too many to be filled: write its parts as motions of their own.'
         )
-    if not missing:
-        return motion
-    per_joint = np.asarray(motion.rotations).swapaxes(0, 1)
-    rotations = [Slerp(motion.frames, Rotation.from_matrix(x))(frames).as_matrix() for x in per_joint]
-    lines = [np.interp(frames, motion.frames, axis) for axis in motion.translation_m.T]
-    filled = np.ones(len(frames), bool)
-    filled[motion.frames - frames[0]] = motion.filled
-    return dataclasses.replace(
-        motion,
-        frames=frames,
-        rotations=np.stack(rotations, axis=1),
-        translation_m=np.stack(lines, axis=1),
-        filled=filled,
-    )
+    return smoothing.fill(motion, most=missing)
 
 
 def rest_skeleton(motion: Motion, body: smpl.SMPL) -> np.ndarray:
