@@ -148,6 +148,7 @@ def test_wrong_inputs_are_refused(people):
         ik.solve(joints, twists, rest, form='train')
 
 
+@pytest.mark.slow  # a minute of compilation; `python -m tools.fuzz_ik` is the same for a million
 def test_fuzzing_finds_rotations_and_finite_gradients_everywhere(body):
     rows = list(fuzz_ik.fuzz(body, people=36 * 1024, batch=1024))
     assert len(rows) == 6 * len(fuzz_ik.KINDS)
