@@ -27,6 +27,11 @@ def centre_and_side(xyxy: np.ndarray, enlargement: float) -> tuple[np.ndarray, f
     return (box[:2] + box[2:]) / 2, float((box[2:] - box[:2]).max() * enlargement)
 
 
+def as_corners(xywh: np.ndarray) -> np.ndarray:
+    """Returns boxes x y w h (N, 4) as x0 y0 x1 y1."""
+    return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], 1)
+
+
 def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Returns the intersection over union (...,) of boxes x0 y0 x1 y1 (..., 4), which broadcast."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)

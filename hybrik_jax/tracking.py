@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from hybrik_jax.boxes import overlap
+from hybrik_jax.boxes import as_corners, overlap
 
 _POSITION, _VELOCITY = 1 / 40, 1 / 400  # standard deviations of a frame's change, in box heights
 _HIDDEN = 0.02  # cost of each frame that a track was not seen in: who is in sight goes first
@@ -114,8 +114,7 @@ class Tracker:
 def _cost(boxes: np.ndarray, tracks: Sequence[Track]) -> np.ndarray:
     """Returns 1 - intersection over union (N, M) of boxes (N, 4) and where tracks are expected."""
     expected = np.array([track.box for track in tracks]).reshape(-1, 4)
-    one, other = (np.concatenate([x[:, :2], x[:, :2] + x[:, 2:]], 1) for x in (boxes, expected))
-    return 1 - overlap(one[:, None], other[None])
+    return 1 - overlap(as_corners(boxes)[:, None], as_corners(expected)[None])
 
 
 def _measured(box: np.ndarray) -> np.ndarray:

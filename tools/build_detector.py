@@ -18,7 +18,6 @@ import io
 import pathlib
 import struct
 import subprocess
-import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -29,6 +28,7 @@ import numpy as np
 from hybrik_jax import detect
 from hybrik_jax.model import detector
 from hybrik_jax.photo import read_photo
+from tools import in_one_line
 
 PACKAGE = '@mediapipe/objectron@0.4.1675468480'
 MEMBER = 'package/objectron_solution_packed_assets.data'
@@ -245,10 +245,7 @@ def run(argv: Sequence[str] | None = None) -> pathlib.Path:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Makes the file that the command line `argv` says; an error is one line and exit status 1."""
-    try:
-        run(argv)
-    except (ValueError, OSError) as error:
-        sys.exit(f'error: {error}')
+    in_one_line(run, argv)
 
 
 if __name__ == '__main__':

@@ -11,7 +11,6 @@ name. docs/predict.md says which format is for which program. BVH and AMASS file
 
 import argparse
 import pathlib
-import sys
 from collections.abc import Sequence
 
 import tqdm
@@ -20,6 +19,7 @@ from hybrik_jax import compiler
 from hybrik_jax.body import smpl, smpl_file
 from hybrik_jax.export import MOTION_FORMATS, parse_formats, tracks
 from hybrik_jax.export.motion import FILE_NAMES, file_of, read_motions
+from tools import in_one_line
 
 
 def find_sources(path: pathlib.Path) -> list[pathlib.Path]:
@@ -83,10 +83,7 @@ def run(argv: Sequence[str] | None = None) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Writes what the command line `argv` says; an error is one line and exit status 1."""
-    try:
-        run(argv)
-    except (ValueError, OSError) as error:
-        sys.exit(f'error: {error}')
+    in_one_line(run, argv)
 
 
 if __name__ == '__main__':

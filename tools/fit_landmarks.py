@@ -13,7 +13,7 @@ without 10 mm of noise (standard deviation of each coordinate), with all ideas, 
 """
 
 import argparse
-import os
+import io
 import pathlib
 import sys
 
@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from hybrik_jax import compiler, json_file
 from hybrik_jax.body import fit, landmarks, smpl, smpl_file
+from hybrik_jax.ending import write_whole
 from hybrik_jax.synthetic.posed_body import ASSETS, to_matrices
 from hybrik_jax.units import MM_PER_M
 
@@ -130,14 +131,9 @@ def fit_file(path: str, skeleton: str, out: str, *, axes: str, body: smpl.SMPL) 
         ) from error
     fitted = fit.from_landmarks(points, skeleton, visibility, body=body, axes=axes)
     target = pathlib.Path(out)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f'.{target.name}.unfinished')
-    try:
-        with unfinished.open('wb') as file:
-            np.savez(file, **vars(fitted), body_model=str(body.name))
-        os.replace(unfinished, target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    file = io.BytesIO()
+    np.savez(file, **vars(fitted), body_model=str(body.name))
+    write_whole(target, file.getvalue())
     residual = MM_PER_M * np.nanmean(fitted.residual_m) if np.isfinite(fitted.residual_m).any() else np.nan
     told = [
         f'{target}: {len(np.atleast_1d(fitted.scale))} people, landmarks met within {residual:.1f} mm (mean).'

@@ -12,7 +12,6 @@ once; who is hidden by more than half need not be found.
 import argparse
 import json
 import pathlib
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -21,13 +20,14 @@ import numpy as np
 from tqdm import tqdm
 
 from hybrik_jax import compiler, json_file
-from hybrik_jax.boxes import overlap
+from hybrik_jax.boxes import as_corners, overlap
 from hybrik_jax.detect import SCORE, Detector
 from hybrik_jax.ending import write_whole
 from hybrik_jax.photo import read_photo
 from hybrik_jax.synthetic.generator import Generator, random_light, render_person
 from hybrik_jax.synthetic.scene import Camera, outdoors, room, studio
 from hybrik_jax.synthetic.things import cast_shadow, lens
+from tools import in_one_line
 
 PHOTOGRAPHER = pathlib.Path(__file__).parents[1] / 'docs' / 'photographer.jpg'
 PHOTOGRAPHER_BOX = [0, 62, 332, 450]  # made by hand
@@ -118,11 +118,6 @@ def count_found(found: np.ndarray, scene: Scene) -> tuple[int, int, int]:
         else:
             wrong += 1
     return int((taken & needed).sum()), int((~taken & needed).sum()), wrong
-
-
-def as_corners(boxes: np.ndarray) -> np.ndarray:
-    """Returns boxes x y w h (N, 4) as x0 y0 x1 y1."""
-    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
 
 
 def scenes(images: int, seed: int) -> Iterator[tuple[float, int, Scene]]:
@@ -241,10 +236,7 @@ def run(argv: Sequence[str] | None = None) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measures what the command line `argv` says; an error is one line and exit status 1."""
-    try:
-        run(argv)
-    except (ValueError, OSError) as error:
-        sys.exit(f'error: {error}')
+    in_one_line(run, argv)
 
 
 if __name__ == '__main__':

@@ -41,6 +41,7 @@ from hybrik_jax.types import Person
 from hybrik_jax.units import MM_PER_M
 from hybrik_jax.view import people as pictures
 from hybrik_jax.view import render
+from tools import in_one_line
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 
@@ -403,10 +404,7 @@ def summary(name: str, people: Sequence[Person], predictor: Predictor) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Predicts what the command line `argv` says; an error is one line and exit status 1."""
     logging.getLogger('absl').setLevel(logging.ERROR)  # orbax warns of reading a folder that it cannot write
-    try:
-        run(argv)
-    except (ValueError, OSError) as error:
-        sys.exit(f'error: {error}')
+    in_one_line(run, argv)
 
 
 if __name__ == '__main__':
