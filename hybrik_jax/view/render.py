@@ -4,6 +4,7 @@ Images are uint8 RGB. Vertices are metres in the camera frame (x right, y down, 
 root-relative. Pixels as OpenCV counts them: u = focal * X / Z + centre, pixel centres at integers.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import cv2
@@ -15,12 +16,38 @@ from hybrik_jax.view.rasterise import rasterise
 
 TRUTH_COLOUR = (0.45, 0.72, 0.55)  # muted green, RGB in [0, 1]
 PREDICTION_COLOUR = (0.48, 0.66, 0.90)  # light blue
+PERSON_COLOURS = (  # of the people in a picture, by their number
+    PREDICTION_COLOUR, (0.93, 0.62, 0.38), (0.50, 0.76, 0.50), (0.86, 0.54, 0.72), (0.88, 0.80, 0.42),
+    (0.42, 0.76, 0.76), (0.68, 0.58, 0.88), (0.90, 0.50, 0.46),
+)  # fmt: skip
 GHOST_COLOUR = (0.72, 0.72, 0.70)  # a second mesh shown for comparison
 BACKGROUND = (244, 243, 240)  # of meshes without a photo, uint8 RGB
+OPACITY = 0.85  # of meshes over a photo
 
 SUPERSAMPLE = 2
 NEAR_M = 0.2  # faces nearer to the camera plane than this are left out
 LARGEST_COORDINATE = 16000  # pixels; OpenCV draws with fixed-point coordinates
+
+
+@dataclasses.dataclass(frozen=True)
+class Mesh:
+    """A mesh as its camera sees it.
+
+    vertices_m: (V, 3) camera frame, metres.
+    focal: pixels, one number or (fx, fy).
+    centre: (2,) principal point, pixels.
+    colour: (3,) RGB in [0, 1].
+    """
+
+    vertices_m: np.ndarray
+    focal: float | Sequence[float]
+    centre: Sequence[float]
+    colour: Sequence[float] = PREDICTION_COLOUR
+
+
+def person_colour(number: int) -> tuple[float, float, float]:
+    """Returns the colour, RGB in [0, 1], of the person with this number; after eight they come again."""
+    return PERSON_COLOURS[number % len(PERSON_COLOURS)]
 
 
 def shade_mesh(
@@ -33,44 +60,56 @@ def shade_mesh(
     width: int,
     colour: Sequence[float] = PREDICTION_COLOUR,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns colours (height, width, 3) and coverage (height, width) of the mesh under two soft lights.
+    """Returns `shade_meshes` of one mesh, whose arguments are those of `Mesh`."""
+    return shade_meshes([Mesh(vertices_m, focal, centre, colour)], faces, height=height, width=width)
+
+
+def shade_meshes(
+    meshes: Sequence[Mesh], faces: np.ndarray, *, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns colours (height, width, 3) and coverage (height, width) of meshes under two soft lights.
+
+    Where several are in the way of one another, the nearest surface is seen, whatever their order. Cameras of
+    different focal lengths look from different places: depths are compared as multiples of the focal length.
 
     Args:
-        vertices_m: (V, 3) camera frame, metres.
+        meshes: of the same faces.
         faces: (F, 3) vertex numbers, counter-clockwise seen from outside; back faces are not drawn.
-        focal: pixels, one number or (fx, fy).
-        centre: (2,) principal point, pixels.
         height, width: pixels.
-        colour: (3,) RGB in [0, 1].
-
     Returns:
         rgb float32 in [0, 1], not multiplied by the coverage, 0 where nothing is drawn;
         coverage float32 in [0, 1].
-
     Raises:
         ValueError: shapes that do not fit, or vertices that are not finite.
     """
-    vertices_m = _checked_vertices(vertices_m)
-    focal = np.broadcast_to(np.asarray(focal, np.float64), (2,))
-    if not (focal > 0).all():
-        raise ValueError(f'focal={focal.tolist()}: both focal lengths must be positive, in pixels.')
-
-    # vertices may be at z = 0; their faces are dropped
-    with np.errstate(divide='ignore', invalid='ignore', over='ignore'):
-        fragments = rasterise(
-            vertices_m,
-            faces,
-            focal * SUPERSAMPLE,
-            (np.asarray(centre, np.float64) + 0.5) * SUPERSAMPLE - 0.5,
-            height * SUPERSAMPLE,
-            width * SUPERSAMPLE,
-            near=NEAR_M,
-        )
-    normals = fragments.interpolate(vertex_normals(vertices_m, faces).astype(np.float32), faces)
-    view = -fragments.interpolate(vertices_m.astype(np.float32), faces)
-    coverage = _shrink(fragments.image(np.ones(len(fragments.pixel), np.float32)))
-    rgb = _shrink(fragments.image(_light(unit(normals), unit(view), colour)))
-    return rgb / np.maximum(coverage, 1e-6)[..., None], coverage
+    samples = height * width * SUPERSAMPLE**2
+    nearest, rgb = np.full(samples, np.inf, np.float32), np.zeros((samples, 3), np.float32)
+    for mesh in meshes:
+        vertices_m = _checked_vertices(mesh.vertices_m)
+        focal = np.broadcast_to(np.asarray(mesh.focal, np.float64), (2,))
+        if not (focal > 0).all():
+            raise ValueError(f'focal={focal.tolist()}: both focal lengths must be positive, in pixels.')
+        # vertices may be at z = 0; their faces are dropped
+        with np.errstate(divide='ignore', invalid='ignore', over='ignore'):
+            seen = rasterise(
+                vertices_m,
+                faces,
+                focal * SUPERSAMPLE,
+                (np.asarray(mesh.centre, np.float64) + 0.5) * SUPERSAMPLE - 0.5,
+                height * SUPERSAMPLE,
+                width * SUPERSAMPLE,
+                near=NEAR_M,
+            )
+        normals = seen.interpolate(vertex_normals(vertices_m, faces).astype(np.float32), faces)
+        view = -seen.interpolate(vertices_m.astype(np.float32), faces)
+        depth = seen.depth / np.sqrt(focal.prod())
+        in_front = depth < nearest[seen.pixel]
+        pixel = seen.pixel[in_front]
+        nearest[pixel] = depth[in_front]
+        rgb[pixel] = _light(unit(normals), unit(view), mesh.colour)[in_front]
+    tall, wide = height * SUPERSAMPLE, width * SUPERSAMPLE
+    coverage = _shrink(np.isfinite(nearest).astype(np.float32).reshape(tall, wide))
+    return _shrink(rgb.reshape(tall, wide, 3)) / np.maximum(coverage, 1e-6)[..., None], coverage
 
 
 def overlay(
@@ -81,15 +120,21 @@ def overlay(
     focal: float | Sequence[float],
     centre: Sequence[float],
     colour: Sequence[float] = PREDICTION_COLOUR,
-    opacity: float = 0.85,
+    opacity: float = OPACITY,
 ) -> np.ndarray:
-    """Returns the image (H, W, 3) uint8 RGB with the mesh drawn over it.
+    """Returns `overlay_meshes` of one mesh, whose arguments are those of `Mesh`."""
+    return overlay_meshes(image, [Mesh(vertices_m, focal, centre, colour)], faces, opacity=opacity)
 
-    Arguments as in `shade_mesh`; opacity 1 hides the photo under the mesh, 0 leaves it as it is.
+
+def overlay_meshes(
+    image: np.ndarray, meshes: Sequence[Mesh], faces: np.ndarray, *, opacity: float = OPACITY
+) -> np.ndarray:
+    """Returns the image (H, W, 3) uint8 RGB with meshes drawn over it, the nearer ones in front.
+
+    Arguments as in `shade_meshes`; opacity 1 hides the photo under the meshes, 0 leaves it as it is.
     """
     height, width, _ = _checked_image(image).shape
-    camera = {'focal': focal, 'centre': centre, 'height': height, 'width': width}
-    rgb, coverage = shade_mesh(vertices_m, faces, colour=colour, **camera)
+    rgb, coverage = shade_meshes(meshes, faces, height=height, width=width)
     mixed = image + (opacity * coverage)[..., None] * (255 * rgb - image)
     return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
 
@@ -101,6 +146,7 @@ def side_view(
     size: int = 256,
     ghost_vertices_m: np.ndarray | None = None,
     turn_degrees: float = 90.0,
+    colour: Sequence[float] = PREDICTION_COLOUR,
 ) -> np.ndarray:
     """Returns the mesh seen from the camera's right, (size, size, 3) uint8 RGB, framed to fit.
 
@@ -111,6 +157,7 @@ def side_view(
         ghost_vertices_m: (V, 3) or None, a second mesh of the same faces, drawn pale behind the first in the
             same frame (the truth, to judge a prediction by).
         turn_degrees: 90 from the camera's right, 0 from the front.
+        colour: (3,) RGB in [0, 1].
     """
     vertices_m = _checked_vertices(vertices_m)
     meshes = [vertices_m] if ghost_vertices_m is None else [_checked_vertices(ghost_vertices_m), vertices_m]
@@ -129,7 +176,7 @@ def side_view(
     picture = np.full((size, size, 3), BACKGROUND, np.uint8)
     for ghost in meshes[:-1]:
         picture = overlay(picture, ghost, faces, colour=GHOST_COLOUR, opacity=0.6, **camera)
-    return overlay(picture, meshes[-1], faces, opacity=1.0, **camera)
+    return overlay(picture, meshes[-1], faces, opacity=1.0, colour=colour, **camera)
 
 
 def draw_skeleton(
