@@ -5,6 +5,7 @@ What is transparent is white, as most programs show it. Of several pictures in a
 
 import contextlib
 import dataclasses
+import hashlib
 import io
 import os
 import warnings
@@ -80,6 +81,16 @@ def holds_several(path: str | os.PathLike) -> bool:
     """
     with open_plain(path, _KIND, _LARGEST_FILE) as file:
         return _header(file, path).several
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """Returns the hash of a photo's file, in hexadecimal, without looking at what it holds.
+
+    Raises:
+        FileNotFoundError, FileError: there is no such file, or it is none or too large.
+    """
+    with open_plain(path, _KIND, _LARGEST_FILE) as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def read(path: str | os.PathLike, *, upright: bool) -> tuple[np.ndarray, bytes]:

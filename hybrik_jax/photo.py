@@ -162,7 +162,10 @@ def _clipped(box: np.ndarray, width: int, height: int) -> np.ndarray:
         raise ValueError(f'The box {named} has no size: width and height, the last two, must be positive.')
     corners = boxes.clipped(box, width, height)
     if corners is None:
-        raise ValueError(f'The box {named} has no part in the photo of {width} x {height} pixels.')
+        raise ValueError(
+            f'The box {named} has no part in the photo of {width} x {height} pixels that is more than '
+            'a pixel wide and high.'
+        )
     return corners.astype(np.float64)
 
 

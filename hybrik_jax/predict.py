@@ -41,6 +41,14 @@ SYNTHETIC_WARNING = (
 )
 
 
+@dataclasses.dataclass(frozen=True)
+class _Waiting:
+    """A request until its batch is full, with its people; None: they were predicted before."""
+
+    request: Request
+    people: list[Framed] | None
+
+
 class Predictor:
     """A trained network and its body, ready for photos: `predictor(photo, boxes) -> list[Person]`.
 
@@ -151,28 +159,57 @@ class Predictor:
         requests: Iterable[Request],
         *,
         on_error: Callable[[Request, Exception], None] | None = None,
+        known: Callable[[Request], int | None] | None = None,
     ) -> Iterator[list[Person]]:
         """Yields the people of each request, in order; the network sees people of several photos together.
 
         Args:
             on_error: called for a request whose photo, box, camera or depth cannot be used; it gives [].
                 None: the error is raised, before any result of the batch that it would be in.
+            known: tells of a request how many people were predicted before, None: it was not predicted. A
+                batch of people who are all known is left out, its requests give []. Others are predicted
+                whole, so that everybody is seen with the same people, and comes out the same to the last
+                bit, as if nobody had been known.
         Raises:
             FileNotFoundError, ValueError: see `__call__`.
         """
-        waiting: list[list[Framed]] = []  # of photos that are not predicted yet
+        batch: list[_Waiting] = []
+        count = 0
         for request in requests:
-            try:
-                waiting.append(self._frame(request))
-            except (OSError, ValueError) as error:
-                if on_error is None:
-                    raise
-                on_error(request, error)
-                waiting.append([])
-            if sum(map(len, waiting)) >= BATCH_SIZES[-1]:
-                yield from self._finish(waiting)
-                waiting = []
-        yield from self._finish(waiting)
+            before = None if known is None else known(request)
+            people = self._frame_or_tell(request, on_error) if before is None else None
+            batch.append(_Waiting(request, people))
+            count += before if people is None else len(people)
+            if count >= BATCH_SIZES[-1]:
+                yield from self._predict_batch(batch, on_error)
+                batch, count = [], 0
+        yield from self._predict_batch(batch, on_error)
+
+    def _predict_batch(
+        self, batch: list[_Waiting], on_error: Callable[[Request, Exception], None] | None
+    ) -> Iterator[list[Person]]:
+        """Yields the people of each request of a batch; [] of all where nobody is new."""
+        if not any(one.people for one in batch):
+            yield from ([] for _ in batch)
+            return
+        yield from self._finish(
+            [
+                self._frame_or_tell(one.request, on_error) if one.people is None else one.people
+                for one in batch
+            ]
+        )
+
+    def _frame_or_tell(
+        self, request: Request, on_error: Callable[[Request, Exception], None] | None
+    ) -> list[Framed]:
+        """Returns the people of a request, [] where `on_error` was told that it cannot be used."""
+        try:
+            return self._frame(request)
+        except (OSError, ValueError) as error:
+            if on_error is None:
+                raise
+            on_error(request, error)
+            return []
 
     def _frame(self, request: Request) -> list[Framed]:
         """Returns the people of a request; the detector finds those of a request without boxes."""

@@ -266,7 +266,8 @@ def test_the_command_looks_for_people(small_run, tmp_path, capsys):
     cv2.imwrite(str(photos / 'wall.png'), np.full((60, 80, 3), 128, np.uint8))
     command = [str(photos), '--checkpoint', str(small_run), '--out', str(out), '--formats', 'json']
     predict.run(command)
-    assert [path.name for path in out.iterdir()] == [PHOTO.name]
+    assert sorted(path.name for path in (out / 'wall.png').iterdir()) == ['photo.jpg', 'prediction.json']
+    assert json.loads((out / 'wall.png' / 'prediction.json').read_text())['people'] == []
     (person,) = json.loads((out / PHOTO.name / 'prediction.json').read_text())['people']
     assert overlap(*measure_detector.as_corners(np.array([person['box'], HAND_MADE]))) > 0.8
     assert person['box_score'] > 0.3
@@ -276,6 +277,7 @@ def test_the_command_looks_for_people(small_run, tmp_path, capsys):
     with pytest.raises(SystemExit):  # nobody at all
         predict.run([str(photos), '--checkpoint', str(small_run), '--out', str(out), '--score', '1'])
     assert PHOTO.name in capsys.readouterr().err
+    assert not list(out.glob('*/overlay.png'))  # of whom was found before
     with pytest.raises(ValueError, match='leave --whole-photo away'):
         predict.run([str(PHOTO), '--box=1,1,9,9', '--whole-photo', '--checkpoint', str(small_run)])
 

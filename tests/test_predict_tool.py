@@ -12,7 +12,7 @@ from hybrik_jax.predict import SYNTHETIC_WARNING
 from tests import small_run as small
 from tools import predict
 
-PICTURES = ('overlay.png', 'side.png', 'crop.png')
+PICTURES = ('overlay.png', 'side.png', 'crop.png', 'photo.jpg')
 FILES = sorted([*PICTURES, 'prediction.json', 'prediction.npz'])
 
 
@@ -28,7 +28,9 @@ def test_prediction_of_a_photo(small_run, photo_file, tmp_path, capsys):
 
     content = json.loads((out / 'prediction.json').read_text())
     arrays = np.load(out / 'prediction.npz')
-    assert all(np.isfinite(arrays[name]).all() for name in arrays.files)
+    assert all(np.isfinite(arrays[name]).all() for name in arrays.files if name != 'box_score')
+    seen = cv2.imread(str(out / 'photo.jpg')).astype(int)
+    assert np.abs(seen - cv2.imread(str(photo_file))).mean() < 3
     assert content['photo'] == 'person.jpg' and content['photo_size'] == [160, 120]
     assert content['checkpoint']['parameters'] == 'ema' and content['checkpoint']['flip_test']
     assert content['checkpoint']['step'] == 0 and content['body_model'] == 'open_body (CC0)'
@@ -43,6 +45,7 @@ def test_prediction_of_a_photo(small_run, photo_file, tmp_path, capsys):
     projected = project(placed, 200, np.array([79.5, 59.5]))
     np.testing.assert_allclose(projected, person['projected_joints_px'], atol=0.01)
     assert arrays['vertices_m'].shape[::2] == (1, 3)
+    assert np.isnan(arrays['box_score']) and person['box_score'] is None
     assert arrays['faces'].max() < arrays['vertices_m'].shape[1]
     said = capsys.readouterr().out
     assert 'assumed' in said and 'synthetic people only' in said and str(out) in said

@@ -76,9 +76,12 @@ def run(argv: Sequence[str] | None = None) -> None:
     sources = find_sources(args.source)
     body = smpl_file.load_body(args.body)
     out = args.out or (args.source if args.source.is_dir() else args.source.parent)
-    for source in tqdm.tqdm(sources, disable=len(sources) == 1):
+    empty = [source for source in sources if len(sources) > 1 and not read_motions(source)]
+    for source in tqdm.tqdm([one for one in sources if one not in empty], disable=len(sources) == 1):
         export(source, out if len(sources) == 1 else out / source.name, formats, body, args.frame)
-    print(f'wrote {", ".join(formats)} of {len(sources)} files of motions into {out}')
+    print(f'wrote {", ".join(formats)} of {len(sources) - len(empty)} files of motions into {out}')
+    if empty:
+        print(f'{len(empty)} photos have nobody in them, such as {empty[0].name}')
 
 
 def main(argv: Sequence[str] | None = None) -> None:

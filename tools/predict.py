@@ -5,15 +5,19 @@
     python -m tools.predict FOLDER --boxes boxes.json --checkpoint runs/synthetic --out out/
     python -m tools.predict --synthetic 0 --checkpoint runs/synthetic
 
-boxes.json says where people are: {"photo.jpg": [[x, y, w, h], ...], ...}, pixels. In photos without a box
-people are looked for (hybrik_jax/detect.py), or with --whole-photo each is taken as one person's.
+boxes.json says where people are: {"photo.jpg": [[x, y, w, h], ...], ...}, pixels; [] where nobody is. In
+photos without boxes people are looked for (hybrik_jax/detect.py), or with --whole-photo each is taken as one
+person's.
 
-Writes into --out (of several photos into a folder of each photo's name): overlay.png, the meshes on the
-photo; and of each person side.png, the mesh from the camera's right, and crop.png, the part of the photo that
-the network looks at with its 2D joints (side_1.png ... where there are several people); prediction.json, and
-prediction.npz with the meshes; with --format also files for Blender and other programs (docs/predict.md).
-What is assumed about camera and depth where they are not given is said in prediction.json
-(hybrik_jax/photo.py).
+Writes into --out (of several photos, or a folder, into a folder of each photo's name): overlay.png, the
+meshes on the photo; photo.jpg, the photo as the network saw it; of each person side.png, the mesh from the
+camera's right, and crop.png, the part of the photo that the network looks at with its 2D joints (side_1.png
+... where there are several people); prediction.json, and prediction.npz with the meshes; with --format also
+files for Blender and other programs (docs/predict.md). What is assumed about camera and depth where they are
+not given is said in prediction.json (hybrik_jax/photo.py).
+
+The same command again goes on where it was stopped. Photos that could not be used are listed at the end, and
+the exit status is 1; so it is where people were looked for and nobody at all was found.
 """
 
 import argparse
@@ -21,13 +25,9 @@ import logging
 import math
 import os
 import pathlib
-import shutil
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 
 from hybrik_jax import compiler, detect, json_file
@@ -39,11 +39,15 @@ from hybrik_jax.predict import Predictor
 from hybrik_jax.step import PARAMETERS
 from hybrik_jax.types import Person
 from hybrik_jax.units import MM_PER_M
-from hybrik_jax.view import people as pictures
-from hybrik_jax.view import render
 from tools import in_one_line
+from tools.predict_files import about_photo, write
+from tools.predict_photos import predict_photos, summary, tell
 
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+# Of the photos in a folder: what is read, and what is none of ours and named at the end.
+SUFFIXES = ('.jpg', '.jpeg', '.jfif', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif', '.avif')
+UNREAD_SUFFIXES = (
+    '.heic', '.heif', '.jxl', '.jp2', '.dng', '.cr2', '.cr3', '.nef', '.arw', '.raf', '.orf', '.rw2',
+)  # fmt: skip
 
 
 def parse_box(text: str) -> list[float]:
@@ -85,79 +89,33 @@ def read_boxes(path: str) -> dict[str, Any]:
 
 
 def find_photos(paths: Sequence[str]) -> list[pathlib.Path]:
-    """Returns the photos that are named, and in place of a folder the photos in it, sorted by name."""
+    """Returns the photos that are named, and in place of a folder the photos in it, sorted by name.
+
+    Raises:
+        FileNotFoundError: a folder without photos.
+        ValueError: two photos of one name, whose results would be in one folder.
+    """
     photos: list[pathlib.Path] = []
     for path in map(pathlib.Path, paths):
         if os.path.isdir(path):
-            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+            shown = sorted(file for file in path.iterdir() if not file.name.startswith('.'))
+            inside = [file for file in shown if file.suffix.lower() in SUFFIXES + UNREAD_SUFFIXES]
             if not inside:
                 raise FileNotFoundError(f'The folder {path} holds no photo ({", ".join(SUFFIXES)}).')
+            if others := [file.name for file in shown if file not in inside]:
+                print(f'{path}: {len(others)} others are no photos by their names, such as {others[0]}')
             photos += inside
         else:
             photos.append(path)
+    named: dict[str, pathlib.Path] = {}
+    for photo in photos:
+        if photo.name in named:
+            raise ValueError(
+                f'{named[photo.name]} and {photo} have the same name, which their results would have, too: '
+                'give them to two commands with an --out each.'
+            )
+        named[photo.name] = photo
     return photos
-
-
-def write(
-    out: pathlib.Path,
-    photo: np.ndarray,
-    people: Sequence[Person],
-    predictor: Predictor,
-    *,
-    about: dict[str, Any],
-    formats: Sequence[str] = DEFAULT_PEOPLE_FORMATS,
-) -> list[pathlib.Path]:
-    """Returns the files written into the folder `out`, which replace older ones when all are complete.
-
-    Args:
-        about: what is said beside the people, such as the photo's name.
-    """
-    faces = np.asarray(predictor.body.faces)
-    drawn = {'overlay.png': pictures.draw_overlay(photo, people, faces)}
-    for number, person in enumerate(people):
-        suffix = f'_{number}' if len(people) > 1 else ''
-        drawn[f'side{suffix}.png'] = render.side_view(person.vertices_m, faces, size=512)
-        drawn[f'crop{suffix}.png'] = pictures.draw_crop(photo, person, predictor.network.image_size)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        unfinished = out / '.unfinished'
-        shutil.rmtree(unfinished, ignore_errors=True)  # of a command that was killed
-        unfinished.mkdir()
-    except OSError as error:
-        raise OSError(
-            error.errno, f'--out {out} cannot be written to ({error.strerror}): give a folder.'
-        ) from error
-    try:
-        for name, picture in drawn.items():
-            cv2.imwrite(str(unfinished / name), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-        for name in formats:
-            file_name, write_people = PEOPLE_FORMATS[name]
-            write_people(unfinished / file_name, people, predictor.body, about)
-        files = sorted(unfinished.iterdir())
-        for file in files:
-            os.replace(file, out / file.name)
-        return [out / file.name for file in files]
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def about_photo(predictor: Predictor, name: str, photo: np.ndarray) -> dict[str, Any]:
-    """Returns what prediction.json says beside the people."""
-    mixture = predictor.run.config['data']['mixture']
-    return {
-        'photo': name,
-        'photo_size': list(photo.shape[1::-1]),
-        'checkpoint': {
-            'folder': str(predictor.run.folder),
-            'step': predictor.run.step,
-            'parameters': predictor.parameters,
-            'flip_test': predictor.flip,
-            'image_size': predictor.network.image_size,
-            'trained_on': [dataset for dataset, share in mixture.items() if share > 0],
-            'synthetic_only': predictor.synthetic_only,
-        },
-        'body_model': str(predictor.body.name),
-    }
 
 
 def open_test_split(predictor: Predictor) -> Sequence[dict[str, Any]]:
@@ -219,15 +177,11 @@ def network_options(args: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(args, name) for name in names} | {'root': args.rootnet}
 
 
-def run(argv: Sequence[str] | None = None) -> list[pathlib.Path]:
-    """Returns the files written for the command line `argv`; raises where nothing can be done.
-
-    A photo of several that cannot be used is named on stderr, and the others are predicted.
-    """
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('photos', nargs='*', metavar='PHOTO', help='JPEG or PNG files, or folders of them')
+    parser.add_argument('photos', nargs='*', metavar='PHOTO', help='files, or folders of them')
     parser.add_argument(
         '--synthetic', type=int, metavar='INDEX', help="in place of PHOTO: the run's test image INDEX"
     )
@@ -258,6 +212,9 @@ def run(argv: Sequence[str] | None = None) -> list[pathlib.Path]:
     parser.add_argument('--checkpoint', required=True, metavar='DIR', help='workdir of a run')
     parser.add_argument('--out', metavar='DIR', help='default: runs/predictions/NAME')
     parser.add_argument(
+        '--again', action='store_true', help='predict anew what this command predicted before'
+    )
+    parser.add_argument(
         '--focal', type=within(*FOCAL_PX, 'pixels'), metavar='PX', help="default: the photo's diagonal"
     )
     parser.add_argument(
@@ -276,7 +233,15 @@ def run(argv: Sequence[str] | None = None) -> list[pathlib.Path]:
         help=f'files to write, such as json,glb: {", ".join(PEOPLE_FORMATS)}; default: json,npz',
     )
     add_network_options(parser)
-    args = parser.parse_args(argv)
+    return parser
+
+
+def run(argv: Sequence[str] | None = None) -> list[pathlib.Path]:
+    """Returns the files written for the command line `argv`; raises where nothing can be done.
+
+    Photos of several that cannot be used are named on stderr, and the others are predicted.
+    """
+    args = _parser().parse_args(argv)
     args.formats = parse_formats(args.formats, tuple(PEOPLE_FORMATS))
     if bool(args.photos) == (args.synthetic is not None):
         raise ValueError('Give a PHOTO or --synthetic INDEX, one of the two.')
@@ -286,7 +251,8 @@ def run(argv: Sequence[str] | None = None) -> list[pathlib.Path]:
         return _predict_test_image(args)
 
     photos = find_photos(args.photos)
-    if args.box and (len(photos) > 1 or args.boxes):
+    alone = len(args.photos) == 1 and not os.path.isdir(args.photos[0])
+    if args.box and (not alone or args.boxes):
         raise ValueError('--box is for one PHOTO: give the boxes of several in a --boxes FILE.')
     if args.box and args.whole_photo:
         raise ValueError('--box says where the person is: leave --whole-photo away.')
@@ -296,65 +262,30 @@ def run(argv: Sequence[str] | None = None) -> list[pathlib.Path]:
     unknown = [name for name in boxes if name not in {photo.name for photo in photos}]
     if unknown:
         raise ValueError(f'--boxes {args.boxes} names {unknown[0]!r}, which is none of the photos.')
-    if len(photos) == 1:
+    if alone:
         read_photo(photos[0])  # what is wrong is said before the network is loaded
     detector = None
     if not args.whole_photo and any(photo.name not in boxes for photo in photos):
         detector = detect.Detector.load(score=args.score, tiles=args.tiles)
     predictor = Predictor.load(args.checkpoint, detector=detector, **network_options(args))
-    failed: list[str] = []
-    empty: list[str] = []
-
-    def on_error(request: Request, error: Exception) -> None:
-        if len(photos) == 1:
-            raise error
-        failed.append(str(request.photo))
-        print(f'error: {request.photo}: {error}', file=sys.stderr)
-
-    def requests() -> Iterator[Request]:
-        for photo in photos:
-            yield Request(
-                photo=photo,
-                boxes=boxes.get(photo.name),
-                intrinsics=args.focal,
-                root_depth_m=args.root_depth,
-            )
-
-    files, people_count, started = [], 0, time.perf_counter()
-    for path, people in zip(photos, predictor.predict(requests(), on_error=on_error), strict=True):
-        if str(path) in failed:
-            continue
-        if not people:
-            empty.append(str(path))
-            continue
-        people_count += len(people)
-        out = pathlib.Path(
-            args.out or pathlib.Path('runs/predictions') / (path.stem if len(photos) == 1 else '')
-        )
-        out = out if len(photos) == 1 else out / path.name
-        photo = read_photo(path)
-        about = about_photo(predictor, path.name, photo)
-        files += write(out, photo, people, predictor, about=about, formats=args.formats)
-        print(summary(path.name, people, predictor))
-    seconds = time.perf_counter() - started
-    if len(photos) > 1:
-        print(
-            f'{people_count} people in {len(photos) - len(failed)} photos, {people_count / seconds:.1f} '
-            'people/s with '
-            f'drawing, {predictor.compilations} compilations; {len(failed)} photos could not be used'
-        )
-    if files:
-        more = f' and {len(files) - 6} more' if len(files) > 6 else ''
-        print('wrote ' + ', '.join(map(str, files[:6])) + more)
-    if empty:
-        print(
-            f'nobody was found in {", ".join(empty)}: give a --score below {args.score:g}, more --tiles for '
-            'small people, their --boxes, or --whole-photo',
-            file=sys.stderr,
-        )
-    if failed or not files:
+    out = pathlib.Path(args.out or pathlib.Path('runs/predictions') / (photos[0].stem if alone else ''))
+    done = predict_photos(
+        predictor,
+        photos,
+        [out if alone else out / photo.name for photo in photos],
+        boxes=boxes,
+        formats=args.formats,
+        focal=args.focal,
+        root_depth_m=args.root_depth,
+        looking=None if args.whole_photo else {'score': args.score, 'tiles': args.tiles},
+        again=args.again,
+    )
+    if alone and done.failed:
+        raise done.failed[photos[0]]
+    tell(done, boxes, args.score)
+    if done.failed or (detector is not None and not any(done.people.values())):
         raise SystemExit(1)
-    return files
+    return done.files
 
 
 def _predict_test_image(args: argparse.Namespace) -> list[pathlib.Path]:
@@ -378,27 +309,6 @@ def _predict_test_image(args: argparse.Namespace) -> list[pathlib.Path]:
         print(f'error against the label ({key}): {value:.1f}')
     print('wrote ' + ', '.join(map(str, files)))
     return files
-
-
-def summary(name: str, people: Sequence[Person], predictor: Predictor) -> str:
-    """Returns a few lines for people."""
-    lines = [
-        f'{name}: {len(people)} people, by {predictor.run.folder.name} step {predictor.run.step}, '
-        f'{predictor.parameters} parameters, flip test {"on" if predictor.flip else "off"}, body '
-        f'{predictor.body.name}'
-    ]
-    for person in people:
-        view = person.view
-        depth_by = 'assumed' if view.root_depth_assumed else view.root_depth_by or 'given'
-        place = ', '.join(f'{x:.2f}' for x in person.translation_m)
-        lines.append(
-            f'  box {",".join(f"{x:g}" for x in view.box)}; focal length {view.focal[0]:.0f} px '
-            f'({"assumed" if view.focal_assumed else "given"}), lifted at {view.root_depth_m:.2f} m '
-            f'({depth_by}), fitted at ({place}) m, its joints '
-            f'{person.reprojection_px:.1f} px from the 2D joints on average'
-        )
-    warnings = dict.fromkeys(warning for person in people for warning in person.warnings)
-    return '\n'.join(lines + [f'  warning: {warning}' for warning in warnings])
 
 
 def main(argv: Sequence[str] | None = None) -> None:

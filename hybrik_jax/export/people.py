@@ -1,6 +1,7 @@
 """Predicted people as files: prediction.json for reading, prediction.npz with the meshes."""
 
 import json
+import math
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -58,7 +59,10 @@ def _numbers(array: np.ndarray, digits: int = 6) -> list:
 
 
 def write_npz(path: pathlib.Path, people: Sequence[Person], body: SMPL, about: dict[str, Any]) -> None:
-    """Writes arrays with a leading axis of people, meshes among them, and their faces (F, 3); not `about`."""
+    """Writes arrays with a leading axis of people, meshes among them, and their faces (F, 3); not `about`.
+
+    The `box_score` of a box that was given is NaN.
+    """
     arrays = {
         'vertices_m': [person.vertices_m for person in people],
         'joints_m': [person.posed_joints_m for person in people],
@@ -72,6 +76,7 @@ def write_npz(path: pathlib.Path, people: Sequence[Person], body: SMPL, about: d
         'focal': [person.view.focal for person in people],
         'centre': [person.view.centre for person in people],
         'box': [person.view.box for person in people],
+        'box_score': [math.nan if one.view.box_score is None else one.view.box_score for one in people],
         'crop_to_photo': [person.view.crop_to_photo for person in people],
     }
     arrays = {name: np.array(value) for name, value in arrays.items()}
