@@ -8,14 +8,15 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(VENV)/bin/pip --disable-pip-version-check --quiet
 PHOTO ?= docs/photographer.jpg
-BOX ?= 0,62,332,450
+BOX ?=
+ONE := $(if $(BOX),--box $(BOX))
 
 .PHONY: demo test test-slow test-page benchmark venv clean
 
 demo: $(VENV)/installed
 	$(PY) -m hybrik_jax.main --config configs/demo.py
-	$(PY) -m tools.predict $(PHOTO) --box $(BOX) --checkpoint runs/demo --out runs/demo/prediction
-	$(PY) -m tools.report runs/demo --photo $(PHOTO) --box $(BOX)
+	$(PY) -m tools.predict $(PHOTO) $(ONE) --checkpoint runs/demo --out runs/demo/prediction
+	$(PY) -m tools.report runs/demo --photo $(PHOTO) $(ONE)
 	@echo "Look at runs/demo/report.html"
 
 test: $(VENV)/installed-test

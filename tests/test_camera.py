@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hybrik_jax import catalogue, checkpoint, evaluate, inference, losses, setup, step
+from hybrik_jax import catalogue, checkpoint, detect, evaluate, inference, losses, setup, step
 from hybrik_jax import config as configuration
 from hybrik_jax.body import camera
 from hybrik_jax.data import pipeline, store
@@ -342,6 +342,20 @@ def test_depths_are_compared(runs, data_root, photo_file, tmp_path, capsys):
     assert all((tmp_path / name / 'overlay.png').exists() for name in ('camera', 'assumed'))
     with pytest.raises(SystemExit, match='camera of its own'):
         compare_depths.main(['--checkpoint', str(runs['crop'])])
+
+
+def test_depths_of_people_who_are_looked_for(runs, photo_file, tmp_path, monkeypatch):
+    """Both predictions are of the boxes that the detector found; where there are none, that is said."""
+    found = np.array([[60, 10, 40, 100], [10, 10, 30, 60.0]])
+    command = ['--checkpoint', str(runs['crop']), '--photo', str(photo_file), '--out', str(tmp_path)]
+    monkeypatch.setattr(detect.Detector, '__call__', lambda self, photo: (found, np.ones(len(found))))
+    compare_depths.main(command)
+    for name in ('camera', 'assumed'):
+        people = json.loads((tmp_path / name / 'prediction.json').read_text())['people']
+        assert [person['box'] for person in people] == found.tolist()
+    monkeypatch.setattr(detect.Detector, '__call__', lambda self, photo: (found[:0], np.ones(0)))
+    with pytest.raises(SystemExit, match='Nobody was found in .*person.jpg: say by --box'):
+        compare_depths.main(command)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The report of a run: its examples, its figures, what it says where something is missing."""
 
+import copy
 import json
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 from configs import synthetic as synthetic_config
 from hybrik_jax import config as configuration
 from hybrik_jax.data import augment, pipeline, store
+from hybrik_jax.detect import Detector
+from hybrik_jax.photo import read_photo
 from hybrik_jax.predict import Predictor
 from tests import small_run as small
 from tools import report
@@ -46,6 +49,35 @@ def test_report(small_run, predictor, photo_file, tmp_path, monkeypatch):
     assert '50.0% of the 300.0 mm' in page and 'person.jpg' in page and 'synthetic people' in page
     assert '--config configs/synthetic.py' in page and '--config.image_size=64' in page
     assert 'http' not in page.split('<body>')[1].replace('http://www.w3.org', '')
+
+
+def test_people_of_photos_without_a_box_are_looked_for(predictor, photo_file):
+    """Everybody whom the detector finds is shown; of a photo with nobody the photo itself."""
+    found = np.array([[60, 10, 40, 100], [10, 10, 30, 60.0]])
+    looking = copy.copy(predictor)
+    looking.detector = lambda photo: (found, np.ones(len(found)))
+    captions = [caption for caption, _ in report.photo_pictures(looking, [(str(photo_file), None)])]
+    assert captions == ['person.jpg, prediction (assumed camera)'] + 2 * ['person.jpg, from the side']
+    looking.detector = lambda photo: (np.zeros((0, 4)), np.zeros(0))
+    ((caption, picture),) = report.photo_pictures(looking, [(str(photo_file), None)])
+    assert caption == 'person.jpg, nobody was found'
+    np.testing.assert_array_equal(picture, read_photo(photo_file))
+    ((caption, _), _) = report.photo_pictures(looking, [(str(photo_file), [60, 10, 40, 100])])
+    assert 'prediction' in caption
+
+
+def test_the_report_loads_a_detector_where_there_is_no_box(photo_file, tmp_path, monkeypatch):
+    asked = []
+
+    def load(*unused, detector, **options):
+        asked.append(detector)
+        raise FileNotFoundError('enough')
+
+    monkeypatch.setattr(Predictor, 'load', load)
+    for box in ([], ['--box', '60,10,40,100']):
+        with pytest.raises(FileNotFoundError, match='enough'):
+            report.run([str(tmp_path), '--photo', str(photo_file), *box])
+    assert isinstance(asked[0], Detector) and asked[1] is None
 
 
 def test_report_without_anything(tmp_path):

@@ -1,12 +1,14 @@
 """Compares where a network with a camera sees people with where they are put when a depth is assumed.
 
     python -m tools.compare_depths --checkpoint runs/synthetic_camera
+    python -m tools.compare_depths --checkpoint runs/synthetic_camera --photo PHOTO --out out/
     python -m tools.compare_depths --checkpoint runs/synthetic_camera --photo PHOTO --box x,y,w,h --out out/
 
 On the run's test split, with its cameras given: the error of the root joint, and how far the 24 posed joints
 project from the labelled ones, of the same network three times: placed by its camera; lifted at the depth at
 which a square of 2 m fills the crop, which is what prediction assumes without a camera; and that moved to
-where it fits the network's 2D joints, which is what prediction makes of it. With a photo, pictures of both.
+where it fits the network's 2D joints, which is what prediction makes of it. With a photo, pictures of both;
+its people are looked for where no box says where one is.
 """
 
 import argparse
@@ -20,7 +22,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from hybrik_jax import compiler
+from hybrik_jax import compiler, detect
 from hybrik_jax.body import skeleton
 from hybrik_jax.body.projection import project
 from hybrik_jax.photo import Request, read_photo
@@ -28,6 +30,8 @@ from hybrik_jax.predict import Predictor
 from hybrik_jax.types import Person
 from hybrik_jax.units import MM_PER_M
 from tools import predict as tool
+from tools.predict_files import write
+from tools.predict_photos import summary
 
 BY_CAMERA, ASSUMED, FITTED = "the network's camera", 'a 2 m square', 'a 2 m square, fitted'
 
@@ -97,15 +101,24 @@ def table(means: dict[str, np.ndarray], people: str) -> str:
 
 
 def draw(predictor: Predictor, photo: str, box: str | None, out: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the pictures of a photo's person, written into two folders below `out`."""
-    request = Request(photo=photo, boxes=None if box is None else [tool.parse_box(box)])
+    """Returns the pictures of a photo's people, written into two folders below `out`.
+
+    Raises:
+        FileNotFoundError: there is no such photo.
+        ValueError: it is no photo, or nobody was found in it; a box that cannot be.
+    """
+    pixels = read_photo(photo)
+    if box is None:
+        boxes, _ = detect.find(detect.Detector.load(), pixels)
+    else:
+        boxes = [tool.parse_box(box)]
+    if not len(boxes):
+        raise ValueError(f'Nobody was found in {photo}: say by --box x,y,w,h where somebody is.')
     files = []
     for name, one in (('camera', predictor), ('assumed', without_camera(predictor))):
-        people = next(one.predict([request]))
-        files += tool.write(
-            out / name, read_photo(photo), people, one, about={'photo': photo}, formats=['json']
-        )
-        print(tool.summary(f'{photo}, {name}', people, one))
+        people = one(pixels, boxes)
+        files += write(out / name, pixels, people, one, about={'photo': photo}, formats=['json'])
+        print(summary(f'{photo}, {name}', people, one))
     return files
 
 
@@ -117,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--checkpoint', required=True, metavar='DIR', help='workdir of a run with a camera')
     parser.add_argument('--examples', type=int, default=0, help='the first n of the test split; default: all')
     parser.add_argument('--photo', help='in place of the test split: JPEG or PNG')
-    parser.add_argument('--box', metavar='x,y,w,h', help='of the person in the photo, pixels')
+    parser.add_argument('--box', metavar='x,y,w,h', help='of the person in the photo; default: looked for')
     parser.add_argument('--out', default='runs/compare_depths', metavar='DIR', help='for the pictures')
     args = parser.parse_args(argv)
     try:

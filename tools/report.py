@@ -1,6 +1,7 @@
 """Writes the report of a run: curves, metrics, test images with true and predicted meshes, what was run.
 
     python -m tools.report runs/synthetic
+    python -m tools.report runs/synthetic --photo people.jpg
     python -m tools.report runs/synthetic --photo person.jpg --box 281,45,219,347
 
 One HTML file that needs no other file. What a run does not have yet (evaluation, log, checkpoint) is left
@@ -24,7 +25,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from hybrik_jax import compiler, inference, json_file, metric_writer
+from hybrik_jax import compiler, detect, inference, json_file, metric_writer
 from hybrik_jax import config as configuration
 from hybrik_jax.body import skeleton
 from hybrik_jax.boxes import centre_and_side
@@ -34,7 +35,7 @@ from hybrik_jax.predict import Predictor, synthetic_only
 from hybrik_jax.scoring import metrics
 from hybrik_jax.units import MM_PER_M
 from hybrik_jax.view import people as pictures
-from hybrik_jax.view import render, report
+from hybrik_jax.view import report
 from tools import predict
 
 PICTURE_PIXELS = 256  # the crops in the report
@@ -94,14 +95,17 @@ def crop_camera(record: Mapping[str, Any], crop_size: int) -> tuple[np.ndarray, 
 def photo_pictures(
     predictor: Predictor, photos: Sequence[tuple[str, list[float] | None]]
 ) -> list[tuple[str, np.ndarray]]:
-    """Returns captions and pictures, overlay and side view, of the person in each (file, box x y w h)."""
+    """Returns captions and pictures, overlay and side views, of the people in each (file, box or None).
+
+    People are looked for where there is no box, if `predictor` has a detector.
+    """
     shown, faces = [], np.asarray(predictor.body.faces)
     requests = [Request(photo=file, boxes=None if box is None else [box]) for file, box in photos]
     for (file, _), people in zip(photos, predictor.predict(requests), strict=True):
         name = pathlib.Path(file).name
         overlay = pictures.draw_overlay(read_photo(file), people, faces)
-        shown.append((f'{name}, prediction (assumed camera)', overlay))
-        sides = [render.side_view(one.vertices_m, faces, size=360) for one in people]
+        shown.append((f'{name}, {"prediction (assumed camera)" if people else "nobody was found"}', overlay))
+        sides = [pictures.draw_side(one, number, faces, 360) for number, one in enumerate(people)]
         shown += [(f'{name}, from the side', side) for side in sides]
     return shown
 
@@ -270,7 +274,7 @@ def write(
         workdir: of the run.
         out: the HTML file; None: report.html in the workdir.
         examples: how many test images.
-        photos: (file, box x y w h or None) of people to predict.
+        photos: (file, box x y w h of a person to predict; None: people are looked for).
         network_options: of `Predictor.load`.
     Raises:
         FileNotFoundError: no such folder; photos are to be predicted, and there is no checkpoint.
@@ -292,7 +296,9 @@ def write(
         missing.append('No meshes: a RootNet tells roots, whose errors are in the table.')
     else:
         try:
-            predictor = Predictor.load(workdir, **network_options)
+            look = any(box is None for _, box in photos)
+            detector = detect.Detector.load() if look else None
+            predictor = Predictor.load(workdir, detector=detector, **network_options)
         except FileNotFoundError as error:
             if photos:
                 raise
@@ -334,7 +340,13 @@ def run(argv: Sequence[str] | None = None) -> pathlib.Path:
     parser.add_argument(
         '--photo', action='append', default=[], help='a photo to predict; may be given several times'
     )
-    parser.add_argument('--box', action='append', default=[], metavar='x,y,w,h', help='one for each --photo')
+    parser.add_argument(
+        '--box',
+        action='append',
+        default=[],
+        metavar='x,y,w,h',
+        help='one for each --photo; without, people are looked for',
+    )
     predict.add_network_options(parser)
     args = parser.parse_args(argv)
     if args.examples < 0:
