@@ -19,7 +19,7 @@ from PIL import Image
 
 from hybrik_jax.files import FileError, open_plain, shown
 
-LARGEST_PIXELS = 80_000_000  # decoding takes 6 bytes of each, 11 where some are transparent
+LARGEST_PIXELS = 80_000_000  # decoding takes 6 bytes of each, 15 where some are transparent
 _LARGEST_FILE = 2**28  # bytes
 _KIND = 'a photo'
 _FORMATS = ('JPEG', 'PNG', 'BMP', 'TIFF', 'WEBP', 'GIF', 'AVIF')
@@ -113,10 +113,10 @@ def read(path: str | os.PathLike, *, upright: bool) -> tuple[np.ndarray, bytes]:
             if 'premature' in str(error).lower() or 'corrupt' in str(error).lower():
                 raise FileError(f'{shown(path)} cannot be read: it is damaged ({error}).') from error
     if photo is None and header.transparent:
-        photo = _decoded(data, cv2.IMREAD_UNCHANGED)
-        photo = _on_white(photo) if photo is not None and photo.shape[2:] == (4,) else None
+        with _opened(io.BytesIO(data), path) as image:
+            photo = _on_white(np.asarray(image.convert('RGBA')))
     if photo is None:
-        photo = _decoded(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+        photo = _decoded(data)
     if photo is None:
         raise FileError(f'{shown(path)} cannot be read: it is damaged.')
     exchanged, reversed_axes = _UPRIGHT.get(header.orientation if upright else 1, (False, ()))
@@ -124,10 +124,11 @@ def read(path: str | os.PathLike, *, upright: bool) -> tuple[np.ndarray, bytes]:
     return np.ascontiguousarray(np.flip(photo, reversed_axes)), data
 
 
-def _decoded(data: bytes, flags: int) -> np.ndarray | None:
+def _decoded(data: bytes) -> np.ndarray | None:
     """Returns what OpenCV makes of a file's bytes, None where that is nothing; it says no word about it."""
     before = cv2.utils.logging.setLogLevel(0)
     try:
+        flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
         return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         return None
@@ -136,11 +137,10 @@ def _decoded(data: bytes, flags: int) -> np.ndarray | None:
 
 
 def _on_white(photo: np.ndarray) -> np.ndarray:
-    """Returns a photo (height, width, 4), blue, green, red and opacity, of 8 or 16 bits, as RGB on white."""
+    """Returns a photo (height, width, 4) uint8 RGB and opacity as it looks on white, (height, width, 3)."""
     out = np.empty((*photo.shape[:2], 3), np.uint8)
     for part, seen in zip(np.array_split(photo, _STRIPS), np.array_split(out, _STRIPS), strict=True):
-        part = part if part.dtype == np.uint8 else (part >> 8).astype(np.uint8)
-        missing = (255 - part[..., 2::-1]).astype(np.uint16)
+        missing = (255 - part[..., :3]).astype(np.uint16)
         seen[...] = 255 - missing * part[..., 3:] // 255
     return out
 
@@ -168,7 +168,7 @@ def _header(file: BinaryIO, path: str | os.PathLike) -> _Header:
 
 @contextlib.contextmanager
 def _opened(file: BinaryIO, path: str | os.PathLike) -> Iterator[Image.Image]:
-    """Opens a photo in Pillow, which decodes nothing; FileError, naming it, for whatever goes wrong."""
+    """Opens a photo in Pillow, which decodes nothing yet; FileError, naming it, for whatever goes wrong."""
     try:
         with warnings.catch_warnings(action='ignore'), Image.open(file, formats=_FORMATS) as image:
             yield image
