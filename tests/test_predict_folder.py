@@ -159,6 +159,9 @@ def test_another_command_replaces_all_of_an_earlier_one(command, photos, tmp_pat
     assert len(command(boxes=fewer, focal=300.0).known) == 0
     assert len(command(boxes=fewer, focal=300.0).known) == 4
     assert len(command(boxes=fewer, focal=300.0, again=True).known) == 0
+    assert (
+        len(command(boxes=fewer, focal=300.0, looking={'score': 0.5}).known) == 4
+    )  # of whom nobody is looked for
     other = tmp_path / 'other'
     other.mkdir()
     changed = [other / photo.name for photo in photos]
@@ -288,7 +291,7 @@ def test_bad_photos_are_listed_at_the_end(tool, photos, tmp_path, capsys):
         assert '0.jpg cannot be read' in lines[0] and lines[0].count('0.jpg') == 1
         assert 'phone.heic cannot be read: it is HEIC' in lines[1] and 'heif-convert' in lines[1]
         assert 'x.jpg is no file' in lines[2] and 'this is a folder' in lines[2]
-        assert '1 others are no photos by their names, such as notes.txt' in said.out
+        assert 'left out what is no photo by its name, 1 such as notes.txt' in said.out
         assert '3 photos could not be used' in said.out
         assert ('predicted before by the same command' in said.out) == (not expected)
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == sorted(BOXES)

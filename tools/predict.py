@@ -103,7 +103,7 @@ def find_photos(paths: Sequence[str]) -> list[pathlib.Path]:
             if not inside:
                 raise FileNotFoundError(f'The folder {path} holds no photo ({", ".join(SUFFIXES)}).')
             if others := [file.name for file in shown if file not in inside]:
-                print(f'{path}: {len(others)} others are no photos by their names, such as {others[0]}')
+                print(f'{path}: left out what is no photo by its name, {len(others)} such as {others[0]}')
             photos += inside
         else:
             photos.append(path)

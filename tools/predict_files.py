@@ -120,17 +120,13 @@ def people_written(out: pathlib.Path, request: dict[str, Any]) -> int | None:
     return len(record['people'])
 
 
-def request_of_photo(path: pathlib.Path, boxes: Any, shared: dict[str, Any]) -> dict[str, Any]:
-    """Returns what the results of a photo follow from, as JSON holds it.
+def request_of_photo(path: pathlib.Path, options: dict[str, Any]) -> dict[str, Any]:
+    """Returns what the results of a photo follow from: the file's content, and options, as JSON holds them.
 
-    Args:
-        boxes: that are given, or None.
-        shared: what is asked of every photo.
     Raises:
         FileNotFoundError, FileError: there is no such file, or it is none or too large.
     """
-    request = shared | {'photo_sha256': image_file.sha256(path), 'boxes': boxes}
-    return json.loads(json.dumps(request))
+    return json.loads(json.dumps(options | {'photo_sha256': image_file.sha256(path)}))
 
 
 def about_photo(

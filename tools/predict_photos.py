@@ -66,7 +66,6 @@ def predict_photos(
         ValueError: the network's predictions are not finite.
     """
     shared = about_network(predictor) | {
-        'looking': looking,
         'focal': focal,
         'root_depth_m': root_depth_m,
         'formats': list(formats),
@@ -83,7 +82,8 @@ def predict_photos(
     def known(request: Request) -> int | None:
         photo = request.photo
         try:
-            asked[photo] = request_of_photo(photo, request.boxes, shared)
+            how = {'boxes': request.boxes, 'looking': looking if request.boxes is None else None}
+            asked[photo] = request_of_photo(photo, shared | how)
         except (OSError, ValueError):
             return None  # it is said when the photo is read
         count = None if again else people_written(folder_of[photo], asked[photo])
@@ -117,7 +117,8 @@ def predict_photos(
                 print(summary(path.name, people, predictor))
                 print(*(f'  warning: {warning}\n' for warning in about['warnings']), sep='', end='')
         seen += done.people.get(path, 0)
-        progress.set_postfix(people=seen, failed=len(done.failed), refresh=False)
+        failed = {'failed': len(done.failed)} if done.failed else {}
+        progress.set_postfix({'people': seen} | failed, refresh=False)
     done.compilations, done.seconds = predictor.compilations, time.perf_counter() - started
     return done
 
@@ -130,10 +131,11 @@ def tell(done: Outcome, told: dict[str, Any], score: float) -> None:
         score: from which on the detector took a box for a person.
     """
     new = sum(count for photo, count in done.people.items() if photo not in done.known)
-    if len(done.people) + len(done.failed) > 1:
+    new_photos = len(done.people) - len(done.known)
+    if new_photos + len(done.failed) > 1:
         print(
-            f'{new} people in {len(done.people) - len(done.known)} photos, {new / done.seconds:.1f} people/s '
-            f'with drawing, {done.compilations} compilations; {len(done.failed)} photos could not be used'
+            f'{new} people in {new_photos} photos, {new / done.seconds:.1f} people/s with drawing, '
+            f'{done.compilations} compilations; {len(done.failed)} photos could not be used'
         )
         for warning, count in done.warnings.most_common(MOST_SHOWN):
             print(f'  warning ({count} times): {warning}')
