@@ -324,6 +324,20 @@ def test_two_photos_of_one_name_are_refused(tool, photos, tmp_path):
         tool(folders=[photos[0].parent, tmp_path / 'other'])
 
 
+@pytest.mark.parametrize('name', ['photo.jpg', 'Photo.JPG', 'overlay.png', 'side_12.png', 'crop.png'])
+def test_a_photo_is_never_written_over(predictor, tmp_path, monkeypatch, name):
+    """Neither one whose name is that of a result, nor a folder of photos by folders of their names."""
+    monkeypatch.setattr(Predictor, 'load', lambda *unused, **options: predictor)
+    path = small.write_photo(tmp_path / name)
+    before = path.read_bytes()
+    for photo, out in ((path, tmp_path), (tmp_path, tmp_path), (path, tmp_path / 'x' / '..')):
+        with pytest.raises(ValueError, match=f'written over .*{name} itself: give another folder as --out'):
+            predict.run([str(photo), '--whole-photo', '--checkpoint', 'run', '--out', str(out)])
+    assert path.read_bytes() == before
+    predict.run([str(path), '--whole-photo', '--checkpoint', 'run', '--out', str(tmp_path / 'out')])
+    assert (tmp_path / 'out' / 'photo.jpg').exists()
+
+
 def test_a_folder_of_one_photo_is_a_folder(tool, photos, tmp_path):
     (tmp_path / 'single').mkdir()
     shutil.copy(photos[1], tmp_path / 'single')

@@ -40,7 +40,7 @@ from hybrik_jax.step import PARAMETERS
 from hybrik_jax.types import Person
 from hybrik_jax.units import MM_PER_M
 from tools import in_one_line
-from tools.predict_files import about_photo, write
+from tools.predict_files import about_photo, refuse_to_replace, write
 from tools.predict_photos import predict_photos, summary, tell
 
 # Of the photos in a folder: what is read, and what is none of ours and named at the end.
@@ -262,17 +262,20 @@ def run(argv: Sequence[str] | None = None) -> list[pathlib.Path]:
     unknown = [name for name in boxes if name not in {photo.name for photo in photos}]
     if unknown:
         raise ValueError(f'--boxes {args.boxes} names {unknown[0]!r}, which is none of the photos.')
+    out = pathlib.Path(args.out or pathlib.Path('runs/predictions') / (photos[0].stem if alone else ''))
+    folders = [out if alone else out / photo.name for photo in photos]
+    for photo, folder in zip(photos, folders, strict=True):
+        refuse_to_replace(photo, folder)
     if alone:
         read_photo(photos[0])  # what is wrong is said before the network is loaded
     detector = None
     if not args.whole_photo and any(photo.name not in boxes for photo in photos):
         detector = detect.Detector.load(score=args.score, tiles=args.tiles)
     predictor = Predictor.load(args.checkpoint, detector=detector, **network_options(args))
-    out = pathlib.Path(args.out or pathlib.Path('runs/predictions') / (photos[0].stem if alone else ''))
     done = predict_photos(
         predictor,
         photos,
-        [out if alone else out / photo.name for photo in photos],
+        folders,
         boxes=boxes,
         formats=args.formats,
         focal=args.focal,

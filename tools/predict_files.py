@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Sequence
 from typing import Any
@@ -25,6 +26,7 @@ from hybrik_jax.view import people as pictures
 RECORD, WRITE_RECORD = PEOPLE_FORMATS['json']
 UNFINISHED = '.unfinished'  # folder of what is not complete yet
 SIDE_PICTURE = 512  # pixels
+_PICTURES = re.compile(r'photo\.jpg|(overlay|(side|crop)(_\d+)?)\.png', re.IGNORECASE)
 SEVERAL = 'The file holds several pictures: the first one was used.'
 
 
@@ -71,6 +73,14 @@ def write(
         return [out / name for name in sorted([*sizes, RECORD])]
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def refuse_to_replace(photo: pathlib.Path, out: pathlib.Path) -> None:
+    """Raises ValueError where results in the folder `out` would be written over their photo itself."""
+    if out.resolve() == photo.resolve() or (
+        out.resolve() == photo.parent.resolve() and _PICTURES.fullmatch(photo.name)
+    ):
+        raise ValueError(f'Results would be written over {photo} itself: give another folder as --out.')
 
 
 def _pictures(photo: np.ndarray, people: Sequence[Person], predictor: Predictor) -> dict[str, np.ndarray]:
