@@ -24,20 +24,10 @@ _LARGEST_FILE = 2**28  # bytes
 _KIND = 'a photo'
 _FORMATS = ('JPEG', 'PNG', 'BMP', 'TIFF', 'WEBP', 'GIF', 'AVIF')
 _ORIENTATION, _TILES, _BITS = 0x0112, (322, 323), 258  # tags of EXIF and TIFF
-_TURNED = (
-    'JPEG',
-    'MPO',
-    'PNG',
-    'WEBP',
-    'AVIF',
-)  # what is turned here; libtiff turns TIFF, others have no EXIF
-_IN_TURN = (
-    'GIF',
-    'WEBP',
-    'PNG',
-    'TIFF',
-    'AVIF',
-)  # may hold pictures of equal rank; those of MPO belong to the first
+# Turned upright here; libtiff turns TIFF, and others have no EXIF data.
+_TURNED = ('JPEG', 'MPO', 'PNG', 'WEBP', 'AVIF')
+# May hold several pictures of equal rank; MPO is a JPEG, to whose first picture the others belong.
+_IN_TURN = ('GIF', 'WEBP', 'PNG', 'TIFF', 'AVIF')
 _HEIC = (b'heic', b'heix', b'heim', b'heis', b'hevc', b'hevx', b'mif1', b'msf1')  # brands behind b'ftyp'
 _STRIPS = 16  # a photo is laid on white in so many parts, which bounds the memory
 # How a photo is turned upright: whether rows and columns are exchanged first, then which axes are reversed.

@@ -33,20 +33,13 @@ from hybrik_jax.photo import DEPTH_M, Framed, Request, batch_of, frame, read_pho
 from hybrik_jax.roots import RootFinder, frame_roots
 from hybrik_jax.types import Crop, Lifted, Person, Posed, View
 
+MOST_WAITING = 4 * BATCH_SIZES[-1]  # photos of a batch, however few people are in them
 PLAUSIBLE = 4.0  # a fitted depth that differs by more than this factor from the one lifted with is a failure
 FIT_ROUNDS = 4  # of reweighting; the last one moves the mesh by less than a millimetre
 SYNTHETIC_WARNING = (
     'The network was trained on synthetic people only: on real photos expect large errors, and do not '
     'compare them with published figures.'
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Waiting:
-    """A request until its batch is full, with its people; None: they were predicted before."""
-
-    request: Request
-    people: list[Framed] | None
 
 
 class Predictor:
@@ -173,30 +166,28 @@ class Predictor:
         Raises:
             FileNotFoundError, ValueError: see `__call__`.
         """
-        batch: list[_Waiting] = []
+        batch: list[list[Framed] | Request] = []  # people, or a request whose people are known
         count = 0
         for request in requests:
             before = None if known is None else known(request)
-            people = self._frame_or_tell(request, on_error) if before is None else None
-            batch.append(_Waiting(request, people))
-            count += before if people is None else len(people)
-            if count >= BATCH_SIZES[-1]:
+            batch.append(self._frame_or_tell(request, on_error) if before is None else request)
+            count += len(batch[-1]) if before is None else before
+            if count >= BATCH_SIZES[-1] or len(batch) == MOST_WAITING:
                 yield from self._predict_batch(batch, on_error)
                 batch, count = [], 0
         yield from self._predict_batch(batch, on_error)
 
     def _predict_batch(
-        self, batch: list[_Waiting], on_error: Callable[[Request, Exception], None] | None
+        self,
+        batch: Sequence[list[Framed] | Request],
+        on_error: Callable[[Request, Exception], None] | None,
     ) -> Iterator[list[Person]]:
-        """Yields the people of each request of a batch; [] of all where nobody is new."""
-        if not any(one.people for one in batch):
+        """Yields the people of each entry of a batch; [] of all where nobody is new."""
+        if not any(one for one in batch if isinstance(one, list)):
             yield from ([] for _ in batch)
             return
         yield from self._finish(
-            [
-                self._frame_or_tell(one.request, on_error) if one.people is None else one.people
-                for one in batch
-            ]
+            [one if isinstance(one, list) else self._frame_or_tell(one, on_error) for one in batch]
         )
 
     def _frame_or_tell(

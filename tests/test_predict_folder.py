@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 
 import numpy as np
 import pytest
 
 from hybrik_jax.photo import Request, read_photo
-from hybrik_jax.predict import BATCH_SIZES, Predictor
+from hybrik_jax.predict import BATCH_SIZES, MOST_WAITING, Predictor
 from tests import small_run as small
 from tests.helpers import ROOT
 from tools import export_motion, predict, predict_files
@@ -238,6 +239,21 @@ def test_no_more_than_a_batch_is_read_ahead(predictor):
     found = predictor.predict(requests())
     next(found)
     assert len(read) == BATCH_SIZES[-1]
+
+
+def test_photos_of_nobody_do_not_wait_for_people(predictor):
+    """Nor are they held in memory until there are some."""
+    read = []
+
+    def requests():
+        for _ in range(1000):
+            photo = np.full((40, 40, 3), 9, np.uint8)
+            read.append(weakref.ref(photo))
+            yield Request(photo=photo, boxes=[])
+
+    assert next(predictor.predict(requests())) == []
+    assert len(read) == MOST_WAITING
+    assert sum(photo() is not None for photo in read) <= 1
 
 
 @pytest.mark.slow
