@@ -344,18 +344,18 @@ def test_depths_are_compared(runs, data_root, photo_file, tmp_path, capsys):
         compare_depths.main(['--checkpoint', str(runs['crop'])])
 
 
-def test_depths_of_people_who_are_looked_for(runs, photo_file, tmp_path, monkeypatch):
+def test_depths_of_people_who_are_looked_for(predictor, photo_file, tmp_path, monkeypatch):
     """Both predictions are of the boxes that the detector found; where there are none, that is said."""
     found = np.array([[60, 10, 40, 100], [10, 10, 30, 60.0]])
-    command = ['--checkpoint', str(runs['crop']), '--photo', str(photo_file), '--out', str(tmp_path)]
+    monkeypatch.setattr(compare_depths, 'without_camera', lambda one: one)  # which has none
     monkeypatch.setattr(detect.Detector, '__call__', lambda self, photo: (found, np.ones(len(found))))
-    compare_depths.main(command)
+    compare_depths.draw(predictor, str(photo_file), None, tmp_path)
     for name in ('camera', 'assumed'):
         people = json.loads((tmp_path / name / 'prediction.json').read_text())['people']
         assert [person['box'] for person in people] == found.tolist()
     monkeypatch.setattr(detect.Detector, '__call__', lambda self, photo: (found[:0], np.ones(0)))
-    with pytest.raises(SystemExit, match='Nobody was found in .*person.jpg: say by --box'):
-        compare_depths.main(command)
+    with pytest.raises(ValueError, match='Nobody was found in .*person.jpg: say by --box'):
+        compare_depths.draw(predictor, str(photo_file), None, tmp_path)
 
 
 @pytest.mark.parametrize(

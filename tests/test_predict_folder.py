@@ -1,5 +1,6 @@
 """Prediction of folders: resumed is uninterrupted, one bad photo ends nothing, results are never mixed."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -98,11 +99,10 @@ class Killed(BaseException):
     """What stands for kill -9."""
 
 
-@pytest.mark.parametrize('moment', [1, 3, 8, 11, 17])
-def test_killed_at_any_move_of_a_file_and_resumed_is_uninterrupted(command, tmp_path, monkeypatch, moment):
-    """Nothing is tidied up, as after kill -9: what is half there is predicted again."""
-    command('whole')
-    moves, left = [], []
+@contextlib.contextmanager
+def killed_at_move(monkeypatch, moment):
+    """Ends what is done inside at the n-th move of a file, and nothing is tidied up."""
+    moves = []
 
     def replace(source, target):
         moves.append(source)
@@ -112,13 +112,34 @@ def test_killed_at_any_move_of_a_file_and_resumed_is_uninterrupted(command, tmp_
 
     with monkeypatch.context() as patch:
         patch.setattr(predict_files.os, 'replace', replace)
-        patch.setattr(predict_files.shutil, 'rmtree', lambda path, **unused: left.append(path))
+        patch.setattr(predict_files.shutil, 'rmtree', lambda *unused, **options: None)
         with pytest.raises(Killed):
-            command('killed')
-    assert left and content(tmp_path / 'killed') != content(tmp_path / 'whole')
+            yield
+
+
+@pytest.mark.parametrize('moment', [1, 3, 8, 11, 17])
+def test_killed_at_any_move_of_a_file_and_resumed_is_uninterrupted(command, tmp_path, monkeypatch, moment):
+    """What is half there is predicted again, and what was not finished goes."""
+    command('whole')
+    with killed_at_move(monkeypatch, moment):
+        command('killed')
+    assert content(tmp_path / 'killed') != content(tmp_path / 'whole')
     command('killed')
     assert content(tmp_path / 'killed') == content(tmp_path / 'whole')
     assert not list((tmp_path / 'killed').rglob('.unfinished'))
+
+
+@pytest.mark.parametrize('moment', [2, 5])
+def test_another_command_that_was_killed_leaves_no_mixture(command, photos, tmp_path, monkeypatch, moment):
+    """Though files of both have the same sizes, those of the first one are not taken for whole again."""
+    moved = BOXES | {'d.jpg': [[40, 20, 60, 90]]}
+    command(photos=photos[3:])
+    before = content(tmp_path)
+    with killed_at_move(monkeypatch, moment):
+        command(photos=photos[3:], boxes=moved)
+    shutil.rmtree(tmp_path / 'out' / 'd.jpg' / '.unfinished')  # the only trace, if somebody tidies up
+    assert not command(photos=photos[3:]).known
+    assert content(tmp_path) == before
 
 
 @pytest.mark.parametrize('damage', ['missing', 'cut', 'no record', 'cut record', 'unfinished'])
