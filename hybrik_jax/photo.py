@@ -93,7 +93,7 @@ def frame(request: Request, image_size: int, camera: str | None = None) -> list[
     if request.boxes is None:
         warnings.append('No box was given: the whole photo is taken as the box of the person.')
     wanted = _as_boxes([[0, 0, width, height]] if request.boxes is None else request.boxes)
-    focal, centre = _camera(request.intrinsics, width, height)
+    focal, centre = camera_of(request.intrinsics, width, height)
     people = []
     for box, depth_m in zip(wanted, _depths(request.root_depth_m, len(wanted)), strict=True):
         corners = _clipped(box, width, height)
@@ -126,6 +126,39 @@ def frame(request: Request, image_size: int, camera: str | None = None) -> list[
 def square_m(focal: np.ndarray, side: float) -> float:
     """Returns the depth, metres, at which 2 m are `side` pixels wide, of focal lengths (2,) in pixels."""
     return SQUARE_M * math.sqrt(focal[0] * focal[1]) / side
+
+
+def camera_of(intrinsics: Any, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns focal lengths (2,) and principal point (2,), pixels, assumed where they are not given.
+
+    Args:
+        intrinsics: as in `Request`. width, height: of the photo.
+    Raises:
+        ValueError: they cannot be.
+    """
+    focal, centre = np.full(2, math.hypot(width, height)), (np.array([width, height]) - 1) / 2
+    if intrinsics is not None:
+        given = _numbers(intrinsics, 'intrinsics')
+        if given.shape == (3, 3):
+            focal, centre = np.diag(given)[:2].copy(), given[:2, 2].copy()
+        elif given.shape == (4,):
+            focal, centre = given[:2], given[2:]
+        elif given.shape == ():
+            focal = np.full(2, float(given))
+        else:
+            raise ValueError(
+                f'intrinsics have the shape {given.shape}: give fx, fy, cx, cy, or a 3 x 3 matrix, or one '
+                'focal length.'
+            )
+    low, high = FOCAL_PX
+    for one in focal:
+        if not low <= one <= high:
+            raise ValueError(f'The focal length {one:g} cannot be: it must be {low:g} to {high:g} pixels.')
+    if not (np.abs(centre) <= _FARTHEST_CENTRE_PX).all():
+        raise ValueError(
+            f'The principal point {centre.tolist()} cannot be: it must be two numbers of pixels.'
+        )
+    return focal, centre
 
 
 def crop_of(view: View) -> Crop:
@@ -182,33 +215,6 @@ def _as_boxes(given: Any) -> np.ndarray:
             f'boxes={given!r:.100} must be a list of x, y, w, h, four numbers of pixels a person.'
         )
     return array
-
-
-def _camera(intrinsics: Any, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns focal lengths (2,) and principal point (2,), pixels, assumed where they are not given."""
-    focal, centre = np.full(2, math.hypot(width, height)), (np.array([width, height]) - 1) / 2
-    if intrinsics is not None:
-        given = _numbers(intrinsics, 'intrinsics')
-        if given.shape == (3, 3):
-            focal, centre = np.diag(given)[:2].copy(), given[:2, 2].copy()
-        elif given.shape == (4,):
-            focal, centre = given[:2], given[2:]
-        elif given.shape == ():
-            focal = np.full(2, float(given))
-        else:
-            raise ValueError(
-                f'intrinsics have the shape {given.shape}: give fx, fy, cx, cy, or a 3 x 3 matrix, or one '
-                'focal length.'
-            )
-    low, high = FOCAL_PX
-    for one in focal:
-        if not low <= one <= high:
-            raise ValueError(f'The focal length {one:g} cannot be: it must be {low:g} to {high:g} pixels.')
-    if not (np.abs(centre) <= _FARTHEST_CENTRE_PX).all():
-        raise ValueError(
-            f'The principal point {centre.tolist()} cannot be: it must be two numbers of pixels.'
-        )
-    return focal, centre
 
 
 def _depths(root_depth_m: Any, count: int) -> list[float | None]:

@@ -122,6 +122,19 @@ class Predictor:
         """Tells whether no real photo was seen in training."""
         return synthetic_only(self.run.config)
 
+    def about(self) -> dict[str, Any]:
+        """Returns what is said of the network beside results, as it is written into JSON."""
+        mixture = self.run.config['data']['mixture']
+        return {
+            'folder': str(self.run.folder),
+            'step': self.run.step,
+            'parameters': self.parameters,
+            'flip_test': self.flip,
+            'image_size': self.network.image_size,
+            'trained_on': [dataset for dataset, share in mixture.items() if share > 0],
+            'synthetic_only': self.synthetic_only,
+        }
+
     @property
     def compilations(self) -> int:
         """Counts the sizes of batch that were compiled so far."""
@@ -295,14 +308,15 @@ class Predictor:
         if posed.root_m is not None:
             view, said = self._seen(view, posed.root_m, said)
         depth_m = view.root_depth_m
-        fit = partial(fit_translation, posed.posed_joints_m, joints_px[: skeleton.NUM_JOINTS], **camera)
-        seen = bool(view.root_depth_by) and posed.root_m is not None
-        translation_m = np.asarray(posed.root_m, np.float64) if seen else fit()
-        if not depth_m / PLAUSIBLE < translation_m[2] < depth_m * PLAUSIBLE:
-            said.append(
-                f'The body cannot be fitted to the 2D joints; it is placed at a depth of {depth_m:.2f} m.'
-            )
-            translation_m = fit(depth_m=depth_m)
+        if posed.root_m is not None and view.root_depth_by:
+            translation_m = np.asarray(posed.root_m, np.float64)
+        else:
+            two_d = joints_px[: skeleton.NUM_JOINTS]
+            translation_m, fits = place(posed.posed_joints_m, two_d, depth_m=depth_m, **camera)
+            if not fits:
+                said.append(
+                    f'The body cannot be fitted to the 2D joints; it is placed at a depth of {depth_m:.2f} m.'
+                )
         in_front = np.maximum(posed.posed_joints_m + translation_m, [-np.inf, -np.inf, 1e-6])
         return Person(
             view=view,
@@ -355,6 +369,20 @@ def _load_body(
     if trained_with_embedded and body_file:
         smpl.check_same_body(body, smpl_file.load_body().name, f'the checkpoint in {folder}')
     return body
+
+
+def place(
+    joints_m: np.ndarray, joints_px: np.ndarray, *, depth_m: float, focal: np.ndarray, centre: np.ndarray
+) -> tuple[np.ndarray, bool]:
+    """Returns the translation (3,) of `fit_translation`, and whether its depth is plausible.
+
+    Where it is not, the translation is the best one at `depth_m`, the depth that the joints were lifted with.
+    """
+    fit = partial(fit_translation, joints_m, joints_px, focal=focal, centre=centre)
+    translation_m = fit()
+    if depth_m / PLAUSIBLE < translation_m[2] < depth_m * PLAUSIBLE:
+        return translation_m, True
+    return fit(depth_m=depth_m), False
 
 
 def fit_translation(

@@ -111,6 +111,54 @@ class Tracker:
         return numbers
 
 
+@dataclasses.dataclass(frozen=True)
+class Followed:
+    """Where a person is in the frames of a video.
+
+    frames: (T,) int, increasing; there are gaps where the person was not found.
+    boxes: (T, 4) x y w h, pixels. scores: (T,) the detector's.
+    """
+
+    frames: np.ndarray
+    boxes: np.ndarray
+    scores: np.ndarray
+
+
+def follow(
+    frames: Sequence[int],
+    boxes: Sequence[np.ndarray],
+    scores: Sequence[np.ndarray],
+    settings: TrackSettings | None = None,
+) -> list[Followed]:
+    """Returns the people of a video in which somebody was looked for in some frames, the first one first.
+
+    Who is found in two of those frames in a row moves in between on a line.
+
+    Args:
+        frames: (N,) numbers of those frames, increasing.
+        boxes, scores: of each of them, as `Tracker` takes them.
+        settings: of the tracker, for which each of those frames is the next one.
+    """
+    tracker, tracks = Tracker(settings), {}
+    for k, (frame, found, sure) in enumerate(zip(frames, boxes, scores, strict=True)):
+        for number, box, score in zip(tracker(found, sure), found, sure, strict=True):
+            if number >= 0:
+                tracks.setdefault(int(number), []).append((k, frame, *box, score))
+    return [_between(np.array(tracks[number])) for number in sorted(tracks)]
+
+
+def _between(rows: np.ndarray) -> Followed:
+    """Returns one person of rows (K, 7): which time somebody was looked for, frame, box, score."""
+    known = rows[:, 1].astype(int)
+    all_frames = np.arange(known[0], known[-1] + 1)
+    last = np.searchsorted(known, all_frames, side='right') - 1  # the latest row that is not later
+    following = np.minimum(last + 1, len(rows) - 1)
+    seen = (known[last] == all_frames) | (rows[following, 0] - rows[last, 0] == 1)
+    frames = all_frames[seen]
+    values = np.stack([np.interp(frames, known, column) for column in rows[:, 2:].T], axis=1)
+    return Followed(frames=frames, boxes=values[:, :4], scores=values[:, 4])
+
+
 def _cost(boxes: np.ndarray, tracks: Sequence[Track]) -> np.ndarray:
     """Returns 1 - intersection over union (N, M) of boxes (N, 4) and where tracks are expected."""
     expected = np.array([track.box for track in tracks]).reshape(-1, 4)

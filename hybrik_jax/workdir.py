@@ -20,9 +20,11 @@ _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, e
 LOG = logging.getLogger(__name__)
 
 
-def create(workdir: str | pathlib.Path) -> pathlib.Path:
+def create(workdir: str | pathlib.Path, option: str = '--config.workdir') -> pathlib.Path:
     """Returns the run's folder as an absolute path, made if missing.
 
+    Args:
+        option: of the command line that chooses the folder, for messages.
     Raises:
         OSError: nothing can be written there.
     """
@@ -32,19 +34,21 @@ def create(workdir: str | pathlib.Path) -> pathlib.Path:
         with tempfile.TemporaryFile(dir=path) as probe:  # a name of its own: other hosts do the same
             probe.write(b'0' * 4096)
     except OSError as error:
-        problem = f'--config.workdir={workdir} cannot be written to ({error.strerror or error})'
+        problem = f'{option}={workdir} cannot be written to ({error.strerror or error})'
         raise OSError(f'{problem}: give another folder.') from error
     return path
 
 
 @contextlib.contextmanager
-def lock(workdir: pathlib.Path) -> Iterator[None]:
+def lock(workdir: pathlib.Path, option: str = '--config.workdir') -> Iterator[None]:
     """Holds the folder of a run against a second run while entered; readers need not ask.
 
     The kernel keeps the lock with the open file `run.lock`: it goes with the process, however that ends, and
     what the file says afterwards is of the last run. Of a run on several hosts only the first one may enter.
     On a file system without locks a warning is logged and nothing is held.
 
+    Args:
+        option: of the command line that chooses the folder, for messages.
     Raises:
         BlockingIOError: another process holds it, here or on a host that shares the file system's locks.
     """
@@ -52,7 +56,7 @@ def lock(workdir: pathlib.Path) -> Iterator[None]:
         give_up = time.monotonic() + PATIENCE_S
         while not _taken(file):
             if time.monotonic() > give_up:
-                advice = 'wait for it, stop it, or give another --config.workdir'
+                advice = f'wait for it, stop it, or give another {option}'
                 raise BlockingIOError(f'{workdir} is in use by {_holder(workdir)}: {advice}.')
             time.sleep(0.05)
         file.truncate(0)

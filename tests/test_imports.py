@@ -21,7 +21,7 @@ STOREYS = (
     # Nothing of ours is needed: everybody may import these.
     {'files', 'ending'},
     {'assets', 'units', 'types', 'boxes', 'compiler', 'workdir', 'metric_writer'},
-    {'safe_pickle', 'json_file', 'image_file'},
+    {'safe_pickle', 'json_file', 'image_file', 'video', 'parts'},
     {'body'},
     {'data', 'scoring', 'model', 'losses', 'tracking', 'smoothing'},
     {'photo', 'catalogue', 'export', 'inference', 'detect'},
@@ -30,6 +30,7 @@ STOREYS = (
     {'checkpoint'},
     {'roots'},
     {'predict', 'evaluate'},
+    {'predict_video'},
     {'train'},
     {'main'},
 )
@@ -62,12 +63,13 @@ USERS = {
     'safetensors': {'export'},
     'ijson': {'json_file'},
     'PIL': {'image_file'},
+    'av': {'video'},
     'tabulate': {'scoring'},
     'tensorboard': {'metric_writer'},
     'array_record': {'datasets'},
     'tensorflow_datasets': {'data', 'datasets'},
 }
-LAZY = {'tensorboard', 'matplotlib'}  # imported where they are used: most users do without
+LAZY = {'av', 'tensorboard', 'matplotlib'}  # imported where they are used: most users do without
 WITHOUT_JAX = ['datasets.build', 'synthetic.reader', 'data.record', 'catalogue', 'view.rasterise']
 
 
