@@ -45,6 +45,9 @@ KNOW_ONLY = {
     'datasets': {'body', 'units', 'types', 'boxes', 'data', 'scoring', 'catalogue', 'ending', *FILES},
     'synthetic': {'body', 'units', 'types', 'data', 'datasets', 'view'},
     'view': {'body', 'units', 'types', 'data', 'ending'},
+    'predict_video': {
+        *('body', 'types', 'detect', 'smoothing', 'tracking', 'inference', 'photo', 'predict', 'parts', 'video')
+    },
 }
 # The reader of synthetic people, started where a configuration names people who were never drawn: nobody else
 # needs a second command. Inside a function, so that the core works without it.
