@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hybrik_jax import __version__
 from hybrik_jax.ending import write_whole
 
 _KEY = 'depends'
@@ -21,8 +22,12 @@ class Parts:
     """
 
     def __init__(self, folder: pathlib.Path, name: str, depends: Any):
-        """Parts of the folder; `depends`, what can be written as JSON, is all that they are computed from."""
+        """Parts of the folder; `depends`, what can be written as JSON, is all that they are computed from.
+
+        Beside it counts the version of this package.
+        """
         self.folder, self.name, self.found, self.others = folder, name, 0, 0
+        depends = {'version': __version__, 'depends': depends}
         self._key = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
 
     def read(self, number: int) -> dict[str, np.ndarray] | None:
@@ -41,7 +46,7 @@ class Parts:
     def write(self, number: int, arrays: dict[str, np.ndarray]) -> None:
         """Writes a part."""
         file = io.BytesIO()
-        np.savez(file, **arrays, **{_KEY: self._key})
+        np.savez_compressed(file, **arrays, **{_KEY: self._key})
         write_whole(self._path(number), file.getvalue())
 
     def _path(self, number: int) -> pathlib.Path:

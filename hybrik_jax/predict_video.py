@@ -2,7 +2,7 @@
 
     watch = Stopwatch()
     found = find_people(video, detector, parts, every=3, watch=watch)   # boxes in every third frame
-    followed = tracking.follow(*found.detections, settings)             # who is who
+    followed = tracking.follow(found.detections(), settings)            # who is who
     seen = predict_people(video, predictor, followed, parts, ...)       # the network, in every frame
     motions, lost = make_motions(seen, predictor, video)                # one shape a person, smoothed
 
@@ -24,7 +24,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from hybrik_jax import detect, smoothing
+from hybrik_jax import detect, smoothing, tracking
 from hybrik_jax.body import skeleton, smpl
 from hybrik_jax.inference import in_batches
 from hybrik_jax.parts import Parts
@@ -103,20 +103,27 @@ def hash_of(tree: Any) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What the detector says of a video.
+    """What the detector says of a video: `detections()` of its frames, read from its parts.
 
-    count: its frames; fault, repeated, left_out: as in `video.Video`.
-    frames: (N,) the frames that were looked at.
-    boxes, scores: of each of them, (K, 4) x y w h in pixels and (K,).
+    count: the video's frames; fault, repeated, left_out: as in `video.Video`.
+    parts, number: where the detections are, and how many parts there are.
     """
 
     count: int
     fault: str
     repeated: int
     left_out: int
-    frames: np.ndarray
-    boxes: list[np.ndarray]
-    scores: list[np.ndarray]
+    parts: Parts
+    number: int
+
+    def detections(self) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+        """Yields frame, boxes (K, 4), scores (K,) and looks (K, D) of each frame that was looked at."""
+        for number in range(self.number):
+            part = self.parts.read(number)
+            ends = np.cumsum(part['counts'])
+            for frame, end, count in zip(part['frames'].tolist(), ends, part['counts'], strict=True):
+                rows = slice(end - count, end)
+                yield frame, part['boxes'][rows], part['scores'][rows], part['looks'][rows].astype(np.float32)
 
 
 def find_people(
@@ -129,55 +136,50 @@ def find_people(
     progress: Progress,
 ) -> Found:
     """Returns what the detector finds in every `every`-th frame and the last one."""
-    stored: list[dict[str, np.ndarray]] = []
-    while (part := parts.read(len(stored))) is not None:
-        stored.append(part)
+    known = 0  # parts that are there
+    while (part := parts.read(known)) is not None:
+        known += 1
         if 'end' in part:
-            return _found(stored)
-    known, number, frame = len(stored) * CHUNK, -1, None
-    rows: list[tuple[int, np.ndarray, np.ndarray]] = []
+            return _found(part, parts, known)
+    resumed, frame, number = known * CHUNK, None, -1
+    rows: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]] = []
 
     def look() -> None:
         with watch.part('detect'):
-            rows.append((number, *detect.find(detector, frame)))
+            boxes, scores = detect.find(detector, frame)
+            rows.append((number, boxes, scores, tracking.looks_of(frame, boxes)))
 
     for following in enumerate(progress('find', watch.over('read', video.frames()))):
         number, frame = following
-        if number < known:
+        if number < resumed:
             continue
-        if number and number % CHUNK == 0 and number > known:
-            stored.append(_as_arrays(rows))
-            parts.write(len(stored) - 1, stored[-1])
-            rows = []
+        if number % CHUNK == 0 and number > resumed:
+            parts.write(known, _as_arrays(rows))
+            known, rows = known + 1, []
         if number % every == 0:
             look()
-    if number >= known and (not rows or rows[-1][0] != number):
+    if number >= resumed and (not rows or rows[-1][0] != number):
         look()
-    last = {'end': np.array([number + 1, video.repeated, video.left_out]), 'fault': np.array(video.fault)}
-    stored.append(_as_arrays(rows) | last)
-    parts.write(len(stored) - 1, stored[-1])
-    return _found(stored)
+    counts = np.array([number + 1, video.repeated, video.left_out])
+    last = _as_arrays(rows) | {'end': counts, 'fault': np.array(video.fault)}
+    parts.write(known, last)
+    return _found(last, parts, known + 1)
 
 
-def _as_arrays(rows: Sequence[tuple[int, np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
-    frames, boxes, scores = zip(*rows, strict=True) if rows else ((), (), ())
+def _as_arrays(rows: Sequence[tuple[int, np.ndarray, np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
+    frames, boxes, scores, looks = zip(*rows, strict=True) if rows else ((), (), (), ())
     return {
         'frames': np.array(frames, int),
         'counts': np.array([len(one) for one in scores], int),
         'boxes': np.concatenate([np.zeros((0, 4)), *boxes]),
         'scores': np.concatenate([np.zeros(0), *scores]),
+        'looks': np.concatenate([np.zeros((0, tracking.COLOURS)), *looks]).astype(np.float16),
     }
 
 
-def _found(stored: Sequence[dict[str, np.ndarray]]) -> Found:
-    frames, counts, boxes, scores = (
-        np.concatenate([part[name] for part in stored]) for name in ('frames', 'counts', 'boxes', 'scores')
-    )
-    after = np.cumsum(counts)[:-1]
-    count, repeated, left_out = stored[-1]['end'].tolist()
-    split = {'boxes': np.split(boxes, after), 'scores': np.split(scores, after)}
-    fault = str(stored[-1]['fault'])
-    return Found(count, fault, repeated, left_out, frames, **split)
+def _found(last: dict[str, np.ndarray], parts: Parts, number: int) -> Found:
+    count, repeated, left_out = last['end'].tolist()
+    return Found(count, str(last['fault']), repeated, left_out, parts, number)
 
 
 def longer(followed: Sequence[Followed], least: int) -> list[Followed]:

@@ -3,12 +3,14 @@
 In the manner of ByteTrack (Zhang et al. 2022): confident detections are given to tracks first, doubtful ones
 may only go on with a track that was seen in the frame before. A box's centre and size move with constant
 velocity (a Kalman filter, its noise in proportion to the box's height); a track that is out of sight is
-looked for where it would have gone, in an area that grows with the time.
+looked for where it would have gone, in an area that grows with the time. Beyond ByteTrack, tracks remember
+the colours of a person, where they are given (`looks_of`): who crosses whose way is told by them, too.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+import cv2
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
@@ -16,6 +18,10 @@ from hybrik_jax.boxes import as_corners, overlap
 
 _POSITION, _VELOCITY = 1 / 40, 1 / 400  # standard deviations of a frame's change, in box heights
 _HIDDEN = 0.02  # cost of each frame that a track was not seen in: who is in sight goes first
+_NEVER = 1e6  # a cost
+_FRESH = 0.1  # share of a track's colours that are of its latest detection
+COLOURS = 512  # shares of them: 4 of light, 8 of red and green, 8 of blue and yellow, of two halves
+_HALVES = ((0.15, 0.45), (0.45, 0.75))  # of a box, from its top: clothes
 _GATE = 9.49  # 95 % of chi square with four degrees of freedom
 
 
@@ -27,6 +33,8 @@ class TrackSettings:
     overlap: least intersection over union with the box where a track is expected.
     doubtful_overlap: the same for scores below `high`.
     hidden_frames: how long a track is kept that nobody sees.
+    unlike: how different the colours of a track and its detection may be, 0 to 1.
+    crowded: a detection that overlaps another one's box by more starts no track, and tells no colours.
     """
 
     high: float = 0.3
@@ -34,6 +42,8 @@ class TrackSettings:
     overlap: float = 0.2
     doubtful_overlap: float = 0.5
     hidden_frames: int = 30
+    unlike: float = 0.6
+    crowded: float = 0.3
 
 
 @dataclasses.dataclass
@@ -41,13 +51,14 @@ class Track:
     """A person's box over time.
 
     number: of the person, from 0. mean: (8,) centre x, y, width, height and their changes per frame, pixels.
-    covariance: (8, 8). unseen: frames since it was last seen.
+    covariance: (8, 8). unseen: frames since it was last seen. look: (D,) its colours, None: not known.
     """
 
     number: int
     mean: np.ndarray
     covariance: np.ndarray
     unseen: int = 0
+    look: np.ndarray | None = None
 
     @property
     def box(self) -> np.ndarray:
@@ -64,11 +75,14 @@ class Tracker:
         self.tracks: list[Track] = []
         self._next = 0
 
-    def __call__(self, boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """Returns the track of each box of the next frame (N,), -1 where a doubtful one belongs to none.
+    def __call__(
+        self, boxes: np.ndarray, scores: np.ndarray, looks: np.ndarray | None = None, *, elapsed: int = 1
+    ) -> np.ndarray:
+        """Returns the track of each box of a frame (N,), -1 where it belongs to none and starts none.
 
         Args:
-            boxes: (N, 4) x y w h, pixels. scores: (N,).
+            boxes: (N, 4) x y w h, pixels. scores: (N,). looks: (N, D) of `looks_of`; None: not known.
+            elapsed: how many frames after the one before it is.
         Raises:
             ValueError: boxes or scores are not finite, a box has no size, or their numbers differ.
         """
@@ -81,18 +95,27 @@ class Tracker:
             )
         options = self.settings
         for track in self.tracks:
-            _predict(track)
+            for _ in range(elapsed):
+                _predict(track)
         numbers = np.full(len(boxes), -1)
         sure = np.flatnonzero(scores >= options.high)
         doubtful = np.flatnonzero((scores >= options.low) & (scores < options.high))
         rest = list(self.tracks)
-        seen_before = {track.number for track in rest if track.unseen <= 1}
+        seen_before = {track.number for track in rest if track.unseen <= elapsed}
+        corners = as_corners(boxes)
+        near = overlap(corners[:, None], corners[None]) * (1 - np.eye(len(boxes)))
+        free = ~(near[:, sure] > options.crowded).any(1)
 
         def give(detections: np.ndarray, tracks: list[Track], cost: np.ndarray, most: float) -> None:
-            for row, column in zip(*linear_sum_assignment(np.minimum(cost, 1e6)), strict=True):
-                if cost[row, column] <= most:
-                    numbers[detections[row]] = tracks[column].number
-                    _update(tracks[column], boxes[detections[row]])
+            unlike = _unlike(None if looks is None else looks[detections], tracks)
+            cost = np.where((cost <= most) & (unlike <= options.unlike), cost + unlike, _NEVER)
+            for row, column in zip(*linear_sum_assignment(cost), strict=True):
+                if cost[row, column] < _NEVER:
+                    index, track = detections[row], tracks[column]
+                    numbers[index] = track.number
+                    _update(track, boxes[index])
+                    if looks is not None and free[index]:
+                        track.look = looks[index] if track.look is None else _mixed(track.look, looks[index])
 
         def left(tracks: list[Track]) -> list[Track]:
             return [track for track in tracks if track.number not in set(numbers)]
@@ -105,10 +128,50 @@ class Tracker:
         rest, sure = left(rest), sure[numbers[sure] < 0]
         give(sure, rest, _distances(boxes[sure], rest), _GATE)
         for index in sure[numbers[sure] < 0]:
-            self.tracks.append(_started(self._next, boxes[index]))
+            taken = numbers >= 0
+            if (near[index, taken] > options.crowded).any():
+                continue
+            look = looks[index] if looks is not None and free[index] else None
+            self.tracks.append(_started(self._next, boxes[index], look))
             numbers[index], self._next = self._next, self._next + 1
         self.tracks = [track for track in self.tracks if track.unseen <= options.hidden_frames]
         return numbers
+
+
+def looks_of(photo: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Returns what colours people have (N, COLOURS): histograms of the middle of their upper and lower half.
+
+    Args:
+        photo: (height, width, 3) uint8 RGB.
+        boxes: (N, 4) x y w h, pixels.
+    """
+    lab, rows = cv2.cvtColor(photo, cv2.COLOR_RGB2LAB), []
+    for x, y, w, h in boxes:
+        left, right = int(max(x + 0.3 * w, 0)), int(x + 0.7 * w) + 1
+        for top, bottom in _HALVES:
+            part = lab[int(max(y + top * h, 0)) : int(y + bottom * h) + 1, left:right].reshape(-1, 3)
+            light = part[:, 0].astype(int) // 64
+            a, b = np.clip((part[:, 1:].astype(int) - 88) // 10, 0, 7).T  # 128 is grey
+            counts = np.bincount(64 * light + 8 * a + b, minlength=256)
+            rows.append(counts / max(2 * counts.sum(), 1))
+    return np.array(rows, np.float32).reshape(len(boxes), -1)
+
+
+def _unlike(looks: np.ndarray | None, tracks: Sequence[Track]) -> np.ndarray:
+    """Returns Hellinger's distances (N, M), 0 to 1, of looks (N, D) and tracks', 0 where one is not known."""
+    if looks is None:
+        return np.zeros(len(tracks))
+    columns = [
+        np.zeros(len(looks))
+        if track.look is None
+        else np.sqrt(np.clip(1 - np.sqrt(looks * track.look).sum(1), 0, 1))
+        for track in tracks
+    ]
+    return np.stack(columns, axis=1) if columns else np.zeros((len(looks), 0))
+
+
+def _mixed(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+    return (1 - _FRESH) * old + _FRESH * new
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,9 +188,7 @@ class Followed:
 
 
 def follow(
-    frames: Sequence[int],
-    boxes: Sequence[np.ndarray],
-    scores: Sequence[np.ndarray],
+    detections: Iterable[tuple[int, np.ndarray, np.ndarray, np.ndarray | None]],
     settings: TrackSettings | None = None,
 ) -> list[Followed]:
     """Returns the people of a video in which somebody was looked for in some frames, the first one first.
@@ -135,13 +196,14 @@ def follow(
     Who is found in two of those frames in a row moves in between on a line.
 
     Args:
-        frames: (N,) numbers of those frames, increasing.
-        boxes, scores: of each of them, as `Tracker` takes them.
-        settings: of the tracker, for which each of those frames is the next one.
+        detections: of those frames, in order: number of the frame, boxes, scores, looks as `Tracker` takes
+            them.
+        settings: of the tracker.
     """
-    tracker, tracks = Tracker(settings), {}
-    for k, (frame, found, sure) in enumerate(zip(frames, boxes, scores, strict=True)):
-        for number, box, score in zip(tracker(found, sure), found, sure, strict=True):
+    tracker, tracks, before = Tracker(settings), {}, -1
+    for k, (frame, boxes, scores, looks) in enumerate(detections):
+        numbers, before = tracker(boxes, scores, looks, elapsed=frame - before), frame
+        for number, box, score in zip(numbers, boxes, scores, strict=True):
             if number >= 0:
                 tracks.setdefault(int(number), []).append((k, frame, *box, score))
     return [_between(np.array(tracks[number])) for number in sorted(tracks)]
@@ -174,10 +236,10 @@ def _noise(height: float) -> np.ndarray:
     return np.full(4, (_POSITION * height) ** 2)
 
 
-def _started(number: int, box: np.ndarray) -> Track:
+def _started(number: int, box: np.ndarray, look: np.ndarray | None) -> Track:
     height = box[3]
     spread = np.r_[np.full(4, 2 * _POSITION * height), np.full(4, 10 * _VELOCITY * height)]
-    return Track(number, np.r_[_measured(box), np.zeros(4)], np.diag(spread**2))
+    return Track(number, np.r_[_measured(box), np.zeros(4)], np.diag(spread**2), look=look)
 
 
 _STEP = np.eye(8) + np.eye(8, k=4)  # positions move by their changes

@@ -42,6 +42,7 @@ from tools import in_one_line
 SIZE, SMALL_SIZE = (640, 480), (320, 240)
 REPEATS = 10
 SOUND_RATE, TONE_HZ = 48000, 440
+FAR = 1e3
 NEAR = 0.5  # of a person's height in the picture: who is farther away is somebody else
 KILLED_AT = {'find': 'boxes_00002.npz', 'predict': 'people_00002.npz', 'draw': '.unfinished_overlay.mp4'}
 
@@ -112,10 +113,12 @@ def predicted(line: Sequence[str]) -> int:
 def match(motions: Sequence[Motion], truth: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Returns who of the motions is each true person, and where that one's joints are.
 
-    In each frame they are assigned so that their joints' middles are closest in the picture.
+    Who was somebody stays so while their joints' middles are near in the picture; the others are assigned
+    so that these are closest.
 
     Returns:
         (T, P) numbers of motions, -1 for nobody; (T, P, 24, 3) their joints relative to the pelvis, metres.
+    Source: Bernardin and Stiefelhagen, "Evaluating Multiple Object Tracking Performance", 2008, section 2.1.
     """
     focal, centre = truth['intrinsics'][:2], truth['intrinsics'][2:]
     true_px = project(truth['joints_m'], focal, centre)
@@ -128,15 +131,19 @@ def match(motions: Sequence[Motion], truth: dict[str, np.ndarray]) -> tuple[np.n
         middles = project(posed + motion.translation_m[:, None], focal, centre).mean(1)
         for frame, own, middle in zip(motion.frames, posed, middles, strict=True):
             found[frame].append((number, own, middle))
+    last = np.full(people, -1)
     for frame, candidates in enumerate(found):
         if not candidates:
             continue
+        numbers = np.array([number for number, _, _ in candidates])
         middles = np.stack([middle for _, _, middle in candidates])
         apart = np.linalg.norm(true_px[frame].mean(1)[:, None] - middles[None], axis=-1)
         apart /= np.ptp(true_px[frame], axis=1)[:, None, 1]
+        apart -= FAR * ((numbers[None] == last[:, None]) & (apart < NEAR))
         for person, k in zip(*linear_sum_assignment(apart), strict=True):
             if apart[person, k] < NEAR:
                 who[frame, person], joints_m[frame, person] = candidates[k][:2]
+                last[person] = numbers[k]
     return who, joints_m
 
 

@@ -34,7 +34,7 @@ from tools import in_one_line
 from tools.predict import add_network_options, network_options, within
 
 DOUBTFUL = 1 / 3  # of --score: from which on a box goes on with a person who is there already
-REMEMBERED_S = 1.0  # how long a person who is out of sight is waited for
+REMEMBERED_S = 2.0  # how long a person who is out of sight is waited for
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:
@@ -74,11 +74,11 @@ def find_and_follow(
     found = predict_video.find_people(
         source, detector, parts, every=args.every, watch=watch, progress=progress
     )
-    _say_resumed(parts, 'the search for people')
+    _say_resumed(parts, 'the search for people')  # before the parts are read again
     settings = tracking.TrackSettings(
-        high=args.score, low=low, hidden_frames=round(REMEMBERED_S * source.frame_rate / args.every)
+        high=args.score, low=low, hidden_frames=round(REMEMBERED_S * source.frame_rate)
     )
-    return found, tracking.follow(found.frames, found.boxes, found.scores, settings)
+    return found, tracking.follow(found.detections(), settings)
 
 
 def _say_resumed(parts: Parts, what: str) -> None:
