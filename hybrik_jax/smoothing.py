@@ -15,6 +15,7 @@ from hybrik_jax.types import Motion
 # Seconds on either side of a frame that its parabola looks at.
 STRENGTHS = {'off': 0.0, 'light': 0.1, 'strong': 0.25}
 LONGEST_GAP_S = 0.5
+_AT_ONCE = 64  # frames
 
 
 def fill(motion: Motion, most: int | None = None) -> Motion:
@@ -66,10 +67,14 @@ def _smooth(rotations: np.ndarray, places: np.ndarray, reach: int) -> tuple[np.n
     first = np.clip(np.arange(count) - reach, 0, count - width)
     window = first[:, None] + np.arange(width)  # (T, W)
     weights = np.stack([np.linalg.pinv(np.vander(row - t, 3))[2] for t, row in enumerate(window)])
-    own = Rotation.from_matrix(np.repeat(rotations[:, None], width, 1).reshape(-1, 3, 3))
-    others = Rotation.from_matrix(rotations[window].reshape(-1, 3, 3))
-    away = (own.inv() * others).as_rotvec().reshape(count, width, joints, 3)
-    turn = np.einsum('tw,twjc->tjc', weights, away).reshape(-1, 3)
-    turned = Rotation.from_matrix(rotations.reshape(-1, 3, 3)) * Rotation.from_rotvec(turn)
-    moved = np.einsum('tw,twc->tc', weights, places[window])
-    return turned.as_matrix().reshape(rotations.shape), moved
+    turned = np.empty(rotations.shape)
+    for start in range(0, count, _AT_ONCE):  # what a frame needs on its way is some hundred kilobytes
+        rows = slice(start, start + _AT_ONCE)
+        here = rotations[rows]
+        own = Rotation.from_matrix(np.repeat(here[:, None], width, 1).reshape(-1, 3, 3))
+        others = Rotation.from_matrix(rotations[window[rows]].reshape(-1, 3, 3))
+        away = (own.inv() * others).as_rotvec().reshape(len(here), width, joints, 3)
+        turn = np.einsum('tw,twjc->tjc', weights[rows], away).reshape(-1, 3)
+        smoothed = Rotation.from_matrix(here.reshape(-1, 3, 3)) * Rotation.from_rotvec(turn)
+        turned[rows] = smoothed.as_matrix().reshape(here.shape)
+    return turned, np.einsum('tw,twc->tc', weights, places[window])

@@ -32,7 +32,9 @@ RATES = (0.1, 1000)  # frames/s; others are a file's mistakes
 MISSING_S = 0.5  # of a file that is so much shorter than it says, the end is missing
 USUAL_RATE = Fraction(25)  # where a file does not say
 ENCODER = {'crf': '20', 'preset': 'veryfast'}  # x264's constant quality, hardly to be told from the source
-_LIMITS = {'protocol_whitelist': 'file'}  # a playlist in a file shall not make us look at addresses
+_BEGINNING = 256  # bytes
+_TEXT = frozenset(b'\t\n\r' + bytes(range(32, 127)))
+_LIMITS = {'protocol_whitelist': 'file'}  # whatever a file says, we open no address
 
 
 @dataclasses.dataclass
@@ -66,7 +68,10 @@ class Video:
             ValueError: it is no video, or has no picture.
         """
         path = pathlib.Path(path)
-        open_plain(path, 'a video').close()
+        with open_plain(path, 'a video') as file:
+            begins = file.read(_BEGINNING)
+        if begins and all(byte in _TEXT for byte in begins):  # a playlist, too, which may lead anywhere
+            raise ValueError(f'{shown(path)} is a text, no video.')
         rate, length, by = (_about_by_pyav if pyav() else _about_by_opencv)(path)
         if rate is None or not RATES[0] <= rate <= RATES[1]:
             rate = USUAL_RATE
@@ -156,7 +161,7 @@ def _decode_by_pyav(video: Video) -> Iterator[tuple[int | None, np.ndarray]]:
     av, start = pyav(), None
     with _opened(video.path) as container:
         stream = _picture_stream(container, video.path)
-        stream.thread_type = 'AUTO'
+        stream.thread_type = 'SLICE'  # else what follows a damaged frame is decoded before it is noticed
         for frame in _decoded(video, container, stream):
             due = None
             if frame.pts is not None and frame.time_base:
