@@ -5,6 +5,7 @@ import io
 import json
 import pathlib
 import zipfile
+import zlib
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ class Parts:
         try:
             with np.load(self._path(number)) as file:
                 arrays = {name: file[name] for name in file.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
             return None
         if arrays.pop(_KEY, None) != self._key:
             self.others += 1

@@ -154,7 +154,7 @@ def looks_of(photo: np.ndarray, boxes: np.ndarray) -> np.ndarray:
             a, b = np.clip((part[:, 1:].astype(int) - 88) // 10, 0, 7).T  # 128 is grey
             counts = np.bincount(64 * light + 8 * a + b, minlength=256)
             rows.append(counts / max(2 * counts.sum(), 1))
-    return np.array(rows, np.float32).reshape(len(boxes), -1)
+    return np.array(rows, np.float32).reshape(len(boxes), COLOURS)
 
 
 def _unlike(looks: np.ndarray | None, tracks: Sequence[Track]) -> np.ndarray:

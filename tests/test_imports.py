@@ -46,7 +46,18 @@ KNOW_ONLY = {
     'synthetic': {'body', 'units', 'types', 'data', 'datasets', 'view'},
     'view': {'body', 'units', 'types', 'data', 'ending'},
     'predict_video': {
-        *('body', 'types', 'detect', 'smoothing', 'tracking', 'inference', 'photo', 'predict', 'parts', 'video')
+        *(
+            'body',
+            'types',
+            'detect',
+            'smoothing',
+            'tracking',
+            'inference',
+            'photo',
+            'predict',
+            'parts',
+            'video',
+        )
     },
 }
 # The reader of synthetic people, started where a configuration names people who were never drawn: nobody else

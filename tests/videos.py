@@ -1,4 +1,4 @@
-"""Small videos for tests, made by PyAV: frame k is grey by its number, with a red corner and a blue figure."""
+"""Small videos for tests, by PyAV: frame k is grey by its number, with a red corner and a blue figure."""
 
 import pathlib
 from fractions import Fraction
