@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from hybrik_jax import smoothing
+from hybrik_jax import smoothing, tracking
 from hybrik_jax.tracking import Tracker
 from hybrik_jax.types import Camera, Motion
 
@@ -156,3 +156,67 @@ def test_gaps_of_half_a_second_are_filled_and_marked(moving):
 def test_an_unknown_strength_is_refused(moving):
     with pytest.raises(ValueError, match="No smoothing 'much'"):
         smoothing.smooth(motion_of(*moving[:2]), 'much')
+
+
+def test_colours_tell_who_is_who_after_a_crossing():
+    """Two people walk up to each other, are one box for a while, and turn back: by place alone they swap."""
+    rng = np.random.default_rng(0)
+    colours = np.eye(tracking.COLOURS, dtype=np.float32)[:2]
+
+    def walk(known):
+        tracker, told = Tracker(), {0: [], 1: []}
+        for t in range(60):
+            apart = abs(t - 30) * 8
+            people = [0, 1] if apart > 40 else [0]
+            places = [300 - apart / 2, 300 + apart / 2][: len(people)]
+            boxes = np.array([[x, 100, 60, 180] for x in places]) + rng.normal(0, 1, (len(people), 4))
+            looks = colours[people] if known and apart > 40 else None
+            numbers = tracker(boxes, np.full(len(people), 0.9), looks)
+            for person, number in zip(people, numbers, strict=True):
+                if apart > 40:
+                    told[person].append(int(number))
+        return told
+
+    assert walk(known=True) == {0: [0] * 49, 1: [1] * 49}
+    without = walk(known=False)
+    assert len(set(without[0])) + len(set(without[1])) > 2
+
+
+def test_looks_are_shares_of_colours():
+    photo = np.zeros((100, 200, 3), np.uint8)
+    photo[:, :100] = (200, 30, 30)
+    boxes = np.array([[10, 0, 60, 100], [110, 0, 60, 100], [12, 2, 60, 95], [-30, -20, 80, 300]])
+    looks = tracking.looks_of(photo, boxes)
+    assert looks.shape == (4, tracking.COLOURS)
+    np.testing.assert_allclose(looks.sum(1), [1, 1, 1, 0.5], atol=1e-6)  # half of the last is outside
+    np.testing.assert_allclose(looks[0], looks[2])
+    assert np.abs(looks[0] - looks[1]).sum() == pytest.approx(2)
+    assert tracking.looks_of(photo, np.zeros((0, 4))).shape == (0, tracking.COLOURS)
+
+
+def test_between_two_detections_people_move_on_a_line():
+    """Of frames 0, 3, 6, 9, 12 the one at 6 sees nobody: 4 to 8 are a gap."""
+    found = [(k, np.array([[4.0 * k, 5, 40, 80]]), np.array([0.5 + 0.01 * k]), None) for k in (0, 3, 9, 12)]
+    found.insert(2, (6, np.zeros((0, 4)), np.zeros(0), None))
+    (person,) = tracking.follow(found)
+    np.testing.assert_array_equal(person.frames, [0, 1, 2, 3, 9, 10, 11, 12])
+    np.testing.assert_allclose(person.boxes[:, 0], 4.0 * person.frames)
+    np.testing.assert_allclose(person.scores, 0.5 + 0.01 * person.frames)
+    assert tracking.follow([]) == []
+
+
+def test_frames_in_between_count():
+    """A track is waited for by frames, however few of them somebody looks at."""
+    for elapsed, known in ((10, 3), (11, 2)):
+        tracker = Tracker(tracking.TrackSettings(hidden_frames=30))
+        tracker([[0, 0, 50, 100]], [0.9])
+        for _ in range(3):
+            tracker(np.zeros((0, 4)), [], elapsed=elapsed)
+        assert len(tracker.tracks) == (known == 3)
+
+
+def test_a_double_box_is_no_new_person():
+    tracker = Tracker()
+    assert tracker([[0, 0, 50, 100]], [0.9]).tolist() == [0]
+    assert tracker([[0, 0, 50, 100], [15, 5, 50, 100]], [0.9, 0.8]).tolist() == [0, -1]
+    assert tracker([[0, 0, 50, 100], [45, 5, 50, 100]], [0.9, 0.8]).tolist() == [0, 1]

@@ -11,6 +11,7 @@ asked again. docs/video.md says more.
 """
 
 import argparse
+import ctypes
 import json
 import logging
 import pathlib
@@ -34,6 +35,7 @@ from tools import in_one_line
 from tools.predict import add_network_options, network_options, within
 
 DOUBTFUL = 1 / 3  # of --score: from which on a box goes on with a person who is there already
+M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 REMEMBERED_S = 2.0  # how long a person who is out of sight is waited for
 
 
@@ -293,8 +295,16 @@ def run(argv: Sequence[str] | None = None) -> None:
             raise SystemExit(1)
 
 
+def give_back_memory() -> None:
+    """Makes glibc give arrays of 256 kB and more back when they are freed: it would keep ever more of them."""
+    library = ctypes.CDLL(None)
+    if hasattr(library, 'mallopt'):
+        library.mallopt(M_MMAP_THRESHOLD, 1 << 18)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Predicts what the command line `argv` says; an error is one line and exit status 1."""
+    give_back_memory()
     logging.getLogger('absl').setLevel(logging.ERROR)  # orbax warns of reading a folder that it cannot write
     in_one_line(run, argv)
 
