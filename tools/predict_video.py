@@ -296,7 +296,7 @@ def run(argv: Sequence[str] | None = None) -> None:
 
 
 def give_back_memory() -> None:
-    """Makes glibc give arrays of 256 kB and more back when they are freed: it would keep ever more of them."""
+    """Makes glibc give freed arrays of 256 kB and more back, of which it would keep ever more."""
     library = ctypes.CDLL(None)
     if hasattr(library, 'mallopt'):
         library.mallopt(M_MMAP_THRESHOLD, 1 << 18)
