@@ -1,14 +1,14 @@
 """A video in, its people's motions out, in three passes of which each can be resumed or repeated alone.
 
     watch = Stopwatch()
-    found = find_people(video, detector, parts, every=3, watch=watch)   # boxes in every third frame
-    followed = tracking.follow(found.detections(), settings)            # who is who
-    seen = predict_people(video, predictor, followed, parts, ...)       # the network, in every frame
-    motions, lost = make_motions(seen, predictor, video)                # one shape a person, smoothed
+    found = find_people(video, detector, parts, every=3, ...)      # boxes in every third frame
+    followed = tracking.follow(found.detections(), settings)       # who is who
+    seen = predict_people(video, predictor, followed, parts, ...)  # the network, in every frame
+    motions, lost = make_motions(seen, predictor, video, ...)      # one shape a person, smoothed
 
-The first and the third read the video from its beginning, frame by frame, and write what they find in files
-of `CHUNK` frames (`parts.Parts`), which are not computed again: memory does not grow with the video but for
-what is kept of each person and frame, about two kilobytes.
+`find_people` and `predict_people` read the video from its beginning, frame by frame, and write what they find
+in files of `CHUNK` frames (`parts.Parts`), which are not computed again: memory does not grow with the video
+but for what is kept of each person and frame, about two kilobytes.
 """
 
 import contextlib

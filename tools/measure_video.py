@@ -253,10 +253,11 @@ def run(argv: Sequence[str] | None = None) -> dict[str, Any]:
     args = parser.parse_args(argv)
     if pyav() is None:
         raise ValueError('The drawn video has sound: pip install "hybrik_jax[video]"')
-    figures = {name: PARTS[name](args) for name in args.only}
-    print(json.dumps(figures, indent=1))
-    for name, one in figures.items():
-        write_whole(args.out / f'{name}.json', json.dumps(one, indent=1) + '\n')
+    figures = {}
+    for name in args.only:
+        figures[name] = PARTS[name](args)
+        write_whole(args.out / f'{name}.json', json.dumps(figures[name], indent=1) + '\n')
+        print(name, json.dumps(figures[name], indent=1))
     return figures
 
 

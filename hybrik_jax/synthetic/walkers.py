@@ -5,7 +5,7 @@ camera are those of `scene`; the picture is the middle of a square one.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 
@@ -118,10 +118,6 @@ class Walkers:
         centre = np.subtract(self.camera.centre, self._offset)
         return self.camera.focal, self.camera.focal, float(centre[0]), float(centre[1])
 
-    def frames(self, count: int = FRAMES) -> Iterator[tuple[np.ndarray, list[Truth]]]:
-        """Yields the first `count` frames."""
-        return (self.frame(number) for number in range(count))
-
     def frame(self, number: int) -> tuple[np.ndarray, list[Truth]]:
         """Returns a frame (height, width, 3) uint8 RGB, and the truth of its people."""
         image, people, layers = self._background.copy(), [], [(self._wall_depth, self._wall)]
@@ -154,7 +150,7 @@ class Walkers:
 
     def _person(self, who: int, seconds: float, rng: np.random.Generator) -> tuple:
         """Returns parts, vertices and joints in the world, and rotations in the camera's axes."""
-        way, just = WAYS[who], 0.02
+        way, just = WAYS[who], 0.02  # seconds
         ahead = (way(seconds + just) - way(seconds - just)) / (2 * just)  # metres a second
         steps = np.linspace(0, seconds, 1 + round(100 * seconds)) if seconds else np.zeros(1)
         places = np.stack([way(t) for t in steps])
