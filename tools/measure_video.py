@@ -5,6 +5,8 @@
 
 people: 300 frames of 640 x 480, three people who cross, one hidden by a wall: how often somebody is taken for
 somebody else, joint and acceleration errors without and with smoothing, the time of each part, the sound.
+clothes: the same walks in other clothes and shapes, 320 x 240: people and switches of detector and tracker
+alone, with and without the colours of clothes.
 memory: 300 and 3,000 frames of 320 x 240, the same ones again and again, each in a process of its own.
 kill: the command killed -9 three times, at half of each pass, against one that was left alone.
 
@@ -28,7 +30,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
-from hybrik_jax import compiler, predict_video, smoothing
+from hybrik_jax import compiler, detect, predict_video, smoothing, tracking
 from hybrik_jax.body import smpl_file
 from hybrik_jax.body.projection import project
 from hybrik_jax.ending import write_whole
@@ -41,6 +43,7 @@ from tools import in_one_line
 
 SIZE, SMALL_SIZE = (640, 480), (320, 240)
 REPEATS = 10
+SEEDS = range(1, 6)
 SOUND_RATE, TONE_HZ = 48000, 440
 FAR = 1e3
 NEAR = 0.5  # of a person's height in the picture: who is farther away is somebody else
@@ -110,55 +113,69 @@ def predicted(line: Sequence[str]) -> int:
 # ---- people
 
 
-def match(motions: Sequence[Motion], truth: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns who of the motions is each true person, and where that one's joints are.
+def assign(found: Sequence[Sequence[tuple[int, np.ndarray]]], true_px: np.ndarray) -> np.ndarray:
+    """Returns the number of who was found that is each true person in each frame (T, P), -1 for nobody.
 
-    Who was somebody stays so while their joints' middles are near in the picture; the others are assigned
-    so that these are closest.
+    Who was somebody stays so while their middles are near in the picture; the others are assigned so that
+    these are closest.
 
-    Returns:
-        (T, P) numbers of motions, -1 for nobody; (T, P, 24, 3) their joints relative to the pelvis, metres.
+    Args:
+        found: of each frame number and middle (2,), pixels, of everybody.
+        true_px: (T, P, J, 2) the true joints in the picture.
     Source: Bernardin and Stiefelhagen, "Evaluating Multiple Object Tracking Performance", 2008, section 2.1.
     """
-    focal, centre = truth['intrinsics'][:2], truth['intrinsics'][2:]
-    true_px = project(truth['joints_m'], focal, centre)
-    body = smpl_file.load_body()
-    frames, people = true_px.shape[:2]
-    who, joints_m = np.full((frames, people), -1), np.full((frames, people, 24, 3), np.nan)
-    found: list[list[tuple[int, np.ndarray, np.ndarray]]] = [[] for _ in range(frames)]
-    for number, motion in enumerate(motions):
-        posed = predict_video.posed(body, motion.betas, motion.rotations, mesh=False)
-        middles = project(posed + motion.translation_m[:, None], focal, centre).mean(1)
-        for frame, own, middle in zip(motion.frames, posed, middles, strict=True):
-            found[frame].append((number, own, middle))
-    last = np.full(people, -1)
+    who, last = np.full(true_px.shape[:2], -1), np.full(true_px.shape[1], -1)
     for frame, candidates in enumerate(found):
         if not candidates:
             continue
-        numbers = np.array([number for number, _, _ in candidates])
-        middles = np.stack([middle for _, _, middle in candidates])
+        numbers = np.array([number for number, _ in candidates])
+        middles = np.stack([middle for _, middle in candidates])
         apart = np.linalg.norm(true_px[frame].mean(1)[:, None] - middles[None], axis=-1)
         apart /= np.ptp(true_px[frame], axis=1)[:, None, 1]
         apart -= FAR * ((numbers[None] == last[:, None]) & (apart < NEAR))
         for person, k in zip(*linear_sum_assignment(apart), strict=True):
             if apart[person, k] < NEAR:
-                who[frame, person], joints_m[frame, person] = candidates[k][:2]
-                last[person] = numbers[k]
-    return who, joints_m
+                who[frame, person] = last[person] = numbers[k]
+    return who
+
+
+def switches(who: np.ndarray) -> int:
+    """Returns how often a true person becomes somebody else, of `assign`'s (T, P)."""
+    return int(sum(np.count_nonzero(np.diff(numbers[numbers >= 0])) for numbers in who.T))
+
+
+def match(motions: Sequence[Motion], truth: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns who of the motions is each true person, and where that one's joints are.
+
+    Returns:
+        (T, P) of `assign`; (T, P, 24, 3) their joints relative to the pelvis, metres.
+    """
+    focal, centre = truth['intrinsics'][:2], truth['intrinsics'][2:]
+    true_px = project(truth['joints_m'], focal, centre)
+    body = smpl_file.load_body()
+    found: list[list[tuple[int, np.ndarray]]] = [[] for _ in true_px]
+    own: dict[tuple[int, int], np.ndarray] = {}
+    for number, motion in enumerate(motions):
+        posed = predict_video.posed(body, motion.betas, motion.rotations, mesh=False)
+        middles = project(posed + motion.translation_m[:, None], focal, centre).mean(1)
+        for frame, joints_m, middle in zip(motion.frames, posed, middles, strict=True):
+            found[frame].append((number, middle))
+            own[frame, number] = joints_m
+    who, nobody = assign(found, true_px), np.full((24, 3), np.nan)
+    return who, np.array([[own.get((t, k), nobody) for k in row] for t, row in enumerate(who.tolist())])
 
 
 def score(motions: Sequence[Motion], truth: dict[str, np.ndarray]) -> dict[str, Any]:
     """Returns switches, coverage and errors of motions against the truth of `draw_video`."""
     who, joints_m = match(motions, truth)
     true_m = truth['joints_m'] - truth['joints_m'][:, :, :1]
-    known = [numbers[numbers >= 0] for numbers in who.T]
     distances = np.linalg.norm(joints_m - true_m, axis=-1).mean(-1)  # (T, P)
     faster, true_faster = (x[2:] - 2 * x[1:-1] + x[:-2] for x in (joints_m, true_m))
     one = (who[2:] == who[1:-1]) & (who[1:-1] == who[:-2]) & (who[1:-1] >= 0)
     off = np.linalg.norm(faster - true_faster, axis=-1).mean(-1)[one]
     return {
         'people': len(motions),
-        'switches': int(sum(np.count_nonzero(np.diff(numbers)) for numbers in known)),
+        'switches': switches(who),
         'present': [round(float((numbers >= 0).mean()), 3) for numbers in who.T],
         'hidden_frames': (truth['visible'] < 0.05).sum(0).tolist(),
         'mpjpe_mm': round(MM_PER_M * float(np.nanmean(distances)), 2),
@@ -188,6 +205,35 @@ def measure_people(args: argparse.Namespace) -> dict[str, Any]:
             figures['frames/s'] = {name: round(FRAMES / s, 1) for name, s in seconds.items() if s > 0.05}
     figures['sound_samples'] = [sound_samples(video), sound_samples(out / 'overlay.mp4')]
     return figures
+
+
+def measure_clothes(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns people and switches in other clothes and shapes, of detector and tracker alone."""
+    detector, looked = detect.Detector.load(score=detect.SCORE / 3), range(0, FRAMES, args.every)
+    rows = []
+    for seed in SEEDS:
+        walkers = Walkers(*SMALL_SIZE, seed=seed)
+        centre = np.array(walkers.intrinsics[2:])
+        found, true_px = [], []
+        for number in tqdm(looked, desc=f'clothes {seed}', disable=None):
+            frame, people = walkers.frame(number)
+            boxes, scores = detector(frame)
+            found.append((number, boxes, scores, tracking.looks_of(frame, boxes)))
+            true_px.append([project(one.joints_m, walkers.intrinsics[0], centre) for one in people])
+        for known in (True, False):
+            seen = [
+                (number, boxes, scores, looks if known else None) for number, boxes, scores, looks in found
+            ]
+            settings = tracking.TrackSettings(hidden_frames=2 * FRAME_RATE)
+            tracks = predict_video.longer(tracking.follow(seen, settings), predict_video.SHORTEST)
+            middles: list[list[tuple[int, np.ndarray]]] = [[] for _ in looked]
+            for k, track in enumerate(tracks):
+                for number, (x, y, w, h) in zip(track.frames.tolist(), track.boxes, strict=True):
+                    if number % args.every == 0:
+                        middles[number // args.every].append((k, np.array([x + w / 2, y + h / 2])))
+            changed = switches(assign(middles, np.array(true_px)))
+            rows.append({'seed': seed, 'colours': known, 'people': len(tracks), 'switches': changed})
+    return {'size': SMALL_SIZE, 'every': args.every, 'rows': rows}
 
 
 # ---- memory and kills
@@ -236,6 +282,7 @@ def measure_kills(args: argparse.Namespace) -> dict[str, Any]:
 
 PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     'people': measure_people,
+    'clothes': measure_clothes,
     'memory': measure_memory,
     'kill': measure_kills,
 }
