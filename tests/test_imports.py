@@ -84,7 +84,7 @@ USERS = {
     'tensorflow_datasets': {'data', 'datasets'},
 }
 LAZY = {'av', 'tensorboard', 'matplotlib'}  # imported where they are used: most users do without
-WITHOUT_JAX = ['datasets.build', 'synthetic.reader', 'data.record', 'catalogue', 'view.rasterise']
+WITHOUT_JAX = ['datasets.build', 'synthetic.reader', 'data.record', 'catalogue', 'view.rasterise', 'video']
 
 
 @dataclasses.dataclass(frozen=True)
