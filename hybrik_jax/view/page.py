@@ -1,4 +1,7 @@
-"""Self-contained HTML pages from one template, `page.html`: no scripts, no links, all text escaped."""
+"""Self-contained HTML pages from templates beside this file: no links, all text escaped.
+
+`page.html` is reports and sheets, which need no scripts; `web/result.html` is of `result`.
+"""
 
 import base64
 import math
@@ -26,6 +29,18 @@ def write(path: str | os.PathLike, kind: str, **content: Any) -> Path:
     Raises:
         OSError: the file cannot be written; an older file of this name is then left as it was.
     """
+    text = render('page.html', kind=kind, chart_size=curves.SIZE, **content)
+    path = Path(path)
+    write_whole(path, text)
+    return path
+
+
+def render(template: str, **content: Any) -> str:
+    """Returns the text of a template, a file beside this one, with its `content`; all of it is escaped.
+
+    Raises:
+        jinja2.UndefinedError: the template names something that is not there.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -35,10 +50,7 @@ def write(path: str | os.PathLike, kind: str, **content: Any) -> Path:
     )
     environment.filters |= {'value': value_text, 'picture': _picture, 'svg': markupsafe.Markup}
     environment.tests['finite'] = math.isfinite
-    text = environment.get_template('page.html').render(kind=kind, chart_size=curves.SIZE, **content)
-    path = Path(path)
-    write_whole(path, text)
-    return path
+    return environment.get_template(template).render(**content)
 
 
 def value_text(value: Any) -> str:
