@@ -34,6 +34,7 @@ PATHS = (((-1.3, 0.3), (0.7, -0.3)), ((1.2, -0.4), (-0.5, -0.9)), ((0.2, -1.6), 
 HEADINGS = ((0.9, 0.2), (-1.3, -0.4), (0.3, -0.8))
 KINDS = ('walk', 'step', 'stand/', 'contrapposto')
 EVERY = 10  # frames from one pose of the library to the next
+HOSTILE = '</script><img src=x onerror=alert(1)>'  # a text that must stay one
 ABOUT = {
     'checkpoint': {
         'folder': 'runs/drawn',
@@ -69,7 +70,7 @@ def draw(size: int, count: int) -> tuple[list[np.ndarray], list[Motion]]:
     kinds = generator.library.kinds
     poses = generator.library.poses[[str(kind).startswith(KINDS) for kind in kinds]]
     tilt = np.deg2rad(9)
-    view = np.array([[1, 0, 0], [0, -np.cos(tilt), -np.sin(tilt)], [0, np.sin(tilt), -np.cos(tilt)]])
+    view = np.array([[1, 0, 0], [0, -np.cos(tilt), np.sin(tilt)], [0, -np.sin(tilt), -np.cos(tilt)]])
     camera = Camera(view, np.array([0.0, 1.7, 4.6]), 1.15 * size, ((size - 1) / 2, (size - 1) / 2), size)
     rng = np.random.default_rng(5)
     light = random_light(rng)
@@ -162,7 +163,7 @@ def as_people(motions: list[Motion], frame: int, body: smpl.SMPL) -> list[Person
                 rotations=rotations,
                 axis_angles=Rotation.from_matrix(rotations).as_rotvec(),
                 betas=one.betas,
-                warnings=('These people are drawn, and what is shown is how they were drawn.',),
+                warnings=('These people are drawn, and what is shown is how they were drawn.', HOSTILE),
             )
         )
     return found
@@ -210,11 +211,15 @@ def write_video(folder: pathlib.Path, frames: list[np.ndarray], motions: list[Mo
 
 
 def silhouette(seen: list[Person], body: smpl.SMPL) -> np.ndarray:
-    """Returns where the overlay of tools.predict changes a grey photo, (height, width) bool."""
+    """Returns which pixels the overlay of tools.predict covers by half and more, (height, width) bool."""
     width, height = seen[0].view.photo_size
-    grey = np.full((height, width, 3), 128, np.uint8)
-    drawn = pictures.draw_overlay(grey, seen, np.asarray(body.faces))
-    return np.abs(drawn.astype(int) - 128).max(2) > 6
+    faces = np.asarray(body.faces)
+    black, white = (
+        pictures.draw_overlay(np.full((height, width, 3), shade, np.uint8), seen, faces).astype(int)
+        for shade in (0, 255)
+    )
+    hidden = 1 - (white - black).mean(2) / 255  # how much of the photo, which is seen through the meshes
+    return hidden >= 0.49 * np.median(hidden[hidden > 0.1])
 
 
 def main(out: pathlib.Path, size: int = 400, count: int = 30) -> None:

@@ -37,6 +37,7 @@ function showScene(number) {
   listPeople();
   listFacts();
   fit();
+  views.look('three-quarters', { glide: false });
   setPlaying(false);
   showStep(0);
 }
@@ -46,7 +47,7 @@ function showStep(step) {
   at('frame').value = step;
   const frame = frameOf(step);
   const seconds = frame / state.scene.frame_rate;
-  at('clock').textContent = `${frame} · ${seconds.toFixed(2)} s`;
+  at('clock').textContent = `frame ${frame} · ${seconds.toFixed(2)} s`;
   at('frame').setAttribute('aria-valuetext', `frame ${frame}, ${seconds.toFixed(2)} seconds`);
   for (const head of document.querySelectorAll('.track b')) head.style.left = `${(100 * step) / Math.max(1, steps() - 1)}%`;
   views.setFrame(frame, state.hidden);
@@ -63,7 +64,7 @@ async function showPicture(step) {
 
 function setPlaying(playing) {
   state.playing = playing && steps() > 1;
-  at('play-button').firstChild.textContent = state.playing ? '❚❚' : '▶';
+  at('play-button').classList.toggle('playing', state.playing);
   at('play-button').setAttribute('aria-label', state.playing ? 'Pause' : 'Play');
   if (state.playing) requestAnimationFrame(play);
 }
@@ -85,7 +86,7 @@ function move(by) {
   if (steps() > 1) {
     setPlaying(false);
     showStep(Math.min(steps() - 1, Math.max(0, state.step + by)));
-  } else showScene(Math.min(scenes.length - 1, Math.max(0, state.number + Math.sign(by))));
+  } else showScene(Math.min(scenes.length - 1, Math.max(0, state.number + (Number.isFinite(by) ? Math.sign(by) : by))));
 }
 
 // ---- people
@@ -97,11 +98,16 @@ function listPeople() {
       const toggle = element('button', {
         className: 'toggle',
         title: `Hide or show${person.number < 9 ? ` (${person.number + 1})` : ''}`,
-        children: [element('span', { className: 'dot' }), element('span', { className: 'name', textContent: person.name })],
+        children: [
+          element('span', { className: 'dot' }),
+          element('span', { className: 'number', textContent: person.number + 1 }),
+          element('span', { className: 'name', textContent: person.name }),
+        ],
         onclick: () => hide(person),
       });
       toggle.setAttribute('aria-pressed', 'true');
-      const centre = element('button', { className: 'centre', title: 'Turn around this person', textContent: '⌖', onclick: () => views.centre(person) });
+      const centre = element('button', { className: 'centre', title: 'Turn around this person', onclick: () => views.centre(person) });
+      centre.append(at('centre-icon').content.cloneNode(true));
       centre.setAttribute('aria-label', `Turn around ${person.name}`);
       const item = element('li', { children: [element('div', { className: 'who', children: [toggle, centre] })] });
       item.style.setProperty('--own', colourOf(person));

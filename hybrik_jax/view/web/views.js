@@ -16,6 +16,7 @@ const NEAR_M = 0.05;
 const FAR_M = 500;
 const TURN = Math.PI / 36; // of an arrow key
 const GLIDE_MS = 350;
+const ROOM_M = 0.7; // around a person's pelvis, when everybody shall be seen
 
 export const colourOf = (person) => COLOURS[person.number % COLOURS.length];
 
@@ -112,7 +113,6 @@ export class Views {
     this.floor = scene.people.length ? Math.max(...scene.people.map(lowest)) : 1;
     this.setFrustum();
     this.setGrid();
-    this.look('three-quarters', { glide: false });
   }
 
   // The camera as a pyramid with the picture in it.
@@ -190,7 +190,8 @@ export class Views {
   look(from, { glide = true } = {}) {
     const { x, y, z, wide } = this.middle();
     const target = new THREE.Vector3(x, -y, -z);
-    const away = 1.25 * (1 + wide) / Math.tan((FIELD_OF_VIEW / 2) * (Math.PI / 180)) * Math.max(1, 1 / this.camera.aspect);
+    const sine = Math.sin((FIELD_OF_VIEW / 2) * (Math.PI / 180));
+    const away = ((ROOM_M + wide) / sine) * Math.max(1, 1 / this.camera.aspect);
     const directions = { front: [0, 0, 1], side: [1, 0, 0], top: [0, 1, 1e-3], 'three-quarters': [0.75, 0.4, 1] };
     let place = new THREE.Vector3(...(directions[from] ?? [0, 0, 0])).normalize().multiplyScalar(away).add(target);
     let angle = FIELD_OF_VIEW;
