@@ -1,6 +1,6 @@
 # make demo   install, draw synthetic people, train, evaluate, predict, write runs/demo/report.html (about 8 minutes)
 # make test   install, style check (ruff), all tests but the slow ones
-# make test-page   what needs Node.js: files of people in validators that others wrote
+# make test-page   what needs Node.js: files of people in validators that others wrote, the page of results in a browser
 # make benchmark   times on this machine against docs/benchmark.json, as ratios: says what got slower by over a tenth
 # make venv   the environment alone
 PYTHON ?= python3
@@ -32,6 +32,9 @@ test-page: $(VENV)/installed
 	npm install --prefix tests/page --no-package-lock --no-audit --no-fund --silent
 	$(PY) -m tests.page.write_glb runs/page
 	node tests/page/validate_glb.mjs runs/page/motion.glb runs/page/frame.glb
+	node tests/page/build_three.mjs --check
+	$(PY) -m tests.page.write_results runs/page
+	node tests/page/check.mjs runs/page
 
 benchmark: $(VENV)/installed
 	$(PY) -m tools.benchmark --check docs/benchmark.json

@@ -36,11 +36,7 @@ def write(path: str | os.PathLike, kind: str, **content: Any) -> Path:
 
 
 def render(template: str, **content: Any) -> str:
-    """Returns the text of a template, a file beside this one, with its `content`; all of it is escaped.
-
-    Raises:
-        jinja2.UndefinedError: the template names something that is not there.
-    """
+    """Returns the text of a template, a file beside this one, with its `content`; all of it is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,

@@ -1,4 +1,4 @@
-"""A page to look at predicted people: their photos or video beside a space that can be turned, in one HTML file.
+"""A page to look at predicted people: photos or a video beside a space that can be turned, in one file.
 
 The page (`web/`) holds the body model, everybody's rotations and the pictures, and poses the meshes itself,
 as `smpl.skin` does; nothing is loaded from anywhere. Rotations are kept as quaternions of 16-bit integers,
@@ -29,9 +29,14 @@ _SIDES = ((12, 1280), (60, 960), (400, 640))
 _SMALLEST = 480
 MOST_BYTES = 15_000_000  # of a page's pictures: in base64, with the rest, a page has less than 30 MB
 MOST_PHOTOS = 400
-_QUALITY, _THUMBNAIL = 78, 160  # of JPEG; pixels of the longer side
+_QUALITY, _THUMBNAIL = 74, 160  # of JPEG; pixels of the longer side
 _QUATERNION_UNIT = 32767
-_MODULES = ('three', 'body', 'records', 'views')  # scripts, by the names that they are imported by
+# Of people, by their number; those of the overlays.
+_COLOURS = (
+    '#7aa8e6', '#ed9e61', '#80c280', '#db8ab8', '#e0cc6b', '#6bc2c2', '#ad94e0', '#e68075',
+)  # fmt: skip
+# Scripts, by the names that they are imported by.
+_MODULES = {'three': 'three.min.js', 'body': 'body.js', 'records': 'records.js', 'views': 'views.js'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,8 +135,10 @@ def make_page(title: str, scenes: Sequence[Scene], body: smpl.SMPL) -> str:
         'body': _body(body, arrays),
         'scenes': [_scene(scene, body, arrays, several=len(scenes) > 1) for scene in scenes],
     }
-    script = {name: (WEB / f'{"three.min" if name == "three" else name}.js').read_bytes() for name in _MODULES}
-    imports = {name: f'data:text/javascript;base64,{_base64(text)}' for name, text in script.items()}
+    imports = {
+        name: f'data:text/javascript;base64,{_base64((WEB / file).read_bytes())}'
+        for name, file in _MODULES.items()
+    }
     return render(
         'web/result.html',
         title=title,
@@ -205,7 +212,12 @@ def _scene(scene: Scene, body: smpl.SMPL, arrays: _Arrays, *, several: bool) -> 
         'caption': scene.caption,
         'banner': scene.banner,
         'cameras': [{'focal': camera.focal, 'centre': camera.centre} for camera in cameras],
-        'people': [_person(seen, cameras.index(seen.motion.camera), arrays) for seen in shown if seen],
+        'people': [
+            _person(seen, cameras.index(seen.motion.camera), arrays)
+            | {'colour': _COLOURS[number % len(_COLOURS)]}
+            for number, seen in enumerate(shown)
+            if seen
+        ],
         'facts': _facts(scene.facts),
         'warnings': list(scene.warnings),
     }
@@ -226,7 +238,7 @@ def _summary(scene: Scene) -> str:
 
 
 def _thinned(seen: Seen, step: int) -> Seen | None:
-    """Returns the person in the frames that are shown, 0, step, 2 * step, ...; None who is in none of them."""
+    """Returns the person in the frames 0, step, 2 * step, ..., which are shown; None: in none of them."""
     motion = seen.motion
     rows = motion.frames % step == 0
     if not rows.any():
@@ -268,5 +280,5 @@ def _base64(data: bytes) -> str:
 
 
 def _as_json(content: Any) -> str:
-    """Returns JSON that may stand in a script element: no text in it can end the element or begin a comment."""
+    """Returns JSON for a script element: no text in it can end the element or begin a comment."""
     return json.dumps(content, allow_nan=False, separators=(',', ':')).replace('<', '\\u003c')

@@ -1,10 +1,10 @@
-"""Writes folders as tools.predict and tools.predict_video do, of drawn people whose bodies are known, and pages of them.
+"""Writes folders as tools.predict and tools.predict_video do, of drawn people, and pages of them.
 
 python -m tests.page.write_results DIR [SIZE [FRAMES]]
 
-DIR/photo, DIR/photos (three) and DIR/video, each with its result.html; and what tests/page/check.mjs compares the
-page with: DIR/expected.json, and in DIR/expected joints and vertices by smpl.skin and silhouettes by the overlay
-of tools.predict.
+DIR/photo, DIR/photos (three) and DIR/video, each with its result.html; and what tests/page/check.mjs compares
+the page with: DIR/expected.json, and in DIR/expected joints and vertices by smpl.skin and the silhouette of
+tools.predict's overlay.
 """
 
 import json

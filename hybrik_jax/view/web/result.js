@@ -1,12 +1,21 @@
 // The page: which photo or frame is shown, who and what of it, by buttons, keys and touch.
 
 import { read } from 'records';
-import { colourOf, Views } from 'views';
+import { Views } from 'views';
 
 const at = (id) => document.getElementById(id);
 const { body, scenes, title } = await read();
-const views = new Views({ picture: at('picture'), marks: at('marks'), drawn: at('drawn'), space: at('space') });
+const views = startViews();
 const state = { scene: null, step: 0, playing: false, hidden: new Set() };
+
+function startViews() {
+  try {
+    return new Views({ picture: at('picture'), marks: at('marks'), drawn: at('drawn'), space: at('space') });
+  } catch (error) {
+    at('banner').textContent = `This browser draws nothing in 3D (${error.message}): switch hardware acceleration on, or take another.`;
+    throw error;
+  }
+}
 
 // Returns a new element with a class and texts or elements in it; texts are never read as HTML.
 function element(name, { children = [], ...properties } = {}) {
@@ -37,9 +46,9 @@ function showScene(number) {
   listPeople();
   listFacts();
   fit();
-  views.look('three-quarters', { glide: false });
   setPlaying(false);
   showStep(0);
+  views.look('three-quarters', { glide: false });
 }
 
 function showStep(step) {
@@ -110,7 +119,7 @@ function listPeople() {
       centre.append(at('centre-icon').content.cloneNode(true));
       centre.setAttribute('aria-label', `Turn around ${person.name}`);
       const item = element('li', { children: [element('div', { className: 'who', children: [toggle, centre] })] });
-      item.style.setProperty('--own', colourOf(person));
+      item.style.setProperty('--own', person.colour);
       if (steps() > 1) item.append(track(person));
       return item;
     }),
@@ -151,7 +160,7 @@ function listFacts() {
   const list = (texts) => (texts.length ? [element('ul', { children: texts.map((text) => element('li', { textContent: text })) })] : []);
   const people = scene.people.flatMap((person) => {
     const heading = element('h3', { children: [element('span', { className: 'dot' }), person.name] });
-    heading.style.setProperty('--own', colourOf(person));
+    heading.style.setProperty('--own', person.colour);
     return [heading, table(person.facts), ...list(person.warnings)];
   });
   at('facts').replaceChildren(...list(scene.warnings), table(scene.facts), ...people);

@@ -5,7 +5,6 @@
 
 import * as THREE from 'three';
 
-export const COLOURS = ['#5b9ae0', '#e2853a', '#35ad88', '#a37fe0', '#d1a72c', '#e0709f', '#86b84a', '#8f9cab'];
 const IN_SPACE = 1; // layer of what the space shows and the picture does not
 const FIELD_OF_VIEW = 40; // degrees, of the space
 const PALE = 0.45; // opacity of somebody whom nobody saw in this frame
@@ -16,9 +15,7 @@ const NEAR_M = 0.05;
 const FAR_M = 500;
 const TURN = Math.PI / 36; // of an arrow key
 const GLIDE_MS = 350;
-const ROOM_M = 0.7; // around a person's pelvis, when everybody shall be seen
-
-export const colourOf = (person) => COLOURS[person.number % COLOURS.length];
+const ROOM_M = 1.1; // around a person's pelvis, when everybody shall be seen
 
 // Mesh and joints of a person.
 class Figure {
@@ -29,7 +26,7 @@ class Figure {
       geometry.setAttribute(name, new THREE.BufferAttribute(new Float32Array(body.vertexCount * 3), 3));
     }
     geometry.setIndex(new THREE.BufferAttribute(body.faces, 1));
-    const colour = colourOf(person);
+    const { colour } = person;
     this.mesh = new THREE.Mesh(geometry, new THREE.MeshStandardMaterial({ color: colour, roughness: 0.75, transparent: true }));
     const material = new THREE.MeshStandardMaterial({ color: colour, roughness: 0.6 });
     this.joints = new THREE.InstancedMesh(new THREE.SphereGeometry(JOINT_M, 12, 8), material, body.parents.length);
@@ -155,9 +152,10 @@ export class Views {
     this.redraw();
   }
 
-  // Returns the middle of those whom the scene shows first, camera frame, metres.
+  // Returns the middle of those who are there, camera frame, metres; where nobody is, of all as they are first seen.
   middle() {
-    const roots = this.sceneShown.people.map((person) => person.translation_m);
+    const here = this.figures.filter((figure) => figure.present).map(({ posed }) => posed.joints);
+    const roots = here.length ? here : this.sceneShown.people.map((person) => person.translation_m);
     if (!roots.length) return { x: 0, y: 0, z: 4, wide: 1 };
     const [x, y, z] = [0, 1, 2].map((axis) => roots.reduce((sum, root) => sum + root[axis], 0) / roots.length);
     const wide = Math.max(...roots.map((root) => Math.hypot(root[0] - x, root[1] - y, root[2] - z)));
@@ -349,9 +347,9 @@ function drawMarks(canvas, scene, figures, shown) {
   for (const figure of figures.filter(({ present }) => present)) {
     const { person, posed, camera, body } = figure;
     const place = (points, i) => [0, 1].map((k) => ((camera.focal[k] * points[i + k]) / points[i + 2] + camera.centre[k] + 0.5) * scale);
-    context.strokeStyle = context.fillStyle = colourOf(person);
     context.globalAlpha = posed.filled ? PALE : 1;
     if (shown.joints) {
+      context.strokeStyle = context.fillStyle = shown.mesh ? '#fff' : person.colour;
       const joints = body.parents.map((_, joint) => place(posed.joints, joint * 3));
       const bones = new Path2D();
       const dots = new Path2D();
@@ -366,6 +364,7 @@ function drawMarks(canvas, scene, figures, shown) {
       context.fill(dots);
     }
     if (shown.boxes) {
+      context.strokeStyle = context.fillStyle = person.colour;
       const box = person.box?.map((value) => value * scale) ?? around(posed.vertices, place);
       const path = new Path2D();
       path.rect(...box);
