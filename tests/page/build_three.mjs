@@ -11,6 +11,7 @@ import { build, version as esbuild } from 'esbuild';
 const here = fileURLToPath(new URL('.', import.meta.url));
 const folder = fileURLToPath(new URL('../../hybrik_jax/view/web/', import.meta.url));
 const three = JSON.parse(readFileSync(`${here}node_modules/three/package.json`)).version;
+const licence = readFileSync(`${here}node_modules/three/LICENSE`, 'utf8'); // goes into every page, as it demands
 const entry = `
   export {
     BufferAttribute, BufferGeometry, CanvasTexture, CylinderGeometry, DirectionalLight, DoubleSide, GridHelper, Group,
@@ -26,12 +27,12 @@ const built = await build({
   minify: true,
   format: 'esm',
   legalComments: 'inline',
-  banner: { js: `/* Parts of three.js ${three} (MIT, LICENSE-three.txt) in one file, by esbuild ${esbuild}. */` },
+  banner: { js: `/* Parts of three.js ${three} in one file, by esbuild ${esbuild}.\n\n${licence}*/` },
   write: false,
 });
 const files = {
   'three.min.js': built.outputFiles[0].text,
-  'LICENSE-three.txt': readFileSync(`${here}node_modules/three/LICENSE`, 'utf8'),
+  'LICENSE-three.txt': licence,
 };
 for (const [name, text] of Object.entries(files)) {
   if (!process.argv.includes('--check')) writeFileSync(folder + name, text);
