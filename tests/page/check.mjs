@@ -127,15 +127,16 @@ async function checkBodies(page) {
   check(worst.joints < 1 && worst.vertices < 2, 'bodies are where smpl.skin has them:', said);
 }
 
-async function checkSilhouette(page) {
-  const truth = readFileSync(`${folder}/expected/silhouette.u8`);
+async function checkSilhouette(page, kind) {
+  const truth = readFileSync(`${folder}/expected/silhouette_${kind}.u8`);
   const found = await page.evaluate((size) => window.result.silhouette(size), expected.size);
   let [both, either] = [0, 0];
   truth.forEach((covered, i) => {
     both += covered && found[i];
     either += covered || found[i];
   });
-  check(both / either > 0.97, 'meshes over the photo cover what the overlay of tools.predict does: IoU', (both / either).toFixed(4));
+  const iou = both / either;
+  check(iou > 0.97, `${kind}: meshes over the photo cover what the overlay of tools.predict does: IoU`, iou.toFixed(4));
 }
 
 // ---- what somebody does
@@ -240,14 +241,17 @@ async function checkTouch(page) {
 
 async function checkPhotos(page) {
   const named = () => page.textContent('#summary');
-  check((await named()).startsWith('1 of 3'), 'the first photo is shown');
+  check((await named()).startsWith('1 of 4'), 'the first photo is shown');
   for (const canvas of ['picture', 'space', 'drawn']) await changes(page, canvas, 'the next photo', async () => {
     await page.keyboard.press('Home');
     await page.keyboard.press('ArrowRight');
-    await page.click('#strip button:nth-child(3)');
+    await page.click('#strip button:nth-child(2)');
     await page.keyboard.press(canvas === 'space' ? 'ArrowLeft' : 'End');
   });
-  check((await page.locator('#strip img').count()) === 3, 'there is a strip of photos');
+  await page.click('#strip [title="nobody.jpg"]');
+  check((await named()).endsWith('nobody was found') && (await look(page, 'picture')).drawn > 5000, 'a photo of nobody is shown');
+  await page.click('#strip button:first-child');
+  check((await page.locator('#strip img').count()) === 4, 'there is a strip of photos');
   await page.keyboard.press('d');
   const facts = await page.textContent('#facts');
   check(facts.includes('</script><img src=x onerror=alert(1)>'), 'texts of files are texts');
@@ -262,10 +266,13 @@ async function main() {
     await photo.keyboard.press('Tab');
     const outline = await photo.evaluate(() => getComputedStyle(document.activeElement).outlineStyle);
     check(outline === 'solid', 'what has the focus shows it');
-    await checkSilhouette(photo);
+    await checkSilhouette(photo, 'photo');
     await checkSpace(photo);
     await checkShown(photo);
     await checkTheme(photo);
+
+    const own = await open(browser, 'own_cameras');
+    await checkSilhouette(own, 'own_cameras');
 
     const photos = await open(browser, 'photos');
     await checkPhotos(photos);
@@ -282,7 +289,7 @@ async function main() {
     await checkTouch(narrow);
     await narrow.screenshot({ path: `${folder}/narrow_space.png` });
 
-    for (const [kind, page] of Object.entries({ photo, photos, video, narrow })) {
+    for (const [kind, page] of Object.entries({ photo, own, photos, video, narrow })) {
       check(page.errors.length === 0, `${kind}: no error and no request`, page.errors);
     }
   } finally {

@@ -2,11 +2,12 @@
 
 python -m tests.page.write_results DIR [SIZE [FRAMES]]
 
-DIR/photo, DIR/photos (three) and DIR/video, each with its result.html; and what tests/page/check.mjs compares
-the page with: DIR/expected.json, and in DIR/expected joints and vertices by smpl.skin and the silhouette of
-tools.predict's overlay.
+DIR/photo, DIR/own_cameras, DIR/photos (four) and DIR/video, each with its result.html; and what
+tests/page/check.mjs compares the pages with: DIR/expected.json, and in DIR/expected joints and vertices by
+smpl.skin and silhouettes of tools.predict's overlay.
 """
 
+import dataclasses
 import json
 import pathlib
 import sys
@@ -119,11 +120,14 @@ def draw(size: int, count: int) -> tuple[list[np.ndarray], list[Motion]]:
     ]
 
 
-def skinned(one: Motion, body: smpl.SMPL) -> tuple[np.ndarray, np.ndarray]:
-    """Returns vertices (T, V, 3) and joints (T, 24, 3) in the camera frame, metres."""
-    posed = jax.vmap(lambda rotations: smpl.skin(body, one.betas, rotations))(one.rotations)
-    move = one.translation_m[:, None] - np.asarray(posed.joints[:, :1])
+def skinned(one: Motion, row: int, body: smpl.SMPL) -> tuple[np.ndarray, np.ndarray]:
+    """Returns vertices (V, 3) and joints (24, 3) of a row of a motion, camera frame, metres."""
+    posed = _skin(body, one.betas, one.rotations[row])
+    move = one.translation_m[row] - np.asarray(posed.joints[0])
     return np.asarray(posed.vertices) + move, np.asarray(posed.joints) + move
+
+
+_skin = jax.jit(smpl.skin)
 
 
 def as_people(motions: list[Motion], frame: int, body: smpl.SMPL) -> list[Person]:
@@ -133,11 +137,12 @@ def as_people(motions: list[Motion], frame: int, body: smpl.SMPL) -> list[Person
         (rows,) = np.nonzero(one.frames == frame)
         if not len(rows):
             continue
-        row, (vertices, joints) = int(rows[0]), skinned(one, body)
-        pixels = project(vertices[row], np.array(one.camera.focal), np.array(one.camera.centre))
+        row = int(rows[0])
+        vertices, joints = skinned(one, row, body)
+        pixels = project(vertices, np.array(one.camera.focal), np.array(one.camera.centre))
         low, high = pixels.min(0).clip(0), np.minimum(pixels.max(0), np.array(one.camera.size) - 1)
         root = one.translation_m[row]
-        joints_px = project(joints[row], np.array(one.camera.focal), np.array(one.camera.centre))
+        joints_px = project(joints, np.array(one.camera.focal), np.array(one.camera.centre))
         view = View(
             photo_size=one.camera.size,
             box=np.concatenate([low, high - low + 1]),
@@ -157,9 +162,9 @@ def as_people(motions: list[Motion], frame: int, body: smpl.SMPL) -> list[Person
                 translation_m=root,
                 joints_px=joints_px,
                 projected_px=joints_px,
-                posed_joints_m=joints[row] - root,
-                lifted_joints_m=joints[row] - root,
-                vertices_m=vertices[row] - root,
+                posed_joints_m=joints - root,
+                lifted_joints_m=joints - root,
+                vertices_m=vertices - root,
                 rotations=rotations,
                 axis_angles=Rotation.from_matrix(rotations).as_rotvec(),
                 betas=one.betas,
@@ -167,6 +172,14 @@ def as_people(motions: list[Motion], frame: int, body: smpl.SMPL) -> list[Person
             )
         )
     return found
+
+
+def with_camera(person: Person, scale: float, shift: float) -> Person:
+    """Returns the person as another camera would: `scale` times the focal length, centre `shift` px aside."""
+    view = dataclasses.replace(
+        person.view, focal=person.view.focal * scale, centre=person.view.centre + [shift, -shift]
+    )
+    return dataclasses.replace(person, view=view)
 
 
 def write_photo(folder: pathlib.Path, image: np.ndarray, seen: list[Person], body: smpl.SMPL) -> None:
@@ -229,20 +242,21 @@ def main(out: pathlib.Path, size: int = 400, count: int = 30) -> None:
     shots = {'together': 1 + count // 5, 'first': 0, 'last': count - 1}
     for name, frame in shots.items():
         write_photo(out / 'photos' / name, frames[frame], as_people(motions, frame, body), body)
+    write_photo(out / 'photos' / 'nobody', frames[0], [], body)
     together = as_people(motions, shots['together'], body)
-    write_photo(out / 'photo', frames[shots['together']], together, body)
-    for kind in ('photo', 'photos', 'video'):
-        view_result.run([str(out / kind)])
-
+    own = [with_camera(person, 1 + 0.3 * k, 12.0 * k) for k, person in enumerate(together)]
     (out / 'expected').mkdir(exist_ok=True)
-    silhouette(together, body).astype(np.uint8).tofile(out / 'expected' / 'silhouette.u8')
+    for kind, seen in {'photo': together, 'own_cameras': own}.items():
+        write_photo(out / kind, frames[shots['together']], seen, body)
+        silhouette(seen, body).astype(np.uint8).tofile(out / 'expected' / f'silhouette_{kind}.u8')
+    for kind in ('photo', 'own_cameras', 'photos', 'video'):
+        view_result.run([str(out / kind)])
     expected = []
     for number, one in enumerate(motions):
-        vertices, joints = skinned(one, body)
         for row in {0, len(one.frames) // 2, len(one.frames) - 1}:
-            name = f'{number}_{row}'
-            vertices[row].astype('<f4').tofile(out / 'expected' / f'vertices_{name}.f4')
-            joints[row].astype('<f4').tofile(out / 'expected' / f'joints_{name}.f4')
+            name, (vertices, joints) = f'{number}_{row}', skinned(one, row, body)
+            vertices.astype('<f4').tofile(out / 'expected' / f'vertices_{name}.f4')
+            joints.astype('<f4').tofile(out / 'expected' / f'joints_{name}.f4')
             expected.append({'person': number, 'frame': int(one.frames[row]), 'name': name})
     (out / 'expected.json').write_text(json.dumps({'size': motions[0].camera.size, 'posed': expected}))
 

@@ -6,7 +6,7 @@ import { Views } from 'views';
 const at = (id) => document.getElementById(id);
 const { body, scenes, title } = await read();
 const views = startViews();
-const state = { scene: null, step: 0, playing: false, hidden: new Set() };
+const state = { scene: null, step: 0, playing: false, hidden: new Set(), next: 0, due: 0 };
 
 function startViews() {
   try {
@@ -75,20 +75,20 @@ function setPlaying(playing) {
   state.playing = playing && steps() > 1;
   at('play-button').classList.toggle('playing', state.playing);
   at('play-button').setAttribute('aria-label', state.playing ? 'Pause' : 'Play');
-  if (state.playing) requestAnimationFrame(play);
+  cancelAnimationFrame(state.next);
+  state.due = performance.now();
+  if (state.playing) state.next = requestAnimationFrame(play);
 }
 
-let shownAt = 0; // ms, when the frame that is shown was due
+// Shows the frame that is due `now`, ms; state.due is when the one that is shown was.
 function play(now) {
-  if (!state.playing) return;
   const each = (1000 * state.scene.frame_step) / state.scene.frame_rate / Number(at('speed').value);
-  if (now - shownAt > 10 * each + 1000) shownAt = now; // begun just now
-  const on = Math.floor((now - shownAt) / each);
+  const on = Math.floor((now - state.due) / each);
   if (on > 0) {
-    shownAt += on * each;
+    state.due += on * each;
     showStep((state.step + on) % steps());
   }
-  requestAnimationFrame(play);
+  state.next = requestAnimationFrame(play);
 }
 
 function move(by) {

@@ -11,6 +11,7 @@ const PALE = 0.45; // opacity of somebody whom nobody saw in this frame
 const THROUGH = 0.4; // opacity of a mesh in which joints shall be seen
 const JOINT_M = 0.022;
 const BONE_M = 0.011;
+const IN_CAMERA_M = 0.3; // of the camera's place: there one looks through it
 const NEAR_M = 0.05;
 const FAR_M = 500;
 const TURN = Math.PI / 36; // of an arrow key
@@ -295,6 +296,7 @@ export class Views {
       figure.joints.visible = figure.bones.visible = figure.present && this.shown.joints;
       figure.mesh.material.opacity = (figure.posed?.filled ? PALE : 1) * (this.shown.joints ? THROUGH : 1);
     }
+    this.frustum.visible = this.camera.position.length() > IN_CAMERA_M; // its picture would hide everything
     this.overSpace.render(this.scene, this.camera);
   }
 
