@@ -52,7 +52,8 @@ def scenes_of(folder: pathlib.Path) -> list[result.Scene]:
         )
     if (folder / VIDEO).is_file():
         return [video_scene(folder)]
-    photos = [folder] if (folder / PHOTO).is_file() else sorted(p.parent for p in folder.glob(f'*/{PHOTO}'))
+    inside = sorted(path.parent for path in folder.glob(f'[!.]*/{PHOTO}'))
+    photos = [folder] if (folder / PHOTO).is_file() else inside
     if not photos:
         raise FileNotFoundError(
             f'{shown(folder)} holds neither {PHOTO} nor {VIDEO}, nor do the folders in it: name a folder '
