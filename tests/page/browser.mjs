@@ -27,7 +27,9 @@ async function find() {
     const libraries = [`${FOLDER}/al2023/lib`, process.env.LD_LIBRARY_PATH].filter(Boolean).join(':');
     return { executablePath, env: { ...process.env, LD_LIBRARY_PATH: libraries } };
   } catch (error) {
-    throw new Error(`There is no browser to test with: install chromium, or name one as CHROMIUM=PATH (${error.message}).`);
+    throw new Error(
+      `There is no browser to test with: install chromium, or name one as CHROMIUM=PATH (${error.message}).`,
+    );
   }
 }
 

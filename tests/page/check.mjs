@@ -41,8 +41,8 @@ async function open(browser, kind, options = wide) {
 const settled = (page) =>
   page.waitForFunction(async () => {
     await new Promise((done) => setTimeout(done, 60));
-    const { views } = window.result;
-    return !views.gliding && !views.waiting;
+    const { views, state } = window.result;
+    return state.shown === state.step && !views.gliding && !views.waiting;
   });
 
 // Returns how many pixels of a canvas are drawn on, and a number that another picture would hardly have.
@@ -80,12 +80,20 @@ const contrast = (page) =>
     const light = (name) => {
       const probe = document.body.appendChild(document.createElement('i'));
       probe.style.color = name;
-      const parts = getComputedStyle(probe).color.match(/[\d.]+/g).slice(0, 3).map((part) => part / 255);
+      const parts = getComputedStyle(probe)
+        .color.match(/[\d.]+/g)
+        .slice(0, 3)
+        .map((part) => part / 255);
       probe.remove();
       const [r, g, b] = parts.map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
       return 0.2126 * r + 0.7152 * g + 0.0722 * b;
     };
-    const pairs = ['page', 'card', 'stage', 'warn'].flatMap((back) => [['ink', back], ['soft', back]]).slice(0, -1);
+    const pairs = ['page', 'card', 'stage', 'warn']
+      .flatMap((back) => [
+        ['ink', back],
+        ['soft', back],
+      ])
+      .slice(0, -1);
     const ratios = pairs.map(([text, back]) => {
       const [low, high] = [light(`var(--${text})`), light(`var(--${back})`)].sort((a, b) => a - b);
       return (high + 0.05) / (low + 0.05);
@@ -97,10 +105,13 @@ const contrast = (page) =>
 
 const unnamed = (page) =>
   page.evaluate(() =>
-    [...document.querySelectorAll('button, input, select, canvas, dialog')].filter((one) => {
-      const label = one.ariaLabel || one.labels?.[0]?.textContent || one.textContent || one.getAttribute('aria-labelledby');
-      return !label?.trim();
-    }).map((one) => one.outerHTML.slice(0, 80)),
+    [...document.querySelectorAll('button, input, select, canvas, dialog')]
+      .filter((one) => {
+        const label =
+          one.ariaLabel || one.labels?.[0]?.textContent || one.textContent || one.getAttribute('aria-labelledby');
+        return !label?.trim();
+      })
+      .map((one) => one.outerHTML.slice(0, 80)),
   );
 
 // ---- what the page computes
@@ -122,7 +133,8 @@ async function checkBodies(page) {
       }
     }
   }
-  const said = `joints off by ${worst.joints.toFixed(3)} mm at most, vertices by ${(worst.sum / worst.count).toFixed(3)} mm on ` +
+  const said =
+    `joints off by ${worst.joints.toFixed(3)} mm at most, vertices by ${(worst.sum / worst.count).toFixed(3)} mm on ` +
     `average and ${worst.vertices.toFixed(3)} mm at most, of ${expected.posed.length} bodies`;
   check(worst.joints < 1 && worst.vertices < 2, 'bodies are where smpl.skin has them:', said);
 }
@@ -153,7 +165,8 @@ async function checkSpace(page) {
   });
   await changes(page, 'space', 'the wheel', () => page.mouse.wheel(0, -300));
   await page.focus('#space');
-  for (const key of ['ArrowLeft', 'ArrowUp', '+', '-']) await changes(page, 'space', key, () => page.keyboard.press(key));
+  for (const key of ['ArrowLeft', 'ArrowUp', '+', '-'])
+    await changes(page, 'space', key, () => page.keyboard.press(key));
   for (const name of ['front', 'side', 'top', 'camera']) {
     await changes(page, 'space', `looking from the ${name}`, () => page.click(`[data-look=${name}]`));
   }
@@ -174,7 +187,10 @@ async function checkShown(page) {
     await changes(page, canvas, 'hiding a person by 1', () => page.keyboard.press('1'));
     await changes(page, canvas, 'showing the person by a click', () => page.click('#people li:first-child .toggle'));
   }
-  for (const [key, id] of [['d', 'details'], ['?', 'help']]) {
+  for (const [key, id] of [
+    ['d', 'details'],
+    ['?', 'help'],
+  ]) {
     await page.keyboard.press(key);
     check(await page.locator(`#${id}`).isVisible(), `${key} opens the ${id}`);
     await page.screenshot({ path: `${folder}/${id}.png` });
@@ -205,7 +221,10 @@ async function checkTimeline(page) {
   check((await step()) === 29, 'End is the last frame');
   await page.keyboard.press('Home');
   await page.locator('#frame').fill('12');
-  check((await step()) === 12 && (await page.textContent('#clock')).includes('frame 12 · 0.96 s'), 'the timeline moves to frame 12');
+  check(
+    (await step()) === 12 && (await page.textContent('#clock')).includes('frame 12 · 0.96 s'),
+    'the timeline moves to frame 12',
+  );
   const absent = await page.evaluate(() => window.result.joints(12, 2));
   check(absent === undefined, 'who is not there is not shown');
   await page.evaluate(() => document.activeElement.blur());
@@ -242,14 +261,18 @@ async function checkTouch(page) {
 async function checkPhotos(page) {
   const named = () => page.textContent('#summary');
   check((await named()).startsWith('1 of 4'), 'the first photo is shown');
-  for (const canvas of ['picture', 'space', 'drawn']) await changes(page, canvas, 'the next photo', async () => {
-    await page.keyboard.press('Home');
-    await page.keyboard.press('ArrowRight');
-    await page.click('#strip button:nth-child(2)');
-    await page.keyboard.press(canvas === 'space' ? 'ArrowLeft' : 'End');
-  });
+  for (const canvas of ['picture', 'space', 'drawn'])
+    await changes(page, canvas, 'the next photo', async () => {
+      await page.keyboard.press('Home');
+      await page.keyboard.press('ArrowRight');
+      await page.click('#strip button:nth-child(2)');
+      await page.keyboard.press(canvas === 'space' ? 'ArrowLeft' : 'End');
+    });
   await page.click('#strip [title="nobody.jpg"]');
-  check((await named()).endsWith('nobody was found') && (await look(page, 'picture')).drawn > 5000, 'a photo of nobody is shown');
+  check(
+    (await named()).endsWith('nobody was found') && (await look(page, 'picture')).drawn > 5000,
+    'a photo of nobody is shown',
+  );
   await page.click('#strip button:first-child');
   check((await page.locator('#strip img').count()) === 4, 'there is a strip of photos');
   await page.keyboard.press('d');
@@ -282,7 +305,11 @@ async function main() {
     await checkBodies(video);
     await checkTimeline(video);
 
-    const narrow = await open(browser, 'video', { viewport: { width: 360, height: 740 }, hasTouch: true, deviceScaleFactor: 2 });
+    const narrow = await open(browser, 'video', {
+      viewport: { width: 360, height: 740 },
+      hasTouch: true,
+      deviceScaleFactor: 2,
+    });
     await narrow.screenshot({ path: `${folder}/narrow.png` });
     const [inner, outer] = await narrow.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
     check(inner <= outer, `nothing is wider than a narrow screen: ${inner} of ${outer} pixels`);

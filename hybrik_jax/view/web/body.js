@@ -11,7 +11,9 @@ export class Body {
   constructor({ template, shape, pose, weights, faces, restJoints, restDirections, parents }) {
     Object.assign(this, { template, shape, faces, restJoints, restDirections, parents });
     this.vertexCount = template.length / 3;
-    this.pose = pose.scales.length ? Array.from(pose.scales, (scale, row) => sparse(pose.values, row, template.length, scale)) : [];
+    this.pose = pose.scales.length
+      ? Array.from(pose.scales, (scale, row) => sparse(pose.values, row, template.length, scale))
+      : [];
     this.influences = Array.from({ length: this.vertexCount }, (_, vertex) => {
       const own = weights.subarray(vertex * JOINTS, (vertex + 1) * JOINTS);
       return [...own.keys()].filter((joint) => own[joint] > 0).flatMap((joint) => [joint, own[joint]]);
@@ -70,7 +72,7 @@ export class Body {
     const bent = Float32Array.from(rest.vertices);
     this.pose.forEach(({ places, metres }, row) => {
       const entry = ROTATION + row; // of the matrices of joints 1 to 23
-      const factor = rotations[entry] - (entry % ROTATION % 4 === 0 ? 1 : 0); // the identity has none
+      const factor = rotations[entry] - ((entry % ROTATION) % 4 === 0 ? 1 : 0); // the identity has none
       if (Math.abs(factor) > 1e-6) for (let k = 0; k < places.length; k++) bent[places[k]] += factor * metres[k];
     });
     const offsets = new Float64Array(JOINTS * 3); // a vertex at x is moved to world x + offset
@@ -107,9 +109,15 @@ export class Body {
     const faces = this.faces;
     for (let face = 0; face < faces.length; face += 3) {
       const [a, b, c] = [3 * faces[face], 3 * faces[face + 1], 3 * faces[face + 2]];
-      const ux = vertices[b] - vertices[a], uy = vertices[b + 1] - vertices[a + 1], uz = vertices[b + 2] - vertices[a + 2];
-      const vx = vertices[c] - vertices[a], vy = vertices[c + 1] - vertices[a + 1], vz = vertices[c + 2] - vertices[a + 2];
-      const x = uy * vz - uz * vy, y = uz * vx - ux * vz, z = ux * vy - uy * vx;
+      const ux = vertices[b] - vertices[a],
+        uy = vertices[b + 1] - vertices[a + 1],
+        uz = vertices[b + 2] - vertices[a + 2];
+      const vx = vertices[c] - vertices[a],
+        vy = vertices[c + 1] - vertices[a + 1],
+        vz = vertices[c + 2] - vertices[a + 2];
+      const x = uy * vz - uz * vy,
+        y = uz * vx - ux * vz,
+        z = ux * vy - uy * vx;
       for (const corner of [a, b, c]) {
         normals[corner] += x;
         normals[corner + 1] += y;
@@ -137,9 +145,15 @@ function setMatrix(matrices, joint, quaternions) {
   const s = 2 / (x * x + y * y + z * z + w * w);
   matrices.set(
     [
-      1 - s * (y * y + z * z), s * (x * y - z * w), s * (x * z + y * w),
-      s * (x * y + z * w), 1 - s * (x * x + z * z), s * (y * z - x * w),
-      s * (x * z - y * w), s * (y * z + x * w), 1 - s * (x * x + y * y),
+      1 - s * (y * y + z * z),
+      s * (x * y - z * w),
+      s * (x * z + y * w),
+      s * (x * y + z * w),
+      1 - s * (x * x + z * z),
+      s * (y * z - x * w),
+      s * (x * z - y * w),
+      s * (y * z + x * w),
+      1 - s * (x * x + y * y),
     ],
     joint * ROTATION,
   );

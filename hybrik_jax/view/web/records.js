@@ -4,7 +4,12 @@ import { Body } from 'body';
 
 const QUATERNION_UNIT = 32767; // quaternions are stored as 16-bit integers
 const TYPES = {
-  int8: Int8Array, int16: Int16Array, int32: Int32Array, uint8: Uint8Array, uint32: Uint32Array, float32: Float32Array,
+  int8: Int8Array,
+  int16: Int16Array,
+  int32: Int32Array,
+  uint8: Uint8Array,
+  uint32: Uint32Array,
+  float32: Float32Array,
 };
 const MOST_DECODED = 48; // pictures of a video that are kept decoded
 const AHEAD = 6; // pictures that are decoded before they are due
@@ -42,7 +47,10 @@ class Track {
     if (row === undefined) return null;
     if (this.last?.frame !== frame) {
       this.rest ??= this.body.rest(this.betas);
-      const quaternions = Float64Array.from(this.quaternions.subarray(row * 96, (row + 1) * 96), (q) => q / QUATERNION_UNIT);
+      const quaternions = Float64Array.from(
+        this.quaternions.subarray(row * 96, (row + 1) * 96),
+        (q) => q / QUATERNION_UNIT,
+      );
       const translation = this.translation_m.subarray(row * 3, (row + 1) * 3);
       this.last = { frame, filled: this.filled[row] > 0, ...this.body.skin(this.rest, quaternions, translation) };
     }

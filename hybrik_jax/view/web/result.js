@@ -6,13 +6,14 @@ import { Views } from 'views';
 const at = (id) => document.getElementById(id);
 const { body, scenes, title } = await read();
 const views = startViews();
-const state = { scene: null, step: 0, playing: false, hidden: new Set(), next: 0, due: 0 };
+const state = { scene: null, step: 0, shown: null, playing: false, hidden: new Set(), next: 0, due: 0 };
 
 function startViews() {
   try {
     return new Views({ picture: at('picture'), marks: at('marks'), drawn: at('drawn'), space: at('space') });
   } catch (error) {
-    at('banner').textContent = `This browser draws nothing in 3D (${error.message}): switch hardware acceleration on, or take another.`;
+    at('banner').textContent =
+      `This browser draws nothing in 3D (${error.message}): switch hardware acceleration on, or take another.`;
     throw error;
   }
 }
@@ -29,14 +30,18 @@ function element(name, { children = [], ...properties } = {}) {
 const steps = () => state.scene.frame_count;
 const frameOf = (step) => step * state.scene.frame_step;
 
-function showScene(number) {
+async function showScene(number) {
   const scene = scenes[number];
-  Object.assign(state, { scene, number, playing: false, hidden: new Set() });
+  Object.assign(state, { scene, number, shown: null, hidden: new Set() });
   document.body.classList.toggle('of-video', steps() > 1);
   at('timeline').hidden = steps() === 1;
   at('frame').max = steps() - 1;
-  at('summary').textContent = [scenes.length > 1 ? `${number + 1} of ${scenes.length}: ${scene.name}` : '', scene.summary]
-    .filter(Boolean).join(' · ');
+  at('summary').textContent = [
+    scenes.length > 1 ? `${number + 1} of ${scenes.length}: ${scene.name}` : '',
+    scene.summary,
+  ]
+    .filter(Boolean)
+    .join(' · ');
   at('caption').textContent = scene.caption;
   at('banner').textContent = scene.banner;
   at('banner').hidden = !scene.banner;
@@ -47,28 +52,27 @@ function showScene(number) {
   listFacts();
   fit();
   setPlaying(false);
-  showStep(0);
-  views.look('three-quarters', { glide: false });
+  await showStep(0);
+  if (scene === state.scene) views.look('three-quarters', { glide: false });
 }
 
-function showStep(step) {
+// Shows a step of the timeline, when its picture is decoded: meshes and picture change together.
+async function showStep(step) {
+  const { scene } = state;
   state.step = step;
   at('frame').value = step;
   const frame = frameOf(step);
   const seconds = frame / state.scene.frame_rate;
   at('clock').textContent = `frame ${frame} · ${seconds.toFixed(2)} s`;
   at('frame').setAttribute('aria-valuetext', `frame ${frame}, ${seconds.toFixed(2)} seconds`);
-  for (const head of document.querySelectorAll('.track b')) head.style.left = `${(100 * step) / Math.max(1, steps() - 1)}%`;
-  views.setFrame(frame, state.hidden);
-  return showPicture(step);
-}
-
-async function showPicture(step) {
-  const { scene } = state;
+  const left = `${(100 * step) / Math.max(1, steps() - 1)}%`;
+  for (const head of document.querySelectorAll('.track b')) head.style.left = left;
   const image = await scene.pictures.get(step).catch(() => null);
   if (scene !== state.scene || step !== state.step) return; // something else was asked for meanwhile
   at('missing').hidden = Boolean(image);
+  views.setFrame(frame, state.hidden);
   views.setPicture(image);
+  state.shown = step;
 }
 
 function setPlaying(playing) {
@@ -81,14 +85,15 @@ function setPlaying(playing) {
 }
 
 // Shows the frame that is due `now`, ms; state.due is when the one that is shown was.
-function play(now) {
+async function play(now) {
   const each = (1000 * state.scene.frame_step) / state.scene.frame_rate / Number(at('speed').value);
   const on = Math.floor((now - state.due) / each);
   if (on > 0) {
     state.due += on * each;
-    showStep((state.step + on) % steps());
+    await showStep((state.step + on) % steps());
   }
-  state.next = requestAnimationFrame(play);
+  cancelAnimationFrame(state.next); // somebody may have paused and gone on meanwhile
+  if (state.playing) state.next = requestAnimationFrame(play);
 }
 
 function move(by) {
@@ -115,7 +120,11 @@ function listPeople() {
         onclick: () => hide(person),
       });
       toggle.setAttribute('aria-pressed', 'true');
-      const centre = element('button', { className: 'centre', title: 'Turn around this person', onclick: () => views.centre(person) });
+      const centre = element('button', {
+        className: 'centre',
+        title: 'Turn around this person',
+        onclick: () => views.centre(person),
+      });
       centre.append(at('centre-icon').content.cloneNode(true));
       centre.setAttribute('aria-label', `Turn around ${person.name}`);
       const item = element('li', { children: [element('div', { className: 'who', children: [toggle, centre] })] });
@@ -132,7 +141,10 @@ function track(person) {
   const whole = Math.max(1, steps() - 1) * step;
   const runs = person.runs(step);
   const bars = runs.map(({ from, to, filled }) => {
-    const bar = element('i', { className: filled ? 'filled' : '', title: `frames ${from} to ${to}${filled ? ', filled: nobody saw the person' : ''}` });
+    const bar = element('i', {
+      className: filled ? 'filled' : '',
+      title: `frames ${from} to ${to}${filled ? ', filled: nobody saw the person' : ''}`,
+    });
     const end = Math.min(whole, to + step);
     Object.assign(bar.style, { left: `${(100 * from) / whole}%`, width: `max(3px, ${(100 * (end - from)) / whole}%)` });
     return bar;
@@ -156,8 +168,14 @@ function hide(person) {
 function listFacts() {
   const { scene } = state;
   const table = (facts) =>
-    element('dl', { children: facts.flatMap(([name, text]) => [element('dt', { textContent: name }), element('dd', { textContent: text })]) });
-  const list = (texts) => (texts.length ? [element('ul', { children: texts.map((text) => element('li', { textContent: text })) })] : []);
+    element('dl', {
+      children: facts.flatMap(([name, text]) => [
+        element('dt', { textContent: name }),
+        element('dd', { textContent: text }),
+      ]),
+    });
+  const list = (texts) =>
+    texts.length ? [element('ul', { children: texts.map((text) => element('li', { textContent: text })) })] : [];
   const people = scene.people.flatMap((person) => {
     const heading = element('h3', { children: [element('span', { className: 'dot' }), person.name] });
     heading.style.setProperty('--own', person.colour);
@@ -251,7 +269,10 @@ document.addEventListener('keydown', (event) => {
   const { target, key, code } = event;
   const digit = code.match(/^(?:Digit|Numpad)([1-9])$/);
   const opened = document.querySelector('dialog[open]');
-  const own = target.matches('select') || (target.matches('input') && /^(Arrow|Home|End)/.test(key)) || (target.matches('button') && key === ' ');
+  const own =
+    target.matches('select') ||
+    (target.matches('input') && /^(Arrow|Home|End)/.test(key)) ||
+    (target.matches('button') && key === ' ');
   if (own || (opened && key !== '?' && key !== 'd')) return;
   const person = digit && state.scene.people[Number(digit[1]) - 1];
   if (target === at('space') && views.key(key)) event.preventDefault();
@@ -281,7 +302,9 @@ showScene(0);
 
 // For whoever looks from outside: what the page computes, metres, camera frame.
 window.result = {
-  title, views, state,
+  title,
+  views,
+  state,
   vertices: (frame, person) => state.scene.people[person].at(frame)?.vertices,
   joints: (frame, person) => state.scene.people[person].at(frame)?.joints,
   // Whether each pixel of the picture, width x height of them, is covered by somebody's mesh.

@@ -12,10 +12,12 @@ const THROUGH = 0.4; // opacity of a mesh in which joints shall be seen
 const JOINT_M = 0.022;
 const BONE_M = 0.011;
 const IN_CAMERA_M = 0.3; // of the camera's place: there one looks through it
-const NEAR_M = 0.05;
-const FAR_M = 500;
+const NEAR_M = 0.2; // what is nearer is left out, as of overlays
+const NEAR_IN_SPACE_M = 0.05;
+const FAR_M = 1000;
 const TURN = Math.PI / 36; // of an arrow key
 const GLIDE_MS = 350;
+const OUTLIER_M = 2; // from the middle, beside twice the median
 const ROOM_M = 1.1; // around a person's pelvis, when everybody shall be seen
 
 // Mesh and joints of a person.
@@ -28,10 +30,17 @@ class Figure {
     }
     geometry.setIndex(new THREE.BufferAttribute(body.faces, 1));
     const { colour } = person;
-    this.mesh = new THREE.Mesh(geometry, new THREE.MeshStandardMaterial({ color: colour, roughness: 0.75, transparent: true }));
+    this.mesh = new THREE.Mesh(
+      geometry,
+      new THREE.MeshStandardMaterial({ color: colour, roughness: 0.75, transparent: true }),
+    );
     const material = new THREE.MeshStandardMaterial({ color: colour, roughness: 0.6 });
     this.joints = new THREE.InstancedMesh(new THREE.SphereGeometry(JOINT_M, 12, 8), material, body.parents.length);
-    this.bones = new THREE.InstancedMesh(new THREE.CylinderGeometry(BONE_M, BONE_M, 1, 8), material, body.parents.length - 1);
+    this.bones = new THREE.InstancedMesh(
+      new THREE.CylinderGeometry(BONE_M, BONE_M, 1, 8),
+      material,
+      body.parents.length - 1,
+    );
     for (const part of [this.joints, this.bones]) part.layers.set(IN_SPACE);
     for (const part of [this.mesh, this.joints, this.bones]) part.frustumCulled = false;
   }
@@ -44,7 +53,9 @@ class Figure {
     position.array.set(posed.vertices);
     normal.array.set(this.body.normals(posed.vertices));
     position.needsUpdate = normal.needsUpdate = true;
-    const places = this.body.parents.map((_, joint) => new THREE.Vector3(...posed.joints.subarray(joint * 3, joint * 3 + 3)));
+    const places = this.body.parents.map(
+      (_, joint) => new THREE.Vector3(...posed.joints.subarray(joint * 3, joint * 3 + 3)),
+    );
     const matrix = new THREE.Matrix4();
     const up = new THREE.Vector3(0, 1, 0);
     places.forEach((place, joint) => {
@@ -86,7 +97,7 @@ export class Views {
     this.overSpace = new THREE.WebGLRenderer({ canvas: space, ...options });
     this.pictureCamera = new THREE.PerspectiveCamera();
     this.pictureCamera.matrixAutoUpdate = false;
-    this.camera = new THREE.PerspectiveCamera(FIELD_OF_VIEW, 1, NEAR_M, FAR_M);
+    this.camera = new THREE.PerspectiveCamera(FIELD_OF_VIEW, 1, NEAR_IN_SPACE_M, FAR_M);
     this.camera.layers.enable(IN_SPACE);
     this.controls = new THREE.OrbitControls(this.camera, space);
     this.controls.addEventListener('change', () => this.redraw());
@@ -117,11 +128,17 @@ export class Views {
   setFrustum() {
     const { cameras, size } = this.sceneShown;
     this.texture?.dispose();
+    for (const part of this.frustum.children) part.geometry.dispose();
     this.frustum.clear();
+    this.outline = null;
     const camera = cameras[0];
     if (!camera) return;
     const depth = Math.min(1, 0.3 * this.middle().z);
-    const corner = (u, v) => [((u - camera.centre[0]) / camera.focal[0]) * depth, ((v - camera.centre[1]) / camera.focal[1]) * depth, depth];
+    const corner = (u, v) => [
+      ((u - camera.centre[0]) / camera.focal[0]) * depth,
+      ((v - camera.centre[1]) / camera.focal[1]) * depth,
+      depth,
+    ];
     const [right, bottom] = [size[0] - 0.5, size[1] - 0.5]; // the first pixel begins at -0.5
     const corners = [corner(-0.5, -0.5), corner(right, -0.5), corner(right, bottom), corner(-0.5, bottom)];
     const lines = corners.flatMap((one, k) => [[0, 0, 0], one, one, corners[(k + 1) % 4]]).flat();
@@ -142,6 +159,7 @@ export class Views {
   // A grid of metres under people's feet, in the colours of the page.
   setGrid() {
     if (this.grid) this.scene.remove(this.grid);
+    this.grid?.geometry.dispose();
     const { z } = this.middle();
     const size = 2 * Math.ceil(Math.max(4, 1.5 * z) / 2);
     const colour = resolved('--grid');
@@ -153,14 +171,16 @@ export class Views {
     this.redraw();
   }
 
-  // Returns the middle of those who are there, camera frame, metres; where nobody is, of all as they are first seen.
+  // Returns the middle of those who are there, camera frame, metres, and how far around it they are, but for
+  // outliers; where nobody is, of all as they are first seen.
   middle() {
     const here = this.figures.filter((figure) => figure.present).map(({ posed }) => posed.joints);
     const roots = here.length ? here : this.sceneShown.people.map((person) => person.translation_m);
     if (!roots.length) return { x: 0, y: 0, z: 4, wide: 1 };
-    const [x, y, z] = [0, 1, 2].map((axis) => roots.reduce((sum, root) => sum + root[axis], 0) / roots.length);
-    const wide = Math.max(...roots.map((root) => Math.hypot(root[0] - x, root[1] - y, root[2] - z)));
-    return { x, y, z, wide };
+    const [x, y, z] = [0, 1, 2].map((axis) => median(roots.map((root) => root[axis])));
+    const far = roots.map((root) => Math.hypot(root[0] - x, root[1] - y, root[2] - z));
+    const most = OUTLIER_M + 2 * median(far);
+    return { x, y, z, wide: Math.max(...far.filter((one) => one <= most)) };
   }
 
   // Shows a frame; people whose numbers are in `hidden` are left out.
@@ -204,6 +224,7 @@ export class Views {
     this.glide({ place, target, angle }, glide);
   }
 
+  // Returns focal lengths and size of the picture, pixels, of the first camera; of none the usual guess.
   lens() {
     const { cameras, size } = this.sceneShown;
     return { ...(cameras[0] ?? { focal: [Math.hypot(...size), Math.hypot(...size)] }), size };
@@ -236,12 +257,14 @@ export class Views {
     return true;
   }
 
+  // Brings the space's camera to a place, a target and a field of view in degrees.
   glide({ place, target, angle }, slowly) {
     const start = { place: this.camera.position.clone(), target: this.controls.target.clone(), angle: this.camera.fov };
     const still = !slowly || matchMedia('(prefers-reduced-motion: reduce)').matches;
+    let began = null;
     this.gliding = (now) => {
-      this.began ??= now;
-      const t = still ? 1 : Math.min(1, (now - this.began) / GLIDE_MS);
+      began ??= now;
+      const t = still ? 1 : Math.min(1, (now - began) / GLIDE_MS);
       const share = t * t * (3 - 2 * t);
       this.camera.position.lerpVectors(start.place, place, share);
       this.controls.target.lerpVectors(start.target, target, share);
@@ -249,13 +272,12 @@ export class Views {
       this.camera.updateProjectionMatrix();
       this.controls.update();
       if (t === 1) this.stop();
-      return t === 1;
     };
-    this.began = undefined;
     if (still) this.gliding(0);
     this.redraw();
   }
 
+  // Leaves the space's camera where it is.
   stop() {
     this.gliding = null;
   }
@@ -288,6 +310,7 @@ export class Views {
     this.redraw();
   }
 
+  // Draws both views as they are now.
   draw() {
     this.drawOverPicture(this.shown.mesh);
     drawMarks(this.marks, this.sceneShown, this.figures, this.shown);
@@ -323,6 +346,11 @@ export class Views {
   }
 }
 
+function median(values) {
+  const sorted = [...values].sort((a, b) => a - b);
+  return (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2;
+}
+
 // Returns y, which points down, of somebody's lowest vertex where he or she is first seen.
 function lowest(person) {
   const { vertices } = person.at(person.frames[0]);
@@ -348,7 +376,8 @@ function drawMarks(canvas, scene, figures, shown) {
   const line = Math.max(1.5, canvas.width / 400);
   for (const figure of figures.filter(({ present }) => present)) {
     const { person, posed, camera, body } = figure;
-    const place = (points, i) => [0, 1].map((k) => ((camera.focal[k] * points[i + k]) / points[i + 2] + camera.centre[k] + 0.5) * scale);
+    const place = (points, i) =>
+      [0, 1].map((k) => ((camera.focal[k] * points[i + k]) / points[i + 2] + camera.centre[k] + 0.5) * scale);
     context.globalAlpha = posed.filled ? PALE : 1;
     if (shown.joints) {
       context.strokeStyle = context.fillStyle = shown.mesh ? '#fff' : person.colour;
@@ -388,7 +417,10 @@ function drawMarks(canvas, scene, figures, shown) {
 function outlined(context, path, line) {
   const colour = context.strokeStyle;
   context.lineJoin = context.lineCap = 'round';
-  for (const [style, width] of [['rgb(0 0 0 / 55%)', 1.9 * line], [colour, line]]) {
+  for (const [style, width] of [
+    ['rgb(0 0 0 / 55%)', 1.9 * line],
+    [colour, line],
+  ]) {
     context.strokeStyle = style;
     context.lineWidth = width;
     context.stroke(path);
