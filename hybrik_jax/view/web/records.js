@@ -57,6 +57,11 @@ class Track {
     return this.last;
   }
 
+  // Gives the memory of its meshes back.
+  forget() {
+    this.rest = this.last = undefined;
+  }
+
   // Returns { from, to, filled } of each run of frames that follow each other in steps of `step`.
   runs(step) {
     const runs = [];

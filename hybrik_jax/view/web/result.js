@@ -32,6 +32,7 @@ const frameOf = (step) => step * state.scene.frame_step;
 
 async function showScene(number) {
   const scene = scenes[number];
+  for (const person of state.scene?.people ?? []) person.forget();
   Object.assign(state, { scene, number, shown: null, hidden: new Set() });
   document.body.classList.toggle('of-video', steps() > 1);
   at('timeline').hidden = steps() === 1;
