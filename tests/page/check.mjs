@@ -210,6 +210,31 @@ async function checkTheme(page) {
   check((await colour()) === light, 't changes it back');
 }
 
+async function checkWhole(page) {
+  const whole = () => page.evaluate(() => Boolean(document.fullscreenElement));
+  await page.keyboard.press('f');
+  await page.waitForTimeout(300);
+  const turned = await whole();
+  await page.keyboard.press('f');
+  await page.waitForTimeout(300);
+  check(turned && !(await whole()), 'f fills the screen, and again gives it back');
+}
+
+// Without WebGL the page says so.
+async function checkWithoutGraphics(browser) {
+  const page = await (await browser.newContext(wide)).newPage();
+  await page.addInitScript(() => {
+    const { getContext } = HTMLCanvasElement.prototype;
+    HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {
+      return kind.startsWith('webgl') ? null : getContext.call(this, kind, ...rest);
+    };
+  });
+  await page.goto(pathToFileURL(`${folder}/photo/result.html`).href);
+  const said = page.locator('#banner', { hasText: 'draws nothing in 3D' });
+  await said.waitFor({ timeout: 10000 }).catch(() => {});
+  check(await said.isVisible(), 'without WebGL the page says what to do');
+}
+
 async function checkTimeline(page) {
   const step = () => page.evaluate(() => window.result.state.step);
   await page.evaluate(() => document.activeElement.blur());
@@ -293,6 +318,8 @@ async function main() {
     await checkSpace(photo);
     await checkShown(photo);
     await checkTheme(photo);
+    await checkWhole(photo);
+    await checkWithoutGraphics(browser);
 
     const own = await open(browser, 'own_cameras');
     await checkSilhouette(own, 'own_cameras');
