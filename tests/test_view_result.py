@@ -233,7 +233,7 @@ def damage(tmp_path, name):
         ('another body', "'SMPL', 'open_body .CC0.' is loaded: give its file as --body"),
         ('no size', 'size, frame_rate and frames must be numbers'),
         ('no video', 'overlay.mp4 is no file, a video is one'),
-        ('no frames', 'source.mp4 cannot be read as a video'),
+        ('no frames', 'source.mp4 is a text, no video'),
         ('another video', '64 x 64 pixels, the people are of a picture of 640 x 480'),
         ('no motions', 'motions.npz is no file'),
     ],

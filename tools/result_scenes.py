@@ -2,18 +2,17 @@
 
 import pathlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import cv2
-import numpy as np
 import tqdm
 
 from hybrik_jax import json_file
 from hybrik_jax.export.motion import read_motions
-from hybrik_jax.files import FileError, open_plain, shown
+from hybrik_jax.files import FileError, shown
 from hybrik_jax.photo import read_photo
 from hybrik_jax.types import Motion
+from hybrik_jax.video import Video
 from hybrik_jax.view import result
 
 PHOTO, VIDEO, MOTIONS = 'prediction.json', 'video.json', 'motions.npz'
@@ -82,7 +81,7 @@ def photo_scene(folder: pathlib.Path, count: int = 1) -> result.Scene:
     picture, missing = _first_of(folder, 'photo.jpg', 'overlay.png')
     photo = read_photo(picture)
     size = motions[0].camera.size if motions else photo.shape[1::-1]
-    _check_shape(photo, size, picture)
+    _check_shape(photo.shape[1::-1], size, picture)
     boxes = [_box(person.get('box'), path) for person in about['people']]
     people = [
         result.Seen(motion, box, _camera_facts(person) | _named(_PERSON, person), _texts(person, 'warnings'))
@@ -145,9 +144,9 @@ def video_scene(folder: pathlib.Path) -> result.Scene:
     overlay = folder / 'overlay.mp4'
     video = next((one for one in (source, folder / source.name) if one.is_file()), overlay)
     missing = OVERLAY_PICTURES.format(overlay.name, shown(source)) if video == overlay else ''
-    if video == overlay:
-        open_plain(overlay, 'a video').close()  # or one line says that it is not there
-    bar = tqdm.tqdm(read_frames(video, size), total=int(frames), unit='frame')
+    read = Video.open(video)
+    _check_shape(read.size, size, video)
+    bar = tqdm.tqdm(read.frames(), total=int(frames), unit='frame')
     pictures = result.shrink(bar, int(frames))
     motions = read_motions(folder / MOTIONS)
     return result.Scene(
@@ -177,27 +176,6 @@ def _track_facts(motion: Motion) -> dict[str, Any]:
     }
 
 
-def read_frames(path: pathlib.Path, size: tuple[int, int]) -> Iterator[np.ndarray]:
-    """Yields the frames of a video, (height, width, 3) uint8 RGB.
-
-    Args:
-        size: (width, height) that they have; of others the shape must be the same.
-    Raises:
-        ValueError: naming the file, where it has no frame, or frames of another shape.
-    """
-    video = cv2.VideoCapture(str(path))
-    try:
-        found, frame = video.read()
-        if not found:
-            raise FileError(f'{shown(path)} cannot be read as a video.')
-        _check_shape(frame, size, path)
-        while found:
-            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-            found, frame = video.read()
-    finally:
-        video.release()
-
-
 # ---- both
 
 
@@ -216,9 +194,9 @@ def _first_of(folder: pathlib.Path, wanted: str, other: str) -> tuple[pathlib.Pa
     raise FileNotFoundError(f'{shown(folder)} holds neither {wanted} nor {other}: predict once more.')
 
 
-def _check_shape(picture: np.ndarray, size: Sequence[int], path: pathlib.Path) -> None:
+def _check_shape(found: Sequence[int], size: Sequence[int], path: pathlib.Path) -> None:
     """Raises FileError where a picture is not of the shape of (width, height), whatever its size."""
-    height, width = picture.shape[:2]
+    width, height = found
     # A side of n pixels is rounded by half a pixel.
     if abs(width * size[1] - height * size[0]) > _OTHER_SHAPE * width * size[1] + max(size):
         raise FileError(

@@ -22,6 +22,7 @@ from hybrik_jax.body import skeleton, smpl
 from hybrik_jax.data import jpeg
 from hybrik_jax.types import Motion
 from hybrik_jax.view.page import render, value_text
+from hybrik_jax.view.render import person_colour
 
 WEB = Path(__file__).parent / 'web'
 # How large pictures are, by how many there are: up to so many, pixels of the longer side; then `_SMALLEST`.
@@ -31,10 +32,6 @@ MOST_BYTES = 15_000_000  # of a page's pictures: in base64, with the rest, a pag
 MOST_PHOTOS = 400
 _QUALITY, _THUMBNAIL = 74, 160  # of JPEG; pixels of the longer side
 _QUATERNION_UNIT = 32767
-# Of people, by their number; those of the overlays.
-_COLOURS = (
-    '#7aa8e6', '#ed9e61', '#80c280', '#db8ab8', '#e0cc6b', '#6bc2c2', '#ad94e0', '#e68075',
-)  # fmt: skip
 # Scripts, by the names that they are imported by.
 _MODULES = {'three': 'three.min.js', 'body': 'body.js', 'records': 'records.js', 'views': 'views.js'}
 
@@ -213,8 +210,7 @@ def _scene(scene: Scene, body: smpl.SMPL, arrays: _Arrays, *, several: bool) -> 
         'banner': scene.banner,
         'cameras': [{'focal': camera.focal, 'centre': camera.centre} for camera in cameras],
         'people': [
-            _person(seen, cameras.index(seen.motion.camera), arrays)
-            | {'colour': _COLOURS[number % len(_COLOURS)]}
+            _person(seen, cameras.index(seen.motion.camera), arrays) | {'colour': _css(person_colour(number))}
             for number, seen in enumerate(shown)
             if seen
         ],
@@ -262,6 +258,10 @@ def _person(seen: Seen, camera: int, arrays: _Arrays) -> dict[str, Any]:
         'facts': _facts(seen.facts),
         'warnings': list(seen.warnings),
     }
+
+
+def _css(colour: Sequence[float]) -> str:
+    return '#' + ''.join(f'{round(255 * part):02x}' for part in colour)
 
 
 def _facts(facts: Mapping[str, Any]) -> list[list[str]]:
