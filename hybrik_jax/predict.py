@@ -14,6 +14,8 @@ the pelvis is instead, and nothing is assumed but, where it uses the photo's cam
 """
 
 import dataclasses
+import hashlib
+import json
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -23,6 +25,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+import hybrik_jax
 from hybrik_jax import checkpoint, detect, inference, setup
 from hybrik_jax import config as configuration
 from hybrik_jax.body import rotations as rot
@@ -134,6 +137,14 @@ class Predictor:
             'trained_on': [dataset for dataset, share in mixture.items() if share > 0],
             'synthetic_only': self.synthetic_only,
         }
+
+    def digest(self) -> str:
+        """Returns a hash of what predictions follow from beside the photo: network, body, program."""
+        used = [self.run.state.parameters(self.parameters), self.body]
+        if self.root is not None:
+            used.append(self.root.run.state.parameters(self.root.parameters))
+        said = {'version': hybrik_jax.__version__, 'config': self.run.config, 'flip_test': self.flip}
+        return hash_of(json.dumps(said, sort_keys=True), used)
 
     @property
     def compilations(self) -> int:
@@ -338,6 +349,16 @@ def _forward(
 ) -> tuple[Lifted, Posed, jax.Array]:
     lifted, posed = inference.forward(network, variables, body, images, crop, flip=flip)
     return lifted, posed, jax.vmap(jax.vmap(rot.matrix_to_axis_angle))(posed.rotations)
+
+
+def hash_of(text: str, arrays: Any) -> str:
+    """Returns a hash, in hexadecimal, of a text and of all arrays of a tree, their types and shapes."""
+    found = hashlib.sha256(text.encode())
+    for leaf in jax.tree.leaves(arrays):
+        array = np.ascontiguousarray(leaf)
+        found.update(f'{array.dtype} {array.shape}'.encode())
+        found.update(array)
+    return found.hexdigest()
 
 
 def run_config(run: checkpoint.Run) -> ConfigDict:

@@ -88,16 +88,6 @@ def fingerprint(path: pathlib.Path) -> str:
         return hashlib.sha256(b'%d ' % size + head + file.read(_ENDS)).hexdigest()
 
 
-def hash_of(tree: Any) -> str:
-    """Returns a hash of all arrays of a tree."""
-    found = hashlib.sha256()
-    for leaf in jax.tree.leaves(tree):
-        array = np.ascontiguousarray(leaf)
-        found.update(f'{array.dtype} {array.shape}'.encode())
-        found.update(array.tobytes())
-    return found.hexdigest()
-
-
 # ---- where people are
 
 
@@ -339,7 +329,7 @@ def meshes(
 ) -> Iterator[list[tuple[int, np.ndarray, bool]]]:
     """Yields for each of `count` frames who is there: number of the motion, vertices (V, 3), whether filled.
 
-    The vertices are in the camera frame, metres; the farthest person comes first.
+    The vertices are in the camera frame, metres.
     """
     for start in range(0, count, CHUNK):
         who, betas, rotations, places, frames, filled = [], [], [], [], [], []
@@ -352,6 +342,6 @@ def meshes(
             frames += motion.frames[rows].tolist()
             filled += motion.filled[rows].tolist()
         vertices_m = posed(body, np.array(betas), np.array(rotations), mesh=True) if who else []
-        order = sorted(range(len(who)), key=lambda k: -places[k][2])
         for frame in range(start, min(start + CHUNK, count)):
-            yield [(who[k], vertices_m[k] + places[k], filled[k]) for k in order if frames[k] == frame]
+            rows = [k for k, one in enumerate(frames) if one == frame]
+            yield [(who[k], vertices_m[k] + places[k], filled[k]) for k in rows]

@@ -12,7 +12,8 @@ from hybrik_jax.export.motion import read_motions
 from hybrik_jax.parts import Parts
 from hybrik_jax.predict import Predictor
 from hybrik_jax.tracking import Followed
-from hybrik_jax.view.video import draw_person
+from hybrik_jax.types import Camera
+from hybrik_jax.view.video import draw_people
 from tests import videos
 from tools import predict_video as tool
 
@@ -163,9 +164,9 @@ def test_gaps_are_filled_and_marked_and_drawn_paler(command, tmp_path):
     assert (person['seen'], person['filled']) == (18, 8)
     body, frame = smpl_file.load_body(), np.full((64, 96, 3), 255, np.uint8)
     posed = predict_video.posed(body, np.zeros(10), motion.rotations[:1], mesh=True)[0]
-    known = {'number': 0, 'focal': np.array([100, 100]), 'centre': np.array([48, 32])}
+    camera = Camera(focal=(100, 100), centre=(48, 32), size=(96, 64))
     dark = [
-        255 - draw_person(frame, posed + [0, 0, 4], body.faces, filled=filled, **known)[30:50].mean()
+        255 - draw_people(frame, [(0, posed + [0, 0, 4], filled)], body.faces, camera)[30:50].mean()
         for filled in (False, True)
     ]
     assert dark[0] > 1.5 * dark[1] > 0
@@ -190,19 +191,15 @@ def test_the_shape_is_one_and_the_body_is_placed_by_it(command, predictor, tmp_p
         np.testing.assert_allclose(place, expected, rtol=1e-3, atol=1e-3)
 
 
-def test_the_farthest_is_drawn_first(command, predictor):
+def test_everybody_is_drawn_in_the_frames_of_their_own(command, predictor):
+    """The nearer one hides the other whoever comes first (tests/test_overlay.py)."""
     out = command(Finder())
-    (near,) = read_motions(out)
-    far = read_motions(out)[0]
-    far.translation_m[:, 2] += 3
-    drawn = list(predict_video.meshes([near, far], predictor.body, COUNT))
-    assert len(drawn) == COUNT and all([number for number, _, _ in people] == [1, 0] for people in drawn)
-    gone = {
-        'frames': near.frames[:5],
-        'rotations': near.rotations[:5],
-        'translation_m': near.translation_m[:5],
-    }
-    short = predict_video.dataclasses.replace(near, filled=near.filled[:5], **gone)
+    (one,) = read_motions(out)
+    part = {name: getattr(one, name)[:5] for name in ('frames', 'rotations', 'translation_m', 'filled')}
+    short = predict_video.dataclasses.replace(one, **part)
+    drawn = list(predict_video.meshes([one, short], predictor.body, COUNT))
+    numbers = [[number for number, _, _ in people] for people in drawn]
+    assert numbers == [[0, 1]] * 5 + [[0]] * (COUNT - 5)
     assert [len(people) for people in predict_video.meshes([short], predictor.body, 8)] == [1] * 5 + [0] * 3
 
 

@@ -4,7 +4,6 @@
 (`request`): a photo whose results are whole need not be predicted again when the same is asked again.
 """
 
-import hashlib
 import json
 import os
 import pathlib
@@ -13,10 +12,8 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
-import hybrik_jax
 from hybrik_jax import image_file, json_file
 from hybrik_jax.export import DEFAULT_PEOPLE_FORMATS, PEOPLE_FORMATS
 from hybrik_jax.predict import Predictor
@@ -148,34 +145,10 @@ def about_photo(
         photo: (height, width, 3).
         path: of its file; None where there is none.
     """
-    mixture = predictor.run.config['data']['mixture']
     return {
         'photo': name,
         'photo_size': list(photo.shape[1::-1]),
         'warnings': [SEVERAL] if path is not None and image_file.holds_several(path) else [],
-        'checkpoint': {
-            'folder': str(predictor.run.folder),
-            'step': predictor.run.step,
-            'parameters': predictor.parameters,
-            'flip_test': predictor.flip,
-            'image_size': predictor.network.image_size,
-            'trained_on': [dataset for dataset, share in mixture.items() if share > 0],
-            'synthetic_only': predictor.synthetic_only,
-        },
+        'checkpoint': predictor.about(),
         'body_model': str(predictor.body.name),
-    }
-
-
-def about_network(predictor: Predictor) -> dict[str, Any]:
-    """Returns what the results of all photos follow from: the program's version and a hash of the network."""
-    used = [predictor.run.state.parameters(predictor.parameters), predictor.body]
-    if predictor.root is not None:
-        used.append(predictor.root.run.state.parameters(predictor.root.parameters))
-    found = hashlib.sha256(json.dumps(predictor.run.config, sort_keys=True).encode())
-    for array in jax.tree.leaves(used):
-        found.update(np.ascontiguousarray(array))
-    return {
-        'version': hybrik_jax.__version__,
-        'network_sha256': found.hexdigest(),
-        'flip_test': predictor.flip,
     }

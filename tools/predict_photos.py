@@ -13,7 +13,7 @@ from tqdm import tqdm
 from hybrik_jax.photo import Request, read_photo
 from hybrik_jax.predict import Predictor
 from hybrik_jax.types import Person
-from tools.predict_files import about_network, about_photo, people_written, request_of_photo, write
+from tools.predict_files import about_photo, people_written, request_of_photo, write
 
 MOST_SHOWN = 6  # files, or kinds of warnings
 
@@ -65,7 +65,8 @@ def predict_photos(
         OSError: results cannot be written.
         ValueError: the network's predictions are not finite.
     """
-    shared = about_network(predictor) | {
+    shared = {
+        'network': predictor.digest(),
         'focal': focal,
         'root_depth_m': root_depth_m,
         'formats': list(formats),

@@ -28,9 +28,9 @@ from hybrik_jax.export import MOTION_FORMATS, parse_formats
 from hybrik_jax.export.motion import write_motions
 from hybrik_jax.parts import Parts
 from hybrik_jax.photo import FOCAL_PX
-from hybrik_jax.predict import SYNTHETIC_WARNING, Predictor
+from hybrik_jax.predict import SYNTHETIC_WARNING, Predictor, hash_of
 from hybrik_jax.types import Motion
-from hybrik_jax.view.video import draw_person
+from hybrik_jax.view.video import draw_people
 from tools import in_one_line
 from tools.predict import add_network_options, network_options, within
 
@@ -104,12 +104,8 @@ def ask_network(
     depends = {
         'video': predict_video.fingerprint(source.path),
         'read by': source.by,
-        'boxes': predict_video.hash_of([[one.frames, one.boxes, one.scores] for one in followed]),
-        'network': predictor.run.config['model'],
-        'parameters': predict_video.hash_of(predictor.run.state.parameters(predictor.parameters)),
-        'flip': predictor.flip,
-        'body': str(predictor.body.name),
-        'root': predictor.root and predictor.root.label,
+        'boxes': hash_of('', [[one.frames, one.boxes, one.scores] for one in followed]),
+        'network': predictor.digest(),
         'focal': args.focal,
     }
     parts = Parts(args.out / 'parts', 'people', depends)
@@ -135,17 +131,8 @@ def draw(
     with watch.part('write'), video.writing(path, source.size, source.rate, sound=source) as write:
         for people, frame in _bar(count)('draw', zip(everybody, frames)):  # noqa: B905
             with watch.part('draw'):
-                for number, vertices_m, filled in people:
-                    camera = motions[number].camera
-                    frame = draw_person(
-                        frame,
-                        vertices_m,
-                        faces,
-                        number=number,
-                        filled=filled,
-                        focal=np.array(camera.focal),
-                        centre=np.array(camera.centre),
-                    )
+                if people:
+                    frame = draw_people(frame, people, faces, motions[0].camera)  # everybody's is the same
             write(frame)
 
 

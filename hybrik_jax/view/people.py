@@ -28,6 +28,7 @@ def draw_overlay(photo: np.ndarray, people: Sequence[Person], faces: np.ndarray)
             focal=person.view.focal * scale,
             centre=(person.view.centre + 0.5) * scale - 0.5,
             colour=render.person_colour(number),
+            opacity=render.OPACITY,
         )
         for number, person in enumerate(people)
     ]

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from hybrik_jax.body.mesh import unit, vertex_normals
+from hybrik_jax.body.projection import project
 from hybrik_jax.view.rasterise import rasterise
 
 TRUTH_COLOUR = (0.45, 0.72, 0.55)  # muted green, RGB in [0, 1]
@@ -37,12 +38,14 @@ class Mesh:
     focal: pixels, one number or (fx, fy).
     centre: (2,) principal point, pixels.
     colour: (3,) RGB in [0, 1].
+    opacity: 1 hides what is behind it, 0 leaves that as it is.
     """
 
     vertices_m: np.ndarray
     focal: float | Sequence[float]
     centre: Sequence[float]
     colour: Sequence[float] = PREDICTION_COLOUR
+    opacity: float = 1.0
 
 
 def person_colour(number: int) -> tuple[float, float, float]:
@@ -78,12 +81,12 @@ def shade_meshes(
         height, width: pixels.
     Returns:
         rgb float32 in [0, 1], not multiplied by the coverage, 0 where nothing is drawn;
-        coverage float32 in [0, 1].
+        coverage float32 in [0, 1], times the opacity of the mesh that is seen.
     Raises:
         ValueError: shapes that do not fit, or vertices that are not finite.
     """
     samples = height * width * SUPERSAMPLE**2
-    nearest, rgb = np.full(samples, np.inf, np.float32), np.zeros((samples, 3), np.float32)
+    nearest, layer = np.full(samples, np.inf, np.float32), np.zeros((samples, 4), np.float32)
     for mesh in meshes:
         vertices_m = _checked_vertices(mesh.vertices_m)
         focal = np.broadcast_to(np.asarray(mesh.focal, np.float64), (2,))
@@ -106,10 +109,11 @@ def shade_meshes(
         in_front = depth < nearest[seen.pixel]
         pixel = seen.pixel[in_front]
         nearest[pixel] = depth[in_front]
-        rgb[pixel] = _light(unit(normals), unit(view), mesh.colour)[in_front]
-    tall, wide = height * SUPERSAMPLE, width * SUPERSAMPLE
-    coverage = _shrink(np.isfinite(nearest).astype(np.float32).reshape(tall, wide))
-    return _shrink(rgb.reshape(tall, wide, 3)) / np.maximum(coverage, 1e-6)[..., None], coverage
+        layer[pixel, :3] = mesh.opacity * _light(unit(normals), unit(view), mesh.colour)[in_front]
+        layer[pixel, 3] = mesh.opacity
+    layer = _shrink(layer.reshape(height * SUPERSAMPLE, width * SUPERSAMPLE, 4))
+    coverage = layer[..., 3]
+    return layer[..., :3] / np.maximum(coverage, 1e-6)[..., None], coverage
 
 
 def overlay(
@@ -123,20 +127,40 @@ def overlay(
     opacity: float = OPACITY,
 ) -> np.ndarray:
     """Returns `overlay_meshes` of one mesh, whose arguments are those of `Mesh`."""
-    return overlay_meshes(image, [Mesh(vertices_m, focal, centre, colour)], faces, opacity=opacity)
+    return overlay_meshes(image, [Mesh(vertices_m, focal, centre, colour, opacity)], faces)
 
 
-def overlay_meshes(
-    image: np.ndarray, meshes: Sequence[Mesh], faces: np.ndarray, *, opacity: float = OPACITY
-) -> np.ndarray:
+def overlay_meshes(image: np.ndarray, meshes: Sequence[Mesh], faces: np.ndarray) -> np.ndarray:
     """Returns the image (H, W, 3) uint8 RGB with meshes drawn over it, the nearer ones in front.
 
-    Arguments as in `shade_meshes`; opacity 1 hides the photo under the meshes, 0 leaves it as it is.
+    Arguments as in `shade_meshes`.
     """
-    height, width, _ = _checked_image(image).shape
-    rgb, coverage = shade_meshes(meshes, faces, height=height, width=width)
-    mixed = image + (opacity * coverage)[..., None] * (255 * rgb - image)
-    return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+    out = _checked_image(image).copy()
+    left, top, right, bottom = _window(meshes, *out.shape[1::-1])
+    part = out[top:bottom, left:right]
+    if not part.size:
+        return out
+    moved = [
+        dataclasses.replace(mesh, centre=np.asarray(mesh.centre, np.float64) - [left, top]) for mesh in meshes
+    ]
+    rgb, coverage = shade_meshes(moved, faces, height=part.shape[0], width=part.shape[1])
+    mixed = part + coverage[..., None] * (255 * rgb - part)
+    part[...] = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+    return out
+
+
+def _window(meshes: Sequence[Mesh], width: int, height: int) -> tuple[int, int, int, int]:
+    """Returns left, top, right and bottom of the part of an image outside of which no mesh is seen."""
+    low, high, size = np.full(2, np.inf), np.full(2, -np.inf), np.array([width, height])
+    for mesh in meshes:
+        vertices_m = _checked_vertices(mesh.vertices_m)
+        pixels = project(vertices_m[vertices_m[:, 2] >= NEAR_M], mesh.focal, np.asarray(mesh.centre))
+        low = np.minimum(low, pixels.min(0, initial=np.inf))
+        high = np.maximum(high, pixels.max(0, initial=-np.inf))
+    if not (low <= high).all():
+        return 0, 0, 0, 0
+    low, high = np.clip(np.floor(low) - 1, 0, size), np.clip(np.ceil(high) + 2, 0, size)
+    return *low.astype(int).tolist(), *high.astype(int).tolist()
 
 
 def side_view(
