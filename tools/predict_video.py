@@ -189,6 +189,7 @@ def predict(source: video.Video, predictor: Predictor, args: argparse.Namespace)
         motions, lost = predict_video.make_motions(
             seen, predictor, source, focal=args.focal, strength=args.smooth
         )
+    del seen  # of a long video it is large, and the motions are made
     if lost:
         said.append(f'{lost} bodies could not be fitted to the 2D joints: their depth is a guess')
     draw(source, motions, predictor, args.out / 'overlay.mp4', watch, found.count)
