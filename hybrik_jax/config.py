@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from hybrik_jax import losses, step
-from hybrik_jax.model import hybrik, lifting, resnet
+from hybrik_jax.model import efficientnet, hybrik, lifting, resnet
 from hybrik_jax.types import Lifted, Rooted
 
 LARGEST = 2**31 - 1
@@ -118,6 +118,7 @@ KEYS: dict[str, Key] = {
     'model.backbone.name': Key(Literal[tuple(hybrik.BACKBONES)], before='resnet'),
     'model.backbone.depth': Key(Literal[tuple(resnet.STAGES)]),
     'model.backbone.width': Key(whole(1, 4096)),
+    'model.backbone.stride': Key(Literal[efficientnet.STRIDES], before=32),
     'model.backbone.dtype': Key(DTYPE),
     'model.backbone.remat': Key(FLAG),
     'model.backbone.sync_batch_norm': Key(FLAG),
@@ -171,6 +172,8 @@ KEYS: dict[str, Key] = {
     'optimizer.eps': Key(number(gt=0, le=1)),
     'optimizer.moment_dtype': Key(DTYPE, before='float32'),
     'optimizer.clip_norm': Key(WEIGHT),
+    'optimizer.backbone_rate': Key(PROBABILITY, before=1.0),
+    'optimizer.backbone_frozen': Key(whole(0), before=0),
     'average.tail_epochs': Key(WEIGHT),
     'average.ema_decay': Key(number(gt=0, lt=1)),
     'log_every': _aside(whole(1)),
@@ -274,6 +277,9 @@ def _contradictions(fine: Mapping[str, Any], devices: int, hosts: int) -> Iterat
     if lifting == 'volumes' and backbone not in (None, 'hrnet'):
         remedy = 'add --config.model.backbone.name=hrnet, or take deconv'
         yield f"model.lifting='volumes' reads the finest branch of an HRNet, not of {backbone!r}: {remedy}."
+    if fine.get('model.backbone.stride') == 16 and backbone not in (None, *efficientnet.SCALES):
+        remedy = 'add --config.model.backbone.name=efficientnet_lite0, or take 32'
+        yield f'model.backbone.stride=16 is for an EfficientNet-Lite, not for {backbone!r}: {remedy}.'
     if lifting == 'deconv' and fine.get('model.deconv.camera') and fine.get('model.deconv.num_joints') == 24:
         remedy = 'add --config.model.deconv.num_joints=29'
         yield f'model.deconv.camera=True goes with 29 joints: {remedy}.'

@@ -11,7 +11,7 @@ import numpy as np
 
 from hybrik_jax.body import camera, ik, skeleton, smpl
 from hybrik_jax.body import rotations as rot
-from hybrik_jax.model.hybrik import HybrIK, camera_of, create_model
+from hybrik_jax.model.hybrik import HybrIK, camera_of, create_model, normalisation_of
 from hybrik_jax.model.volumes import expected_uvd, mirrored_columns
 from hybrik_jax.types import Crop, Lifted, Posed, Rooted
 from hybrik_jax.units import DEPTH_SCALE_M
@@ -55,11 +55,12 @@ def create_network(config: Any, init_betas: np.ndarray, *, axis_name: str | None
     if axis_name is None and config.model.backbone.sync_batch_norm:
         config = config.copy_and_resolve_references()
         config.model.backbone.sync_batch_norm = False
+    image_mean, image_std = normalisation_of(config.model)
     return Network(
         model=create_model(config.model, axis_name=axis_name),
         image_size=config.image_size,
-        image_mean=tuple(config.model.image_mean),
-        image_std=tuple(config.model.image_std),
+        image_mean=image_mean,
+        image_std=image_std,
         init_betas=np.asarray(init_betas, np.float32),
         right_hand=config.model.right_hand,
         camera=camera_of(config.model),

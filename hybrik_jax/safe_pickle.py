@@ -62,12 +62,12 @@ for _module in ('__builtin__', 'builtins'):
 
 
 class _Measured:
-    """A file for an unpickler that is asked for no more bytes than it has, and not without end."""
+    """A file from where it stands on, asked for no more bytes than it has, and not without end."""
 
     def __init__(self, file: BinaryIO):
-        self._file, self._reads = file, 0
+        self._file, self._reads, start = file, 0, file.tell()
         self._size = file.seek(0, os.SEEK_END)
-        file.seek(0)
+        file.seek(start)
 
     def read(self, size: int) -> bytes:
         """Returns `size` bytes; what is not there is not made room for."""

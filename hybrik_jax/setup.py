@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 from hybrik_jax import inference, losses
 from hybrik_jax.body import smpl, smpl_file
 from hybrik_jax.data import augment, store
+from hybrik_jax.export import imagenet, torch_file
 from hybrik_jax.export import torch as torch_export
-from hybrik_jax.export import torch_file
 from hybrik_jax.export.recognise import check_backbone
 from hybrik_jax.model.hybrik import initialise
 from hybrik_jax.step import (
@@ -125,7 +125,7 @@ def state_shapes(config: ConfigDict, network: inference.Network) -> TrainState:
 def initial_state(config: ConfigDict, network: inference.Network) -> TrainState:
     """Returns the state before the first update, with `config.pretrained.backbone` if that is named."""
     if config.pretrained.backbone:
-        weights = torch_file.read(config.pretrained.backbone)
+        weights = torch_file.read(imagenet.weight_file(config.pretrained.backbone))
         check_backbone(weights, config.model.backbone, config.pretrained.backbone)
     variables = initialise(network.model, jax.random.key(config.seed), image_size=config.image_size)
     if config.pretrained.backbone:

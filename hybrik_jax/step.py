@@ -80,8 +80,31 @@ def create_optimizer(config: Any, epoch_steps: int = 1) -> optax.GradientTransfo
     adam = optax.scale_by_adam(config.b1, config.b2, config.eps)
     if config.moment_dtype == 'bfloat16':
         adam = _moments_rounded(adam)
-    adam = optax.chain(adam, optax.scale_by_learning_rate(learning_rate(config, epoch_steps)))
+    scaling = optax.scale_by_learning_rate(learning_rate(config, epoch_steps))
+    if config.backbone_rate != 1.0 or config.backbone_frozen:
+        scaling = _backbone_slower(scaling, config.backbone_rate, config.backbone_frozen)
+    adam = optax.chain(adam, scaling)
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), adam) if config.clip_norm > 0 else adam
+
+
+def _backbone_slower(
+    scaling: optax.GradientTransformation, rate: float, frozen: int
+) -> optax.GradientTransformation:
+    """Returns `optax.scale_by_learning_rate` whose updates of the backbone are smaller; its state is alike.
+
+    Args:
+        rate: what they are multiplied by, after `frozen` updates of zero.
+    """
+
+    def update(
+        updates: Any, state: optax.ScaleByScheduleState, params: Any = None
+    ) -> tuple[Any, optax.ScaleByScheduleState]:
+        share = jnp.where(state.count < frozen, 0.0, rate)
+        updates, state = scaling.update(updates, state, params)
+        backbone = jax.tree.map(lambda x: (share * x).astype(x.dtype), updates['backbone'])
+        return {**updates, 'backbone': backbone}, state
+
+    return optax.GradientTransformation(scaling.init, update)
 
 
 def _moments_rounded(adam: optax.GradientTransformation) -> optax.GradientTransformation:

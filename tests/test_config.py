@@ -69,6 +69,8 @@ CANNOT_BE = [
     ('model.backbone.width', 0),
     ('model.backbone.width', -64),
     ('model.backbone.dtype', 'float'),
+    ('model.backbone.stride', 16),
+    ('model.backbone.stride', 8),
     ('model.backbone.remat', 1),
     ('model.transformer.variant', 'free'),
     ('model.transformer.num_blocks', 0),
@@ -124,6 +126,9 @@ CANNOT_BE = [
     ('optimizer.b2', -0.1),
     ('optimizer.eps', 0.0),
     ('optimizer.clip_norm', -1.0),
+    ('optimizer.backbone_rate', -0.1),
+    ('optimizer.backbone_rate', 2.0),
+    ('optimizer.backbone_frozen', -1),
     ('average.tail_epochs', -1.0),
     ('average.ema_decay', 1.0),
     ('average.ema_decay', 0.0),
@@ -305,7 +310,8 @@ def test_the_hash_is_of_what_changes_figures():
 def test_the_hash_of_published_tables():
     """Keys of before the backbone had a name, and there were cameras and RootNets, hashed then."""
     later = 'model.backbone.name model.transformer.camera model.deconv.camera loss.camera loss.root_uv '
-    later += 'loss.root_depth optimizer.schedule optimizer.drop_epochs optimizer.moment_dtype'
+    later += 'loss.root_depth optimizer.schedule optimizer.drop_epochs optimizer.moment_dtype '
+    later += 'model.backbone.stride optimizer.backbone_rate optimizer.backbone_frozen'
     for module, digest in ((default, 'c50ff28da7ff'), (synthetic, '3eaa15e7c934')):
         plain = configuration.plain(module.get_config())
         for key in later.split():

@@ -52,6 +52,16 @@ def test_every_type_and_view_of_pytorch(tensors, tmp_path):
     assert_same(torch_file.read(tmp_path / 'weights.safetensors'), plain)
 
 
+def test_the_format_before_1_6(tensors, tmp_path):
+    """Several pickles and the storages behind them; more of these than the state dict has tensors."""
+    del tensors['wide']
+    content = {'optimizer': {'state': torch.randn(5)}, 'state_dict': tensors, 'last': torch.zeros(2)}
+    torch.save(content, tmp_path / 'old.pth', _use_new_zipfile_serialization=False)
+    ours = torch_file.read(tmp_path / 'old.pth')
+    assert_same(ours, tensors)
+    assert ours['transposed'].base is not None  # nothing is copied
+
+
 def test_a_tensor_larger_than_its_storage_is_refused(tensors, tmp_path):
     """What `expand` makes would need more memory than the file has bytes, however much that is."""
     torch.save({'wide': tensors['wide']}, tmp_path / 'wide.pth')
@@ -151,14 +161,27 @@ def tensor(shape=(2,), strides=(1,), offset=0, key=b'0', kind=b'FloatStorage', b
 
 
 GOOD = {'w': torch.zeros(100, 100)}
-LEGACY = 'format that PyTorch wrote before 1.6. Write it anew where PyTorch is installed'
+TAR = 'is a tar, the oldest format of PyTorch. Write it anew where PyTorch is installed'
+
+
+def legacy(content):
+    return saved(content, _use_new_zipfile_serialization=False)
+
+
 WRONG = {
     'empty': (b'', r'empty.pth \(0 bytes\) is no .pth of PyTorch'),
     'text': (b'<html>404 Not Found</html>', 'is no .pth of PyTorch and no .safetensors file'),
     'cut': (saved(GOOD)[:-400], 'cut.pth is damaged or cut off .*: download it again'),
     'flipped': (saved(GOOD).replace(b'\0' * 4000, b'\1' * 4000, 1), 'flipped.pth is damaged .*CRC'),
-    'legacy': (saved(GOOD, _use_new_zipfile_serialization=False), LEGACY),
-    'tar': (b'\0' * 257 + b'ustar' + b'\0' * 250, LEGACY),
+    'tar': (b'\0' * 257 + b'ustar' + b'\0' * 250, TAR),
+    'legacy-cut': (legacy(GOOD)[:-4], 'legacy-cut.pth is damaged or cut off .*40000 bytes are promised'),
+    'legacy-start': (legacy(GOOD)[:40], 'legacy-start.pth is damaged or cut off'),
+    'legacy-code': (legacy({'x': Code(os.system, 'touch touched')}), r'refused to load \w+.system'),
+    'legacy-list': (legacy([torch.zeros(3)]), 'holds a list, expected is a dict'),
+    'legacy-big': (
+        legacy(GOOD).replace(b'little_endianq\x02\x88', b'little_endianq\x02\x89'),
+        'on a big-endian machine',
+    ),
     'zip': (archive(b'', {'b/data.pkl': b''}), 'is a zip, but holds no state dict'),
     'program': (archive(b'', {'a/constants.pkl': b''}), 'is a zip, but holds no state dict'),
     'list': (saved([torch.zeros(3)]), 'list.pth holds a list, expected is a dict'),
@@ -229,6 +252,23 @@ def test_damaged_anywhere_it_is_refused_or_read(tmp_path):
             if i % 2
             else content
         )
+        try:
+            assert sum(array.size for array in torch_file.read(path).values()) <= 10
+        except torch_file.FileError as error:
+            refused += 1
+            assert 'changed.pth' in str(error)
+    assert refused > 200
+
+
+def test_the_format_before_1_6_damaged_anywhere(tmp_path):
+    rng = np.random.default_rng(0)
+    whole = legacy({'model': {'w': torch.zeros(2, 3), 'v': torch.zeros(4)[1:]}, 'epoch': 3})
+    path, refused = tmp_path / 'changed.pth', 0
+    for i in range(600):
+        content = bytearray(whole[: rng.integers(16, len(whole))] if i % 3 == 0 else whole)
+        for _ in range(rng.integers(1, 4)):
+            content[rng.integers(16, len(content))] = rng.integers(256)
+        path.write_bytes(content)
         try:
             assert sum(array.size for array in torch_file.read(path).values()) <= 10
         except torch_file.FileError as error:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from hybrik_jax.export.torch import backbone_prefix, clean_names
+from hybrik_jax.model.efficientnet import SCALES, stages_of
 from hybrik_jax.model.resnet import STAGES
 
 
@@ -56,12 +57,12 @@ def recognise(state_dict: Mapping[str, Any]) -> Architecture:
         return _deconv(shapes)
     if 'preact.final_layer.weight' in shapes:
         return _volumes(shapes)
-    if shapes.numbered(r'layer1\.(\d+)\.'):
+    if shapes.numbered(r'(?:layer1|_blocks)\.(\d+)\.'):
         backbone, keys = _backbone(shapes, '')
         return Architecture(f'{backbone} alone', keys)
     raise ValueError(
         'These are the weights of no network that is known here: expected are the names of HybrIK, HybrIK-'
-        "Transformer, RootNet, torchvision's ResNets or HRNet, there are "
+        "Transformer, RootNet, torchvision's ResNets, HRNet or EfficientNet-Lite, there are "
         f'{", ".join(sorted(shapes)[:5]) or "none"} ...'
     )
 
@@ -89,6 +90,16 @@ def _backbone(shapes: _Shapes, prefix: str) -> tuple[str, dict[str, Any]]:
     if shapes.numbered(rf'{re.escape(prefix)}stage2\.(\d+)\.'):
         width = shapes.side(f'{prefix}transition1.0.0.weight', 0, 48)
         return f'an HRNet-W{width}', {'model.backbone.name': 'hrnet', 'model.backbone.width': width}
+    if number := shapes.numbered(rf'{re.escape(prefix)}_blocks\.(\d+)\.'):
+        planes = shapes.side(f'{prefix}_blocks.{number - 1}._project_conv.weight', 0, 320)
+        for name in SCALES:
+            stages = stages_of(name)
+            if (sum(stage.blocks for stage in stages), stages[-1].planes) == (number, planes):
+                return f'an EfficientNet-Lite{name[-1]}', {'model.backbone.name': name}
+        raise ValueError(
+            f'The backbone has {number} inverted residual blocks and ends in {planes} channels: none of '
+            f'{", ".join(SCALES)}.'
+        )
     blocks = tuple(shapes.numbered(rf'{re.escape(prefix)}layer{stage}\.(\d+)\.') for stage in range(1, 5))
     bottleneck = bool(shapes.numbered(rf'{re.escape(prefix)}layer\d\.(\d+)\.conv3\.'))
     for depth, layout in STAGES.items():
@@ -114,13 +125,17 @@ def _transformer(shapes: _Shapes) -> Architecture:
         'model.transformer.ffn_depth': ffn_depth,
         'model.transformer.leaf_tokens': 'decleaf.weight' in shapes,
         'model.transformer.camera': 'deccam.weight' in shapes,
-        'image_size': 32 * shapes.side('pos_embedding.row_embed.weight', 0, 8),
     }
     title = (
         f'HybrIK-Transformer with {blocks} blocks of width {width}, feed-forward {ffn_depth} x {ffn_width}, '
         f'on {backbone}' + (', with a camera' if keys['model.transformer.camera'] else '')
     )
     assumed = {'model.transformer.variant': 'custom', 'model.transformer.num_heads': 8}
+    image_size = {'image_size': 32 * shapes.side('pos_embedding.row_embed.weight', 0, 8)}
+    if keys['model.backbone.name'] in SCALES:  # a map of as many rows may have another stride, too
+        assumed |= image_size | {'model.backbone.stride': 32}
+    else:
+        keys |= image_size
     return Architecture(title, keys, assumed, num_joints=24)
 
 

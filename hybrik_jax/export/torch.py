@@ -69,6 +69,14 @@ HYBRIK_TABLE: Table = (
     *_block_rows(r'increase(\d)', r'incre_modules.\1.0'),
     *_unit_rows(r'downsample(\d)', r'downsamp_modules.\1'),
     *_unit_rows('features', 'final_feat_layer'),
+    # EfficientNet-Lite's.
+    ('backbone/stem_conv', 'preact._conv_stem', CONVOLUTION),
+    ('backbone/stem_bn', 'preact._bn0', BATCH_NORM),
+    (r'backbone/block(\d+)/(\w+_conv)', r'preact._blocks.\1._\2', CONVOLUTION),
+    *(
+        (rf'backbone/block(\d+)/{ours}_bn', rf'preact._blocks.\1._bn{number}', BATCH_NORM)
+        for number, ours in enumerate(('expand', 'depthwise', 'project'))
+    ),
     ('lifting', '', EMBEDDINGS),
     ('lifting/project_sources', 'transformer.input_projection_src', LINEAR),
     ('lifting/project_queries', 'transformer.input_projection_tgt', LINEAR),
@@ -227,7 +235,9 @@ def backbone_prefix(names: Iterable[str]) -> str:
 
 # What a backbone's own file has for other tasks, what released networks therefore begin anew, and what the
 # files of HRNet's pose networks lack, which end in the highest resolution.
-_OTHER_TASKS = re.compile(r'(fc|classifier|final_layer|incre_modules|downsamp_modules)\..*')
+_OTHER_TASKS = re.compile(
+    r'(fc|classifier|final_layer|incre_modules|downsamp_modules|_conv_head|_bn1|_fc)\..*'
+)
 _FRESH = re.compile(r'preact\.(incre_modules|downsamp_modules|final_feat_layer)\..*')
 _LAST_EXCHANGE = re.compile(r'preact\.stage4\.2\.fuse_layers\.[1-3]\..*')
 
@@ -236,9 +246,9 @@ def load_backbone(state_dict: Mapping[str, Any], variables: Mapping[str, Any]) -
     """Returns `variables` with the backbone's parameters and statistics taken from `state_dict`.
 
     Args:
-        state_dict: torchvision's own ResNet or HRNet's own ImageNet or pose network (no prefix; of HRNet's
-            the trunk alone is taken, conv1 to stage4, the rest of the backbone stays as it is), or a whole
-            HybrIK network or RootNet, of which only `preact.*` or `backbone.*` is read.
+        state_dict: torchvision's own ResNet, an EfficientNet-Lite or HRNet's own ImageNet or pose network (no
+            prefix; of HRNet's the trunk alone is taken, conv1 to stage4, the rest of the backbone stays as it
+            is), or a whole HybrIK network or RootNet, of which only `preact.*` or `backbone.*` is read.
     Raises:
         ValueError: as `from_state_dict`, with the names that a whole network has.
     """

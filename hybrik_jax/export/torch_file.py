@@ -1,9 +1,12 @@
 """PyTorch's weight files without PyTorch: its zip format, and safetensors. Nothing in a file is executed.
 
 A `.pth` of PyTorch 1.6 or later is a zip of `NAME/data.pkl`, the pickle of a dict whose tensors refer to
-storages, and `NAME/data/KEY`, the bytes of each storage.
+storages, and `NAME/data/KEY`, the bytes of each storage. Before, it was five pickles one after the other (a
+number that marks the format, its version, the machine, the dict, the keys of the storages), then the storages
+in the order of the keys, each the count of its numbers and their bytes.
 """
 
+import contextlib
 import dataclasses
 import io
 import math
@@ -12,8 +15,8 @@ import pathlib
 import pickle
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, BinaryIO
 
 import ml_dtypes
 import numpy as np
@@ -47,7 +50,8 @@ BESIDE |= {f'__builtin__.{name}' for name in ('dict', 'float', 'int', 'list')}
 TENSOR, PARAMETER = 'torch._utils._rebuild_tensor_v2', 'torch._utils._rebuild_parameter'
 STORAGE = safe_pickle.Name('torch.storage')
 LARGEST_PICKLE = 2**26  # bytes; the tensors are elsewhere
-LEGACY = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19'
+LEGACY = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'  # the first pickle of the format before 1.6
+LEGACY_VERSION = 1001
 
 
 class _Unpickler(safe_pickle.Unpickler):
@@ -59,6 +63,22 @@ class _Unpickler(safe_pickle.Unpickler):
     def persistent_load(self, pid: Any) -> safe_pickle.StandIn:
         """Returns the stand-in of a storage."""
         return safe_pickle.StandIn(STORAGE, pid)
+
+
+class _LegacyUnpickler(_Unpickler):
+    """Notes the type of each storage, too: of those that no tensor of ours has, the bytes lie in the file."""
+
+    def __init__(self, file: BinaryIO):
+        super().__init__(file)
+        self.types: dict[str, np.dtype] = {}
+
+    def persistent_load(self, pid: Any) -> safe_pickle.StandIn:
+        """Returns the stand-in of a storage; it has no part of another, as files of before 0.4 can have."""
+        what, kind, key, place, size, part = pid
+        if what != 'storage' or part is not None or not isinstance(key, str):
+            raise safe_pickle.Refused('a storage that is a part of another')
+        self.types[key] = STORAGES[kind]
+        return safe_pickle.StandIn(STORAGE, (what, kind, key, place, size))
 
 
 class _Pickler(pickle._Pickler):
@@ -100,30 +120,35 @@ class _Archive:
         self.left -= entry.file_size
         return self.zip.read(entry)
 
-    def array(self, tensor: safe_pickle.StandIn) -> np.ndarray:
-        """Returns the array of a tensor's stand-in: a view of its storage, every number of it checked."""
-        if tensor.stands_for == PARAMETER:
-            tensor = tensor.args[0]
-        storage, offset, shape, strides = tensor.args[:4]
-        _, kind, key, _, _ = storage.args
-        dtype = STORAGES[kind]
-        for numbers in ((offset,), shape, strides):
-            fits = isinstance(numbers, tuple) and len(numbers) <= 16
-            if not fits or any(type(n) is not int or not 0 <= n < 2**40 for n in numbers):
-                raise TypeError('shape, strides or offset cannot be')
-        if not isinstance(key, str):
-            raise TypeError('its storage has no name')
+    def storage(self, key: str) -> bytes:
+        """Returns the bytes of a storage."""
         if key not in self.storages:
             self.storages[key] = self.read(f'data/{key}', self.left)
-        data, size = self.storages[key], math.prod(shape)
-        count = len(data) // dtype.itemsize
-        last = offset + sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True))
-        if size > count or (size and last >= count):
-            raise TypeError(f'shape {shape}, strides {strides} and offset {offset} in {count} numbers')
-        if not size:
-            return np.zeros(shape, dtype)
-        steps = tuple(stride * dtype.itemsize for stride in strides)
-        return np.ndarray(shape, dtype, buffer=data, offset=offset * dtype.itemsize, strides=steps)
+        return self.storages[key]
+
+
+def _view(tensor: safe_pickle.StandIn, storage_of: Callable[[str], bytes]) -> np.ndarray:
+    """Returns the array of a tensor's stand-in: a view of its storage, every number of it checked."""
+    if tensor.stands_for == PARAMETER:
+        tensor = tensor.args[0]
+    storage, offset, shape, strides = tensor.args[:4]
+    _, kind, key, _, _ = storage.args
+    dtype = STORAGES[kind]
+    for numbers in ((offset,), shape, strides):
+        fits = isinstance(numbers, tuple) and len(numbers) <= 16
+        if not fits or any(type(n) is not int or not 0 <= n < 2**40 for n in numbers):
+            raise TypeError('shape, strides or offset cannot be')
+    if not isinstance(key, str):
+        raise TypeError('its storage has no name')
+    data, size = storage_of(key), math.prod(shape)
+    count = len(data) // dtype.itemsize
+    last = offset + sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True))
+    if size > count or (size and last >= count):
+        raise TypeError(f'shape {shape}, strides {strides} and offset {offset} in {count} numbers')
+    if not size:
+        return np.zeros(shape, dtype)
+    steps = tuple(stride * dtype.itemsize for stride in strides)
+    return np.ndarray(shape, dtype, buffer=data, offset=offset * dtype.itemsize, strides=steps)
 
 
 def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -143,27 +168,49 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
         return _read_zip(path)
     if start[8:9] == b'{' and int.from_bytes(start[:8], 'little') < LARGEST_PICKLE:
         return _read_safetensors(path)
-    if start.startswith(LEGACY) or start[257:262] == b'ustar':
+    if start.startswith(LEGACY):
+        return _read_legacy(path)
+    if start[257:262] == b'ustar':
         raise FileError(
-            f'{path} is of the format that PyTorch wrote before 1.6. Write it anew where PyTorch is '
-            'installed: torch.save(torch.load(OLD, weights_only=True), NEW).'
+            f'{path} is a tar, the oldest format of PyTorch. Write it anew where PyTorch is installed: '
+            'torch.save(torch.load(OLD, weights_only=False), NEW).'
         )
     raise FileError(f'{path} ({path.stat().st_size} bytes) is no .pth of PyTorch and no .safetensors file.')
 
 
 def _read_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
+    with _naming(path), zipfile.ZipFile(path) as file:
+        names = file.namelist()
+        pickles = [name for name in names if name.count('/') == 1 and name.endswith('/data.pkl')]
+        if len(pickles) != 1 or pickles[0].replace('data.pkl', 'constants.pkl') in names:
+            raise FileError(f'{path} is a zip, but holds no state dict of PyTorch.')
+        archive = _Archive(file, pickles[0].removesuffix('data.pkl'), path.stat().st_size)
+        if archive.prefix + 'byteorder' in names and archive.read('byteorder', 16) != b'little':
+            raise FileError(f'{path} was written on a big-endian machine: write it anew on another.')
+        data = io.BytesIO(archive.read('data.pkl', LARGEST_PICKLE))
+        return _arrays(_Unpickler(data).load(), path, archive.storage)
+
+
+def _read_legacy(path: pathlib.Path) -> dict[str, np.ndarray]:
+    with _naming(path), open(path, 'rb') as file:
+        _, version, machine = (_Unpickler(file).load() for _ in range(3))
+        if version != LEGACY_VERSION or not machine['little_endian']:
+            raise FileError(f'{path} was written on a big-endian machine: write it anew on another.')
+        unpickler = _LegacyUnpickler(file)
+        content, keys, storages = unpickler.load(), _Unpickler(file).load(), {}
+        for key in keys:
+            length = int.from_bytes(file.read(8), 'little') * unpickler.types[key].itemsize
+            if length > path.stat().st_size - file.tell():
+                raise EOFError(f'{length} bytes are promised')
+            storages[key] = file.read(length)
+        return _arrays(content, path, storages.__getitem__)
+
+
+@contextlib.contextmanager
+def _naming(path: pathlib.Path) -> Iterator[None]:
+    """Raises what reading a damaged or hostile file raises as a FileError that names the file."""
     try:
-        with zipfile.ZipFile(path) as file:
-            names = file.namelist()
-            pickles = [name for name in names if name.count('/') == 1 and name.endswith('/data.pkl')]
-            if len(pickles) != 1 or pickles[0].replace('data.pkl', 'constants.pkl') in names:
-                raise FileError(f'{path} is a zip, but holds no state dict of PyTorch.')
-            archive = _Archive(file, pickles[0].removesuffix('data.pkl'), path.stat().st_size)
-            if archive.prefix + 'byteorder' in names and archive.read('byteorder', 16) != b'little':
-                raise FileError(f'{path} was written on a big-endian machine: write it anew on another.')
-            data = io.BytesIO(archive.read('data.pkl', LARGEST_PICKLE))
-            tensors = _unwrapped(_Unpickler(data).load(), path)
-            return {name: _array(archive, name, tensor) for name, tensor in tensors.items()}
+        yield
     except FileError:
         raise
     except safe_pickle.Refused as error:
@@ -175,6 +222,17 @@ def _read_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
         raise FileError(
             f'{path} is damaged or cut off ({type(error).__name__}: {str(error)[:100]}): download it again.'
         ) from error
+
+
+def _arrays(content: Any, path: pathlib.Path, storage_of: Callable[[str], bytes]) -> dict[str, np.ndarray]:
+    """Returns the tensors of a state dict, out of what it is wrapped in, as arrays."""
+    arrays = {}
+    for name, tensor in _unwrapped(content, path).items():
+        try:
+            arrays[name] = _view(tensor, storage_of)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise FileError(f'{path}: the tensor {name!r} cannot be read ({str(error)[:200]}).') from error
+    return arrays
 
 
 def _unwrapped(content: Any, path: pathlib.Path) -> dict[str, safe_pickle.StandIn]:
@@ -193,14 +251,6 @@ def _unwrapped(content: Any, path: pathlib.Path) -> dict[str, safe_pickle.StandI
         there = ', '.join(repr(key)[:40] for key in list(content)[:10]) or 'nothing'
         raise FileError(f'{path} holds no state dict (a dict from names to tensors), but {there}.')
     return tensors
-
-
-def _array(archive: _Archive, name: str, tensor: safe_pickle.StandIn) -> np.ndarray:
-    try:
-        return archive.array(tensor)
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        file = archive.zip.filename
-        raise FileError(f'{file}: the tensor {name!r} cannot be read ({str(error)[:200]}).') from error
 
 
 def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from hybrik_jax.model.layers import depthwise
+
 IMAGE_SIZE = 300
 MAP_SIZES = (19, 10, 5, 3, 2, 1)  # of the feature maps that boxes are predicted from
 BOXES_PER_CELL = (3, 6, 6, 6, 6, 6)  # of each map
@@ -82,7 +84,7 @@ def forward(weights: Weights, images: jax.Array) -> tuple[jax.Array, jax.Array]:
 def _convolve(weights: Weights, layer: Layer, x: jax.Array) -> jax.Array:
     kernel, bias = weights[f'{layer.name}/kernel'], weights[f'{layer.name}/bias']
     if layer.kind == 'depthwise':
-        x = _depthwise(x, kernel, layer.stride)
+        x = depthwise(x, kernel, stride=layer.stride)
     elif kernel.ndim == 2:
         x = x @ kernel
     else:
@@ -90,16 +92,3 @@ def _convolve(weights: Weights, layer: Layer, x: jax.Array) -> jax.Array:
             x, kernel, (layer.stride,) * 2, 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
         )
     return jnp.clip(x + bias, 0, 6) if layer.relu6 else x + bias
-
-
-def _depthwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """Returns the depthwise 3 x 3 convolution as nine shifted products: XLA's own is slow on CPUs."""
-    pads = lax.padtype_to_pads(x.shape[1:3], (3, 3), (stride, stride), 'SAME')
-    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-    rows, columns = (-(-size // stride) for size in x.shape[1:3])
-    total = jnp.zeros((), x.dtype)
-    for i in range(3):
-        for j in range(3):
-            down, right = (slice(k, k + stride * (n - 1) + 1, stride) for k, n in ((i, rows), (j, columns)))
-            total = total + padded[:, down, right] * kernel[i, j]
-    return total

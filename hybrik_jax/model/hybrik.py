@@ -11,14 +11,17 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from hybrik_jax.model import deconv, hrnet, lifting, resnet, rootnet, volumes
+from hybrik_jax.model import deconv, efficientnet, hrnet, lifting, resnet, rootnet, volumes
 from hybrik_jax.types import Lifted, Rooted
 
 # Name -> (section `model` of a configuration, axis of shared batch statistics or None) -> module.
 BACKBONES: dict[str, Callable[[Any, str | None], nn.Module]] = {
     'resnet': resnet.create,
     'hrnet': hrnet.create,
+    **dict.fromkeys(efficientnet.SCALES, efficientnet.create),
 }
+# Name -> mean and deviation (3,) RGB of images in [0, 1], of a backbone whose weights want their own.
+NORMALISATIONS = dict.fromkeys(efficientnet.SCALES, (efficientnet.IMAGE_MEAN, efficientnet.IMAGE_STD))
 LIFTINGS: dict[str, Callable[[Any, str | None], nn.Module]] = {
     'transformer': lifting.create,
     'deconv': deconv.create,
@@ -61,6 +64,14 @@ def create_model(config: Any, *, axis_name: str | None = None) -> HybrIK:
     return HybrIK(create_backbone(config, statistics_axis), create_lifting(config, statistics_axis))
 
 
+def normalisation_of(config: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns mean and deviation (3,) RGB, of images in [0, 1], for the network of `config`.
+
+    They are the backbone's own, or those of `config`, the section `model` of a configuration.
+    """
+    return NORMALISATIONS.get(config.backbone.name, (tuple(config.image_mean), tuple(config.image_std)))
+
+
 def camera_of(config: Any) -> str | None:
     """Returns whose camera the network of `config`, a section `model`, places people with.
 
@@ -83,7 +94,8 @@ def _look_up(registry: Mapping[str, Callable], name: str, key: str) -> Callable:
 def initialise(model: HybrIK, key: jax.Array, *, image_size: int) -> dict[str, Any]:
     """Returns fresh variables, {'params': ..., 'batch_stats': ...}, for square images of `image_size` pixels.
 
-    The position tables of the Transformer have `image_size` / 32 rows: variables fit one image size.
+    The position tables of the Transformer have a row for each row of the feature map: variables fit one
+    image size.
     """
     images = jnp.zeros((1, image_size, image_size, 3))
     betas = jnp.zeros(lifting.NUM_BETAS)

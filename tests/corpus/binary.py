@@ -148,7 +148,8 @@ WEIGHTS = {
     'list.pth': (weights(pickle.dumps([1])), 'holds a list'),
     'zip.pth': (npz(a=npy()), 'holds no state dict'),
     'cut.pth': (weights(pickle.dumps({}))[:-30], 'cut off'),
-    'old.pth': (b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19' + b'.' * 99, 'before 1.6'),
+    'old.pth': (b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19' + b'.' * 99, 'damaged or cut off'),
+    'oldest.pth': (b'\0' * 257 + b'ustar' + b'\0' * 250, 'is a tar'),
     'shape.safetensors': (
         safetensors({'w': {'dtype': 'F32', 'shape': [2**40], 'data_offsets': [0, 2**42]}}), 'damaged'
     ),
