@@ -1,12 +1,14 @@
 """The layers whose gradients are written out say what Flax's do."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
 
-from hybrik_jax.model.layers import BatchNorm, max_pool
+from hybrik_jax.model.layers import BatchNorm, depthwise, max_pool
 from hybrik_jax.model.lifting import TransformerBlock
 
 
@@ -63,6 +65,53 @@ def test_batch_norm_is_flax_batch_norm(rng, dtype, training):
         )
 
     jax.tree.map(close, outcome(BatchNorm(training=training)), outcome(flax))
+
+
+@pytest.mark.parametrize(
+    ('size', 'stride', 'dilation', 'side'),
+    [(3, 1, 1, 6), (3, 2, 1, 8), (5, 2, 1, 7), (5, 1, 2, 4), (5, 2, 2, 9)],
+)
+def test_depthwise_is_the_convolution_of_a_group_a_channel(rng, size, stride, dilation, side):
+    """Its gradients too, in rectangles, at odd sizes and where the kernel is larger than the map."""
+
+    def of_jax(x, kernel):
+        return jax.lax.conv_general_dilated(
+            x,
+            kernel[:, :, None],
+            (stride, stride),
+            'SAME',
+            rhs_dilation=(dilation, dilation),
+            dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+            feature_group_count=7,
+        )
+
+    x = jnp.asarray(rng.normal(size=(2, side, side + 1, 7)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(size, size, 7)), jnp.float32)
+    seed = jnp.asarray(rng.normal(size=jax.eval_shape(of_jax, x, kernel).shape), jnp.float32)
+
+    def outcome(function):
+        def run(x, kernel):
+            y, gradients = jax.vjp(function, x, kernel)
+            return y, *gradients(seed)
+
+        return jax.jit(run)(x, kernel)
+
+    y, *gradients = outcome(functools.partial(depthwise, stride=stride, dilation=dilation))
+    expected, *expected_gradients = outcome(of_jax)
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+    for mine, theirs in zip(gradients, expected_gradients, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-4)
+    half = depthwise(x.astype(jnp.bfloat16), kernel, stride=stride, dilation=dilation)
+    assert half.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.asarray(half, float), y, atol=0.1)
+
+
+def test_depthwise_padded_for_another_stride_says_the_same_where_that_goes(rng):
+    x = jnp.asarray(rng.normal(size=(1, 8, 6, 3)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(5, 5, 3)), jnp.float32)
+    dense = depthwise(x, kernel, padded_for=2)
+    assert dense.shape == x.shape
+    np.testing.assert_allclose(dense[:, ::2, ::2], depthwise(x, kernel, stride=2), atol=1e-5)
 
 
 def test_what_queries_of_all_images_say_to_each_other_is_computed_once(rng):

@@ -54,6 +54,29 @@ def test_moments_in_bfloat16_follow_those_in_float32():
     )
 
 
+def test_a_backbone_that_learns_more_slowly():
+    """Nothing at first, then a share of its step; the rest and the state are as without."""
+    options = default.get_config().optimizer
+    options.warmup_steps = 1
+    plain = step.create_optimizer(options)
+    options.backbone_rate, options.backbone_frozen = 0.25, 2
+    slower = step.create_optimizer(options)
+    params = {'backbone': {'w': jnp.ones(3)}, 'lifting': jnp.ones(2)}
+    gradient = jax.tree.map(lambda x: 0.1 * x, params)
+    states = plain.init(params), slower.init(params)
+    for number in range(5):
+        (expected, one), (updates, other) = (
+            optimizer.update(gradient, state)
+            for optimizer, state in zip((plain, slower), states, strict=True)
+        )
+        states = one, other
+        share = 0.0 if number < 2 else 0.25
+        np.testing.assert_allclose(updates['backbone']['w'], share * expected['backbone']['w'], rtol=1e-6)
+        np.testing.assert_array_equal(updates['lifting'], expected['lifting'])
+        assert number == 0 or np.all(expected['backbone']['w'] < 0)
+        jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
 @pytest.mark.slow  # two compilations with everything computed again
 def test_a_lean_run_is_stopped_and_goes_on(tmp_path, data_root):
     """Its moments come back from the checkpoint in their own type, bit for bit."""
