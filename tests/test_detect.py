@@ -15,6 +15,7 @@ from hybrik_jax import detect
 from hybrik_jax.boxes import overlap
 from hybrik_jax.detect import Detector
 from hybrik_jax.model import detector as network
+from hybrik_jax.model.layers import depthwise
 from hybrik_jax.photo import read_photo
 from tools import build_detector, measure_detector, predict
 
@@ -61,7 +62,7 @@ def test_depthwise_convolution(stride, size):
     """Nine shifted products are the sums that a loop over pixels gives, with zeros around the image."""
     rng = np.random.default_rng(0)
     x, kernel = rng.normal(size=(2, size, size, 4)), rng.normal(size=(3, 3, 4))
-    found = np.asarray(network._depthwise(jnp.asarray(x), jnp.asarray(kernel), stride))
+    found = np.asarray(depthwise(jnp.asarray(x), jnp.asarray(kernel), stride=stride))
     out = -(-size // stride)
     before = max(stride * (out - 1) + 3 - size, 0) // 2
     padded = np.pad(x, ((0, 0), (before, 3), (before, 3), (0, 0)))
