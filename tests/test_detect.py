@@ -15,7 +15,7 @@ from hybrik_jax import detect
 from hybrik_jax.boxes import overlap
 from hybrik_jax.detect import Detector
 from hybrik_jax.model import detector as network
-from hybrik_jax.model.layers import depthwise
+from hybrik_jax.model.depthwise import depthwise
 from hybrik_jax.photo import read_photo
 from tools import build_detector, measure_detector, predict
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from hybrik_jax.model.layers import BatchNorm, depthwise, max_pool
+from hybrik_jax.model.depthwise import depthwise
+from hybrik_jax.model.layers import BatchNorm, max_pool
 from hybrik_jax.model.lifting import TransformerBlock
 
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from hybrik_jax.model.layers import depthwise
+from hybrik_jax.model.depthwise import depthwise
 
 IMAGE_SIZE = 300
 MAP_SIZES = (19, 10, 5, 3, 2, 1)  # of the feature maps that boxes are predicted from

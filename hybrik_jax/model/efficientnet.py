@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from hybrik_jax.model.layers import BatchNorm, depthwise
+from hybrik_jax.model.depthwise import depthwise
+from hybrik_jax.model.layers import BatchNorm
 from hybrik_jax.model.resnet import check_sides, convolution
 
 # Name -> factor of the widths, of the depths.
@@ -73,7 +74,7 @@ def stages_of(name: str) -> tuple[Stage, ...]:
 
 
 class Depthwise(nn.Module):
-    """A depthwise convolution without bias, see `layers.depthwise`: (B, h, w, C) -> (B, h', w', C)."""
+    """A depthwise convolution without bias, see `depthwise.depthwise`: (B, h, w, C) -> (B, h', w', C)."""
 
     size: int
     stride: int
