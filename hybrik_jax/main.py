@@ -108,8 +108,10 @@ def draw_missing_people(config: ConfigDict, *, hosts: int) -> None:
     except FileNotFoundError as error:
         if hosts > 1:
             raise FileNotFoundError(f'Draw the people before several hosts start. {error}') from error
+        from hybrik_jax import setup
         from hybrik_jax.synthetic import reader
 
+        setup.pretrained_weights(config)  # what is wrong with them is said before minutes of drawing
         sizes = config.data.synthetic
         LOG.info('There are no synthetic people in %s: drawing %d of them to train on.', folder, sizes.train)
         reader.build(folder, **sizes.to_dict(), workers=os.cpu_count() or 1)

