@@ -16,6 +16,7 @@ import numpy as np
 from hybrik_jax.body.skeleton import H36M_NAMES, JOINT_NAMES, NUM_JOINTS, PARENTS
 from hybrik_jax.body.smpl import NUM_BETAS, SMPL
 
+NUM_VERTICES = 6890  # of SMPL's mesh
 Definition = dict[str, float]  # element: its weight; the weights of one landmark add up to one
 
 # Numbers of vertices that programs look up in SMPL's mesh (the embedded body has them at the same numbers),
@@ -189,10 +190,10 @@ def rest_elements(body: SMPL, weights: np.ndarray) -> tuple[np.ndarray, np.ndarr
     """
     template, shape_dirs = np.asarray(body.v_template), np.asarray(body.directions)[:NUM_BETAS]
     vertices = np.array([vertex for vertex, _ in VERTEX_ELEMENTS.values()])
-    if len(template) != 6890:
+    if len(template) != NUM_VERTICES:
         raise ValueError(
-            f"{body.name}: landmarks are vertices of a mesh that is numbered as SMPL's, with 6890 vertices; "
-            f'this one has {len(template)}. Load SMPL or the embedded body.'
+            f"{body.name}: landmarks are vertices of a mesh that is numbered as SMPL's, with {NUM_VERTICES} "
+            f'vertices; this one has {len(template)}. Load SMPL or the embedded body.'
         )
     regressor = body.h36m_regressor
     if regressor is None:
@@ -209,3 +210,25 @@ def rest_elements(body: SMPL, weights: np.ndarray) -> tuple[np.ndarray, np.ndarr
     of_h36m = np.einsum('jv,bcv->jcb', regressor, shape_dirs, optimize=True)
     dirs = np.concatenate([np.asarray(body.rest_joints_dirs)[:NUM_JOINTS], of_vertices, of_h36m])
     return rest.astype(np.float32), dirs.astype(np.float32)
+
+
+def of_posed(names: str | Sequence[str], joints_m: np.ndarray, vertices_m: np.ndarray) -> np.ndarray:
+    """Returns the used landmarks (U, 3) of a posed body, in the frame of its joints and mesh.
+
+    Args:
+        names: as in `landmarks_of`, but not 'h36m': a body's own regressor tells those.
+        joints_m: (24, 3) SMPL's joints. vertices_m: (V, 3) of a mesh that is numbered as SMPL's.
+    Raises:
+        ValueError: as `landmarks_of`; another mesh; Human3.6M's joints.
+    """
+    table = landmarks_of(names)
+    vertices = [vertex for vertex, _ in VERTEX_ELEMENTS.values()]
+    if len(vertices_m) != NUM_VERTICES:
+        raise ValueError(f"Landmarks need SMPL's mesh of {NUM_VERTICES} vertices, not of {len(vertices_m)}.")
+    elements = np.concatenate([np.asarray(joints_m)[:NUM_JOINTS], np.asarray(vertices_m)[vertices]])
+    weights = table.weights[table.slots]
+    if weights[:, len(elements) :].any():
+        raise ValueError(
+            f'names={names!r}: the joints of Human3.6M are regressed from the mesh, not looked up.'
+        )
+    return weights[:, : len(elements)] @ elements
