@@ -68,6 +68,7 @@ def solve(
     form: str = 'evaluation',
     right_hand: str = 'leaf',
     stop_gradient: bool = True,
+    align_by: str = 'svd',
 ) -> jax.Array:
     """Returns local rotations (24, 3, 3) of one person that bring the rest skeleton onto the joints.
 
@@ -92,8 +93,9 @@ def solve(
             pelvis that rests within a centimetre of the origin it makes not quite a rotation, as recorded.
         stop_gradient: none through predicted bones (root, evaluation's mended ones), as in the released
             program. Through those that 'naive' turns to there is one all the same: it has no others.
+        align_by: how evaluation's form finds the root, see `rotations.kabsch`.
     Raises:
-        ValueError: for another number of joints, or an unknown `form` or `right_hand`.
+        ValueError: for another number of joints, or an unknown `form`, `right_hand` or `align_by`.
     """
     count = joints_m.shape[0]
     if count not in (24, 29) or rest_m.shape[0] < count:
@@ -156,7 +158,7 @@ def solve(
 
     # The bones to hips and spine1 aligned with the predicted ones.
     if form == 'evaluation':
-        root = world = rot.kabsch(bones[1:4], cut[1:4])
+        root = world = rot.kabsch(bones[1:4], cut[1:4], by=align_by)
     else:
         root, world = _root_by_swing(bones, cut)
     start = jnp.broadcast_to(world, (_WIDTH, 3, 3)), jnp.broadcast_to(rest_m[0], (_WIDTH, 3))

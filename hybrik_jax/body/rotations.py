@@ -15,6 +15,8 @@ LARGEST = 1e15  # squares of squares still fit into float32 once sizes are divid
 _OPPOSITE = 1e-6  # radians by which two directions may miss half a turn for the rotation's axis to be unknown
 _UNDETERMINED = 1e-6  # share of the largest singular value below which rounding decides
 _MAX_GRADIENT = 1e6
+ALIGNMENTS = ('svd', 'quaternion')
+_SQUARINGS = 24  # of a matrix: its eigenvalues to the power of 2^24 differ where float32 tells them apart
 # _CROSS @ v is the matrix of v x: one product with a constant compiles far faster than nine stacked entries.
 _CROSS = np.zeros((3, 3, 3), np.float32)
 _CROSS[[0, 1, 2], [2, 0, 1], [1, 2, 0]] = 1.0
@@ -211,18 +213,25 @@ def twist_swing(rotation: jax.Array, bone: jax.Array) -> tuple[jax.Array, jax.Ar
     return matmul(rotation, twist.T), angle
 
 
-def kabsch(source: jax.Array, target: jax.Array) -> jax.Array:
+def kabsch(source: jax.Array, target: jax.Array, *, by: str = 'svd') -> jax.Array:
     """Returns the rotation (3, 3) that best aligns `source` vectors with `target` vectors, in least squares.
 
     Args:
         source, target: (N, 3) vectors; nothing is centred, and neither scale matters. All zero: the identity.
             All on a line, or mirror images that fit as well in any turn about one: the smallest rotation.
+        by: one of `ALIGNMENTS`. 'svd': a singular value decomposition. 'quaternion': the same rotation by
+            sums and products alone, for programs of other frameworks; its gradient is not looked after.
     Returns:
         R with target ~ source @ R.T. Its gradient is the exact one where the rotation is determined, and zero
         along the directions in which it is not.
-    Source: Kabsch 1976; reflections are mended at the smallest singular value.
+    Raises:
+        ValueError: for an unknown `by`.
+    Source: Kabsch 1976; reflections are mended at the smallest singular value. Quaternions: Horn 1987.
     """
-    return _best_rotation(jnp.sum(unscaled(target)[:, :, None] * unscaled(source)[:, None, :], axis=0))
+    if by not in ALIGNMENTS:
+        raise ValueError(f'by={by!r}: must be one of {", ".join(ALIGNMENTS)}.')
+    align = _best_rotation if by == 'svd' else _best_rotation_by_quaternion
+    return align(jnp.sum(unscaled(target)[:, :, None] * unscaled(source)[:, None, :], axis=0))
 
 
 @jax.custom_jvp
@@ -254,3 +263,33 @@ def _best_rotation_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) ->
     inverse = jnp.where(determined, 1.0 / jnp.where(determined, stiffness, 1.0), 0.0)
     turn = rotate(u, inverse * rotate_back(u, lever))
     return rotation, matmul(cross_matrix(turn), rotation)
+
+
+def _dominant(matrix: jax.Array) -> jax.Array:
+    """Returns the unit eigenvector (n,) of the largest eigenvalue of a matrix (n, n), symmetric and positive.
+
+    Squared again and again the matrix becomes the projection onto it, of which the longest column is taken.
+    """
+    for _ in range(_SQUARINGS):
+        matrix = unscaled(matmul(matrix, matrix))
+    longest = jnp.argmax(jnp.sum(matrix * np.eye(len(matrix)), axis=1)) == np.arange(len(matrix))
+    return direction(jnp.sum(jnp.where(longest, matrix, 0.0), axis=1))
+
+
+def _best_rotation_by_quaternion(covariance: jax.Array) -> jax.Array:
+    """Returns R that maximises trace(R.T @ C), from the dominant eigenvector of Horn's 4 x 4 matrix of C."""
+    c = unscaled(covariance)
+    trace = c[0, 0] + c[1, 1] + c[2, 2]
+    skew = jnp.stack([c[2, 1] - c[1, 2], c[0, 2] - c[2, 0], c[1, 0] - c[0, 1]])
+    below = jnp.concatenate([skew[:, None], c + c.T - trace * jnp.eye(3, dtype=c.dtype)], axis=1)
+    horn = jnp.concatenate([jnp.append(trace, skew)[None], below])
+    # Its eigenvalues are s0 + s1 + s2 for the best rotation, and -s0 - s1 + s2 at the least: above zero now.
+    size = 2.0 * norm(c.ravel())
+    quaternion = _dominant(horn + size * jnp.eye(4, dtype=c.dtype))
+    rotation = quaternion_to_matrix(quaternion)
+    first = _dominant(matmul(c.T, c))
+    image = rotate(c, first)
+    largest = norm(image)
+    undetermined = jnp.sum(rotation * c) - largest <= _UNDETERMINED * largest  # s1 + s2
+    rotation = jnp.where(undetermined, rotation_between(first, image), rotation)
+    return jnp.where(jnp.all(covariance == 0), jnp.eye(3, dtype=c.dtype), rotation)
