@@ -33,6 +33,7 @@ class Network:
         px, whose axis goes through the middle of the crop, or through the photo's principal point: that one
         solves its scale again, once it knows the body.
     of_roots: whether it is a RootNet, which says `Rooted` in place of `Lifted`.
+    align_by: how the solver finds the root's rotation, see `body.rotations.kabsch`.
     """
 
     model: HybrIK
@@ -43,6 +44,7 @@ class Network:
     right_hand: str
     camera: str | None = None
     of_roots: bool = False
+    align_by: str = 'svd'
 
 
 def create_network(config: Any, init_betas: np.ndarray, *, axis_name: str | None = None) -> Network:
@@ -167,9 +169,13 @@ def flip_test(predict: Callable[[jax.Array], Any], images: jax.Array) -> Any:
 
     Images are (B, H, W, 3); both halves go through `predict` in one batch of 2 B.
     """
-    both = predict(jnp.concatenate([images, images[:, :, ::-1]]))
-    straight = jax.tree.map(lambda x: x[: len(images)], both)
-    mirrored = mirror_lifted(jax.tree.map(lambda x: x[len(images) :], both))
+    both = predict(jnp.concatenate([images, jnp.flip(images, 2)]))
+    count = images.shape[0]
+    straight, mirrored = (
+        jax.tree.map(lambda x, k=k: jax.lax.slice_in_dim(x, k * count, (k + 1) * count), both)
+        for k in range(2)
+    )
+    mirrored = mirror_lifted(mirrored)
     mean = jax.tree.map(lambda a, b: (a + b) / 2.0, straight, mirrored)
     if isinstance(mean, Rooted) or mean.scale is None:
         return mean
@@ -237,7 +243,8 @@ def pose(
         placed = crop.crop_to_photo, crop.inverse_intrinsics, crop.root_m
         joints_m = camera.uvd_to_camera(lifted.uvd, *placed, crop_size=network.image_size)
         form = 'training' if training else 'evaluation'
-        solve = functools.partial(ik.solve, form=form, right_hand=network.right_hand)
+        how = {'form': form, 'right_hand': network.right_hand, 'align_by': network.align_by}
+        solve = functools.partial(ik.solve, **how)
         rotations = solve(joints_m, lifted.twists, rest_m, lifted.leaf_quaternions)
         skin = smpl.skin(body, lifted.betas, rotations, mesh=skinned)
         root = skin.joints[0]

@@ -80,7 +80,7 @@ def own_intrinsics(
     """
     centre = rotations.rotate(crop_to_photo[:, :2], jnp.full(2, crop_size / 2)) + crop_to_photo[:, 2]
     if of_photo:
-        flat = jnp.diagonal(inverse_intrinsics)[:2]
+        flat = jnp.stack([inverse_intrinsics[0, 0], inverse_intrinsics[1, 1]])
         known = flat > 0
         centre = jnp.where(known, -inverse_intrinsics[:2, 2] / jnp.where(known, flat, 1.0), centre)
     focal = OWN_FOCAL * side_px(crop_to_photo, crop_size)

@@ -167,10 +167,11 @@ _moved.defvjp(lambda moves, points: (_moved(moves, points), (moves, points)), _m
 def each_person(function: Callable, *people: Any) -> Any:
     """Returns `jax.vmap(function)(*people)`; CPUs take 64 people at a time where there are a multiple of 64.
 
-    What a mesh passes through on its way, 0.4 MB a person, then stays in caches.
+    What a mesh passes through on its way, 0.4 MB a person, then stays in caches. Where their number is left
+    open, in programs that are exported, it is `jax.vmap`.
     """
-    count = len(jax.tree.leaves(people)[0])
-    if count <= _AT_ONCE or count % _AT_ONCE:
+    count = jax.tree.leaves(people)[0].shape[0]
+    if jax.export.is_symbolic_dim(count) or count <= _AT_ONCE or count % _AT_ONCE:
         return jax.vmap(function)(*people)
 
     def in_turns(*people: Any) -> Any:
