@@ -1,6 +1,7 @@
 # make demo   install, draw synthetic people, train, evaluate, predict, write runs/demo/report.html (about 8 minutes)
 # make test   install, style check (ruff), all tests but the slow ones
 # make test-page   what needs Node.js: files of people in validators that others wrote, the page of results in a browser
+# make test-onnx   networks as ONNX against JAX, in onnxruntime
 # make benchmark   times on this machine against docs/benchmark.json, as ratios: says what got slower by over a tenth
 # make venv   the environment alone
 PYTHON ?= python3
@@ -11,7 +12,7 @@ PHOTO ?= docs/photographer.jpg
 BOX ?=
 ONE := $(if $(BOX),--box $(BOX))
 
-.PHONY: demo test test-slow test-page benchmark venv clean
+.PHONY: demo test test-slow test-page test-onnx benchmark venv clean
 
 demo: $(VENV)/installed
 	$(PY) -m hybrik_jax.main --config configs/demo.py
@@ -36,6 +37,9 @@ test-page: $(VENV)/installed
 	$(PY) -m tests.page.write_results runs/page
 	node tests/page/check.mjs runs/page
 
+test-onnx: $(VENV)/installed-onnx
+	$(PY) -m pytest -q -m onnx
+
 benchmark: $(VENV)/installed
 	$(PY) -m tools.benchmark --check docs/benchmark.json
 
@@ -48,6 +52,10 @@ $(VENV)/installed: requirements.txt
 
 $(VENV)/installed-test: requirements-test.txt $(VENV)/installed
 	$(PIP) install -r requirements-test.txt
+	touch $@
+
+$(VENV)/installed-onnx: requirements-onnx.txt $(VENV)/installed-test
+	$(PIP) install -r requirements-onnx.txt
 	touch $@
 
 clean:

@@ -43,6 +43,10 @@ def imported() -> set[str]:
                 names |= {alias.name.split('.')[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 names.add(node.module.split('.')[0])
+    # What an extra brings is imported where it is used, and says how to install it.
+    optional = ranges([one for extra in PROJECT['optional-dependencies'].values() for one in extra])
+    optional = optional.keys() - ranges(PROJECT['dependencies']).keys()
+    names = {name for name in names if canonicalize_name(name) not in optional}
     names -= sys.stdlib_module_names | {PACKAGE.name}
     providers = importlib.metadata.packages_distributions()
     assert names <= providers.keys(), f'nothing installed provides {sorted(names - providers.keys())}'
@@ -70,6 +74,10 @@ def test_extras_fit_what_is_pinned():
         assert requirement.specifier.contains(versions[name]), f'{requirement} leaves out {versions[name]}'
     assert ranges(extras['test']).keys() == versions.keys()
     jax = ranges(PROJECT['dependencies'])['jax'].specifier
+    versions = pinned('requirements-onnx.txt')
+    assert versions.keys() == ranges(extras['onnx']).keys() | ranges(extras['stablehlo']).keys()
+    for name, requirement in ranges(extras['onnx'] + extras['stablehlo']).items():
+        assert requirement.specifier.contains(versions[name]), f'{requirement} leaves out {versions[name]}'
     for accelerator in ('cuda12', 'tpu'):
         (requirement,) = map(Requirement, extras[accelerator])
         assert requirement.name == 'jax' and requirement.specifier == jax
