@@ -24,6 +24,7 @@ KINDS = {
     'transformer with camera': {'model.transformer.camera': True},
     'bottlenecks': {'model.backbone.depth': 50, 'model.backbone.remat': True},
     'bfloat16': {'model.backbone.dtype': 'bfloat16', 'model.transformer.dtype': 'bfloat16'},
+    'efficientnet': {'model.backbone.name': 'efficientnet_lite0', 'model.backbone.stride': 16},
     'deconv': {'model.lifting': 'deconv', 'model.right_hand': 'released'},
     'deconv of 29 joints': DECONV_29,
     'deconv with camera': DECONV_29 | {'model.deconv.camera': True},

@@ -106,6 +106,17 @@ def _scan(graph: Graph, equation: Any, values: list[Value]) -> list[Value]:
     return [*carry, *(graph.stacked(column, aval.shape, 0) for column, aval in columns)]
 
 
+def _platform_index(graph: Graph, equation: Any, values: list[Value]) -> Value:
+    """Returns which branch is for devices of other makers than those named: a file is for any."""
+    return constant(np.int32(equation.params['platforms'].index(None)))
+
+
+def _cond(graph: Graph, equation: Any, values: list[Value]) -> list[Value]:
+    if values[0].array is None:
+        raise NotImplementedError('No ONNX is written for branches that are chosen by what is computed.')
+    return _call(graph, equation.params['branches'][int(values[0].array)], values[1:])
+
+
 # ---- numbers
 
 
@@ -321,6 +332,8 @@ def _conv_general_dilated(graph: Graph, equation: Any, values: list[Value]) -> V
 
 LOWERINGS: dict[str, Callable[[Graph, Any, list[Value]], Value | list[Value]]] = {
     'scan': _scan,
+    'platform_index': _platform_index,
+    'cond': _cond,
     'select_n': _select_n,
     'clamp': _clamp,
     'ne': _ne,
