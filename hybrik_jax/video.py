@@ -26,7 +26,7 @@ from hybrik_jax.files import open_plain, shown
 
 WITHOUT_PYAV = (
     'PyAV is not installed: videos are read and written by OpenCV, without sound and not as H.264. '
-    'For both: pip install "hybrik_jax[video]"'
+    'For both: pip install av'
 )
 RATES = (0.1, 1000)  # frames/s; others are a file's mistakes
 MISSING_S = 0.5  # of a file that is so much shorter than it says, the end is missing
@@ -347,7 +347,7 @@ def _writing_by_opencv(
     sides = tuple(side + side % 2 for side in size)
     writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*'mp4v'), float(rate), sides)
     if not writer.isOpened():
-        raise OSError(f'{shown(path)} cannot be written by OpenCV: pip install "hybrik_jax[video]"')
+        raise OSError(f'{shown(path)} cannot be written by OpenCV: pip install av')
     try:
         yield lambda frame: writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
     finally:

@@ -299,7 +299,7 @@ def run(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument('--only', nargs='+', choices=tuple(PARTS), default=list(PARTS))
     args = parser.parse_args(argv)
     if pyav() is None:
-        raise ValueError('The drawn video has sound: pip install "hybrik_jax[video]"')
+        raise ValueError('The drawn video has sound: pip install av')
     figures = {}
     for name in args.only:
         figures[name] = PARTS[name](args)
