@@ -205,9 +205,8 @@ def test_mirroring_twice():
     assert np.isfinite(gone).all()  # all of the mass has left the crop
 
 
-@pytest.mark.parametrize(
-    'kind', ['scale', *(pytest.param(kind, marks=pytest.mark.slow) for kind in ('crop', 'photo'))]
-)
+@pytest.mark.slow  # a minute each; tests/test_training.py trains a network without a camera
+@pytest.mark.parametrize('kind', ['scale', 'crop', 'photo'])
 def test_they_train(kind, monkeypatch):
     """Three steps: finite, with a term of the camera, and every head has moved."""
     monkeypatch.setattr(hrnet, 'MODULES', {2: 1, 3: 1, 4: 1})

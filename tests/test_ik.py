@@ -157,6 +157,7 @@ def test_fuzzing_finds_rotations_and_finite_gradients_everywhere(body):
         assert row.within(), row
 
 
+@pytest.mark.slow  # a minute, of compiling
 def test_fuzzing_sees_what_is_wrong(body, monkeypatch):
     """Half a millimetre is over the limit of reachable skeletons, and NaN over every limit."""
     right = fuzz_ik._solve
