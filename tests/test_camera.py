@@ -312,6 +312,7 @@ def test_what_a_network_tells_itself_is_refused(runs, photo_file, tmp_path):
         Predictor.load(runs['scale'], root=tmp_path)
 
 
+@pytest.mark.slow  # half a minute
 def test_depths_are_compared(runs, data_root, photo_file, tmp_path, capsys):
     """The square's row is what the records alone say of x, y and z; the table and the pictures are there."""
     compare_depths.main(['--checkpoint', str(runs['scale'])])

@@ -191,6 +191,7 @@ def test_a_file_of_another_backbone_than_the_configuration_is_not_imported(narro
     assert "model.backbone.name is 'resnet' in the configuration, 'hrnet' in the file" in str(caught.value)
 
 
+@pytest.mark.slow  # half a minute; its parts are tested with other files
 def test_a_narrow_file_there_and_back(narrow, tmp_path, monkeypatch):
     """PyTorch's file -> run -> file: the same content; the run's network is the file's."""
     monkeypatch.chdir(ROOT)

@@ -39,7 +39,8 @@ FORMS = {
     'transformer_hrnet48': (None, False),
     'hrnetcam29_hrnet48': ('model', False),
 }
-HEAVY = ('transformer_hrnet48', 'hrnetcam29_hrnet48')  # 100 million numbers
+# 100 million numbers; and what differs little from others that are tried.
+HEAVY = ('transformer_hrnet48', 'hrnetcam29_hrnet48', 'transformer_resnet18_original', 'deconv24_resnet34')
 
 
 def options(file, **changes):

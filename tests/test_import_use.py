@@ -54,6 +54,7 @@ def test_it_predicts(imported, predictor, photo_file):
     np.testing.assert_allclose(theirs.joints_px, ours.joints_px, atol=1e-3)
 
 
+@pytest.mark.slow  # a minute; each of it is tested elsewhere, of other runs
 def test_it_is_evaluated_trained_further_and_exported(imported, tmp_path):
     """In this order: the run goes on from the imported weights, which two updates move a little."""
     config = runpy.run_path(str(imported / 'config.py'))['get_config']()

@@ -54,8 +54,7 @@ def imported() -> set[str]:
 
 
 def test_what_is_imported_is_declared_and_the_other_way_round():
-    optional = ranges(PROJECT['optional-dependencies']['video']).keys()  # imported where they are used
-    assert imported() == ranges(PROJECT['dependencies']).keys() | optional
+    assert imported() == ranges(PROJECT['dependencies']).keys()
 
 
 def test_ranges_hold_the_versions_that_are_tested():

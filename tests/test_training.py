@@ -340,6 +340,7 @@ def test_a_network_that_says_nothing_gets_finite_gradients(tiny, people, cameras
     assert is_healthy(variables, state, rows), rows
 
 
+@pytest.mark.slow  # a minute: transposed convolutions are slow on a CPU
 def test_the_deconvolution_baseline_trains(data_root, people):
     """29 joints, all-2D and 3D examples mixed: finite, and the statistics of its own normalisation move."""
     trainer = helpers.trainer(
