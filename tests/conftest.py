@@ -17,6 +17,18 @@ import pytest
 from absl import flags
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
+# Files that take a minute or more come first, the longest before the others: processes that share the suite, file
+# by file (`make test`), are then done at about the same time.
+LONG = (
+    'test_training', 'test_model', 'test_camera', 'test_ik', 'test_signals', 'test_devices',
+    'test_real_datasets', 'test_import_torch', 'test_rootnet_training', 'test_rootnet', 'test_predict',
+    'test_predict_folder',
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sorts the tests by what takes long."""
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 
 @pytest.fixture(scope='session')
