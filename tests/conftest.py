@@ -17,8 +17,8 @@ import pytest
 from absl import flags
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
-# Files that take a minute or more come first, the longest before the others: processes that share the suite, file
-# by file (`make test`), are then done at about the same time.
+# Files that take a minute or more come first, the longest before the others: processes that share the suite,
+# file by file (`make test`), are then done at about the same time.
 LONG = (
     'test_training', 'test_model', 'test_camera', 'test_ik', 'test_signals', 'test_devices',
     'test_real_datasets', 'test_import_torch', 'test_rootnet_training', 'test_rootnet', 'test_predict',

@@ -305,11 +305,36 @@ async function checkPhotos(page) {
   check(facts.includes('</script><img src=x onerror=alert(1)>'), 'texts of files are texts');
 }
 
+// As it is first shown, before anything was touched: the corner of the stage, where nobody is, is the picture's.
+async function checkFirstSight(page, kind) {
+  const { x, y } = await page.locator('#stage').boundingBox();
+  const side = 40;
+  const seen = (await page.screenshot({ clip: { x: x + 2, y: y + 2, width: side, height: side } })).toString('base64');
+  const [shown, own] = await page.evaluate(async (seen) => {
+    const image = new Image();
+    image.src = `data:image/png;base64,${seen}`;
+    await image.decode();
+    const copy = new OffscreenCanvas(image.width, image.height).getContext('2d');
+    copy.drawImage(image, 0, 0);
+    const picture = document.getElementById('picture');
+    const scale = picture.width / picture.clientWidth;
+    const part = Math.round(40 * scale);
+    const light = ({ data }) => data.reduce((sum, value, i) => sum + (i % 4 < 3 ? value : 0), 0) / (0.75 * data.length);
+    return [
+      light(copy.getImageData(0, 0, image.width, image.height)),
+      light(picture.getContext('2d').getImageData(2 * scale, 2 * scale, part, part)),
+    ];
+  }, seen);
+  const said = `${shown.toFixed(0)} and ${own.toFixed(0)} of 255`;
+  check(own > 40 && Math.abs(shown - own) < 0.1 * own, `${kind}: at first sight the picture is as light as it is:`, said);
+}
+
 async function main() {
   const browser = await launch();
   try {
     const photo = await open(browser, 'photo');
     await photo.screenshot({ path: `${folder}/photo.png` });
+    await checkFirstSight(photo, 'photo');
     check((await unnamed(photo)).length === 0, 'everything that can be used has a name', await unnamed(photo));
     await photo.keyboard.press('Tab');
     const outline = await photo.evaluate(() => getComputedStyle(document.activeElement).outlineStyle);
@@ -329,6 +354,7 @@ async function main() {
 
     const video = await open(browser, 'video', { ...wide, colorScheme: 'dark' });
     await video.screenshot({ path: `${folder}/video.png` });
+    await checkFirstSight(video, 'video');
     await checkBodies(video);
     await checkTimeline(video);
 

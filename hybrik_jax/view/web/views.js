@@ -94,6 +94,7 @@ export class Views {
     const options = { antialias: true, alpha: true };
     this.overPicture = new THREE.WebGLRenderer({ canvas: drawn, ...options });
     this.overPicture.autoClear = false;
+    this.overPicture.setClearColor(0, 0); // transparent from the first clear() on, not from the first render()
     this.overSpace = new THREE.WebGLRenderer({ canvas: space, ...options });
     this.pictureCamera = new THREE.PerspectiveCamera();
     this.pictureCamera.matrixAutoUpdate = false;
