@@ -21,7 +21,6 @@ the exit status is 1; so it is where people were looked for and nobody at all wa
 """
 
 import argparse
-import logging
 import math
 import os
 import pathlib
@@ -316,7 +315,6 @@ def _predict_test_image(args: argparse.Namespace) -> list[pathlib.Path]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Predicts what the command line `argv` says; an error is one line and exit status 1."""
-    logging.getLogger('absl').setLevel(logging.ERROR)  # orbax warns of reading a folder that it cannot write
     in_one_line(run, argv)
 
 

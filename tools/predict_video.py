@@ -13,7 +13,6 @@ asked again. docs/video.md says more.
 import argparse
 import ctypes
 import json
-import logging
 import pathlib
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -293,7 +292,6 @@ def give_back_memory() -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Predicts what the command line `argv` says; an error is one line and exit status 1."""
     give_back_memory()
-    logging.getLogger('absl').setLevel(logging.ERROR)  # orbax warns of reading a folder that it cannot write
     in_one_line(run, argv)
 
 

@@ -12,12 +12,10 @@ import argparse
 import importlib
 import importlib.metadata
 import json
-import logging
 import os
 import pathlib
 import platform
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,7 +34,7 @@ from hybrik_jax.scoring import metrics
 from hybrik_jax.units import MM_PER_M
 from hybrik_jax.view import people as pictures
 from hybrik_jax.view import report
-from tools import predict
+from tools import in_one_line, predict
 
 PICTURE_PIXELS = 256  # the crops in the report
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'chex', 'numpy')
@@ -366,13 +364,9 @@ def run(argv: Sequence[str] | None = None) -> pathlib.Path:
     return path
 
 
-def main() -> None:
-    """Writes what the command line says; an error is one line and exit status 1."""
-    logging.getLogger('absl').setLevel(logging.ERROR)  # orbax warns of reading a folder that it cannot write
-    try:
-        run()
-    except (ValueError, OSError) as error:
-        sys.exit(f'error: {error}')
+def main(argv: Sequence[str] | None = None) -> None:
+    """Writes what the command line `argv` says; an error is one line and exit status 1."""
+    in_one_line(run, argv)
 
 
 if __name__ == '__main__':

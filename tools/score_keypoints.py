@@ -13,7 +13,6 @@ PCK: percent of the keypoints closer than 0.2 of the torso (hybrik_jax/scoring/k
 import argparse
 import dataclasses
 import json
-import logging
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -149,7 +148,6 @@ def run(argv: Sequence[str] | None = None) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Scores what the command line `argv` says; an error is one line and exit status 1."""
-    logging.getLogger('absl').setLevel(logging.ERROR)  # orbax warns of reading a folder that it cannot write
     in_one_line(run, argv)
 
 
