@@ -37,6 +37,12 @@ def get_config() -> ConfigDict:
     config.model.backbone.name = 'resnet'  # or 'hrnet', 'efficientnet_lite0', ...lite1, ...lite2
     config.model.backbone.depth = 34  # 18, 34, 50, 101, 152
     config.model.backbone.stride = 32  # of the feature map; or 16, of an EfficientNet-Lite
+    # Of an EfficientNet-Lite: how many of its stages there are, 7, or 5: up to the last one of stride 16; how
+    # many of them, with the stem, stand still, without a backward pass; and what stands still in the others:
+    # 'depthwise' kernels, 'statistics' of normalisation.
+    config.model.backbone.stages = 7
+    config.model.backbone.frozen_stages = 0
+    config.model.backbone.frozen = ()
     # Planes of the first stage; 64: the published network, 32: half of all widths.
     config.model.backbone.width = 64
     config.model.backbone.dtype = 'float32'  # or 'bfloat16': arithmetic, the parameters stay float32

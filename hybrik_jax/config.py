@@ -119,6 +119,9 @@ KEYS: dict[str, Key] = {
     'model.backbone.depth': Key(Literal[tuple(resnet.STAGES)]),
     'model.backbone.width': Key(whole(1, 4096)),
     'model.backbone.stride': Key(Literal[efficientnet.STRIDES], before=32),
+    'model.backbone.stages': Key(Literal[5, 7], before=7),
+    'model.backbone.frozen_stages': Key(whole(0, len(efficientnet.STAGES)), before=0),
+    'model.backbone.frozen': Key(different(Literal[efficientnet.FREEZABLE]), before=[]),
     'model.backbone.dtype': Key(DTYPE),
     'model.backbone.remat': Key(FLAG),
     'model.backbone.sync_batch_norm': Key(FLAG),
@@ -280,6 +283,11 @@ def _contradictions(fine: Mapping[str, Any], devices: int, hosts: int) -> Iterat
     if fine.get('model.backbone.stride') == 16 and backbone not in (None, *efficientnet.SCALES):
         remedy = 'add --config.model.backbone.name=efficientnet_lite0, or take 32'
         yield f'model.backbone.stride=16 is for an EfficientNet-Lite, not for {backbone!r}: {remedy}.'
+    if backbone not in (None, *efficientnet.SCALES):
+        for key, usual in (('stages', 7), ('frozen_stages', 0), ('frozen', ())):
+            name = f'model.backbone.{key}'
+            if name in fine and fine[name] != usual:
+                yield f'{name}={fine[name]!r} is for an EfficientNet-Lite, not for {backbone!r}: drop it.'
     if lifting == 'deconv' and fine.get('model.deconv.camera') and fine.get('model.deconv.num_joints') == 24:
         remedy = 'add --config.model.deconv.num_joints=29'
         yield f'model.deconv.camera=True goes with 29 joints: {remedy}.'

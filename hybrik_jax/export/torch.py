@@ -242,6 +242,12 @@ _FRESH = re.compile(r'preact\.(incre_modules|downsamp_modules|final_feat_layer)\
 _LAST_EXCHANGE = re.compile(r'preact\.stage4\.2\.fuse_layers\.[1-3]\..*')
 
 
+def _is_further_block(name: str, blocks: int) -> bool:
+    """Returns whether a parameter is of an EfficientNet-Lite's block that a backbone of so many lacks."""
+    match = re.match(r'preact\._blocks\.(\d+)\.', name)
+    return match is not None and int(match[1]) >= blocks
+
+
 def load_backbone(state_dict: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
     """Returns `variables` with the backbone's parameters and statistics taken from `state_dict`.
 
@@ -259,6 +265,8 @@ def load_backbone(state_dict: Mapping[str, Any], variables: Mapping[str, Any]) -
     entries = {f'preact.{own}': entries[name] for name, own in names.items() if not others.fullmatch(own)}
     template = {collection: {'backbone': tree['backbone']} for collection, tree in variables.items()}
     leaves = traverse_util.flatten_dict(template)
+    blocks = len({path[2] for path in leaves if path[2].startswith('block')})
+    entries = {name: value for name, value in entries.items() if not _is_further_block(name, blocks)}
     if not prefix:
         absent = [_FRESH] if any(map(_LAST_EXCHANGE.fullmatch, entries)) else [_FRESH, _LAST_EXCHANGE]
         kept = {path for path in leaves if any(pattern.fullmatch(torch_name(path)) for pattern in absent)}

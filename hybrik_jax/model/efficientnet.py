@@ -24,6 +24,7 @@ SCALES = {
     'efficientnet_lite2': (1.1, 1.2),
 }
 STRIDES = (16, 32)  # that a feature map may have
+FREEZABLE = ('depthwise', 'statistics')
 STEM = 32
 DIVISOR = 8  # of all widths
 MOMENTUM = 0.99
@@ -80,11 +81,13 @@ class Depthwise(nn.Module):
     stride: int
     dilation: int
     padded_for: int
+    fixed: bool
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         start = nn.initializers.variance_scaling(2.0, 'fan_in', 'normal')
         kernel = self.param('kernel', start, (self.size, self.size, 1, x.shape[-1]))
+        kernel = jax.lax.stop_gradient(kernel) if self.fixed else kernel
         return depthwise(
             x, kernel[:, :, 0], stride=self.stride, dilation=self.dilation, padded_for=self.padded_for
         )
@@ -108,6 +111,7 @@ class Block(nn.Module):
     dense: bool
     dilation: int
     training: bool
+    fixed: bool
     axis_name: str | None
     dtype: Any
 
@@ -130,6 +134,7 @@ class Block(nn.Module):
             stride=1 if self.dense else self.stride,
             dilation=self.dilation,
             padded_for=self.stride,
+            fixed=self.fixed,
             name='depthwise_conv',
         )(y)
         y = nn.relu6(norm(name='depthwise_bn')(y))
@@ -138,7 +143,7 @@ class Block(nn.Module):
 
 
 class EfficientNetLite(nn.Module):
-    """The last block's feature map: images (B, H, W, 3), normalised -> (B, H / stride, W / stride, C).
+    """The last stage's feature map: images (B, H, W, 3), normalised -> (B, H / stride, W / stride, C).
 
     C is 320 (Lite0, Lite1) or 352 (Lite2), without activation; the published head (to 1280 channels, pooled
     for 1000 classes) is not here, and no block is left out by chance in training. Convolutions start as the
@@ -147,6 +152,9 @@ class EfficientNetLite(nn.Module):
     stages: see `stages_of`.
     stride: 32 as published, or 16: the last stride is left out and what follows it is dilated, so that every
         second row and column is the map of stride 32, the pretrained features, and the others lie between.
+    frozen_stages: the stem and so many stages stand still, statistics and all: no backward pass reaches them.
+    frozen: what stands still in the other stages, of `FREEZABLE`: the depthwise kernels, the running
+        statistics, which are what training normalises by then.
     axis_name, dtype: as in `ResNet`.
     remat: keep only the block boundaries for the backward pass.
 
@@ -156,6 +164,8 @@ class EfficientNetLite(nn.Module):
 
     stages: tuple[Stage, ...] = STAGES
     stride: int = 32
+    frozen_stages: int = 0
+    frozen: tuple[str, ...] = ()
     axis_name: str | None = None
     dtype: Any = jnp.float32
     remat: bool = False
@@ -176,8 +186,9 @@ class EfficientNetLite(nn.Module):
             name='stem_conv',
             kernel_init=nn.initializers.variance_scaling(2.0, 'fan_out', 'normal'),
         )(images.astype(self.dtype))
+        by_batch = training and 'statistics' not in self.frozen
         norm = BatchNorm(
-            training=training,
+            training=by_batch and not self.frozen_stages,
             axis_name=self.axis_name,
             momentum=MOMENTUM,
             epsilon=EPSILON,
@@ -185,7 +196,8 @@ class EfficientNetLite(nn.Module):
         )
         x = nn.relu6(norm(x))
         reached, dilation, number = 2, 1, 0
-        for stage in self.stages:
+        for place, stage in enumerate(self.stages):
+            x = jax.lax.stop_gradient(x) if 0 < self.frozen_stages == place else x
             for i in range(stage.blocks):
                 stride = stage.stride if i == 0 else 1
                 dense = reached * stride > self.stride
@@ -196,21 +208,24 @@ class EfficientNetLite(nn.Module):
                     expansion=stage.expansion,
                     dense=dense,
                     dilation=dilation,
-                    training=training,
+                    training=by_batch and place >= self.frozen_stages,
+                    fixed='depthwise' in self.frozen,
                     axis_name=self.axis_name,
                     dtype=self.dtype,
                     name=f'block{number}',
                 )(x)
                 number += 1
                 reached, dilation = (reached, dilation * stride) if dense else (reached * stride, dilation)
-        return x
+        return jax.lax.stop_gradient(x) if self.frozen_stages == len(self.stages) else x
 
 
 def create(config: Any, axis_name: str | None) -> EfficientNetLite:
     """Returns the backbone of `config.backbone`, a section of `config.model`, but for its depth and width."""
     return EfficientNetLite(
-        stages=stages_of(config.backbone.name),
+        stages=stages_of(config.backbone.name)[: config.backbone.stages],
         stride=config.backbone.stride,
+        frozen_stages=config.backbone.frozen_stages,
+        frozen=tuple(config.backbone.frozen),
         remat=config.backbone.remat,
         axis_name=axis_name,
         dtype=jnp.dtype(config.backbone.dtype),

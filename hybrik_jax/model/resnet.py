@@ -22,12 +22,37 @@ STAGES = {
     152: ((3, 8, 36, 3), True),
 }
 EXPANSION = 4  # output width of a bottleneck over its planes
+CONVOLUTION_START = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
+
+
+class Pointwise(nn.Module):
+    """A 1x1 convolution as the matrix product it is: (B, H, W, C) -> (B, H / stride, W / stride, planes).
+
+    XLA's convolutions of this size take two to four times as long on a CPU, above all their gradients
+    (`tools.measure_depthwise`). Parameters have the names and shapes of a `nn.Conv`'s.
+    """
+
+    planes: int
+    stride: int
+    bias: bool
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param('kernel', CONVOLUTION_START, (1, 1, x.shape[-1], self.planes))
+        x = x[:, :: self.stride, :: self.stride].astype(self.dtype)
+        y = x.reshape(-1, x.shape[-1]) @ kernel[0, 0].astype(self.dtype)
+        if self.bias:
+            y = y + self.param('bias', nn.initializers.zeros, (self.planes,)).astype(self.dtype)
+        return y.reshape(*x.shape[:-1], self.planes)
 
 
 def convolution(
     planes: int, size: int, *, stride: int = 1, bias: bool = False, dtype: Any = jnp.float32, name: str
-) -> nn.Conv:
+) -> nn.Module:
     """Returns a convolution padded alike on both sides, as PyTorch's is (Flax's 'SAME' is not)."""
+    if size == 1:
+        return Pointwise(planes, stride, bias, dtype, name=name)
     return nn.Conv(
         planes,
         (size, size),
@@ -36,7 +61,7 @@ def convolution(
         use_bias=bias,
         dtype=dtype,
         name=name,
-        kernel_init=nn.initializers.variance_scaling(2.0, 'fan_out', 'normal'),
+        kernel_init=CONVOLUTION_START,
     )
 
 
