@@ -10,6 +10,7 @@ import numpy as np
 
 from hybrik_jax.body.projection import project
 from hybrik_jax.data.record import whole_photo
+from hybrik_jax.synthetic import variety
 from hybrik_jax.synthetic.paint import muted, noise_at
 from hybrik_jax.synthetic.people import Part, Stylist
 from hybrik_jax.synthetic.posed_body import PosedBody, to_axis_angle, to_matrices, twist_angles
@@ -38,6 +39,7 @@ class Generator:
         self.library = PoseLibrary(split)
         self.body = PosedBody()
         self.stylist = Stylist(self.body, self.body.garments())
+        self.mixer = variety.PoseMixer(self.library, self.body.rest[:24])
         self.seat_vertices = np.asarray(self.body.surface.weights[:, 0].todense()).ravel() > 0.5
 
     def record(self, index: int) -> dict:
@@ -74,13 +76,16 @@ class Generator:
             'action': '',
         }
 
-    def random_pose(self, rng: np.random.Generator) -> tuple[np.ndarray, str, float]:
+    def random_pose(
+        self, rng: np.random.Generator, extra: np.random.Generator | None = None
+    ) -> tuple[np.ndarray, str, float]:
         """Returns local rotations (24, 3, 3), row 0 in world axes, archetype name, heading in radians.
 
-        A pose of the library with small perturbations and a random heading.
+        A pose of the library, with `extra` perhaps one mixed of several (named after the legs), with small
+        perturbations and a random heading.
         """
         i = rng.integers(len(self.library.poses))
-        pose = self.library.poses[i].copy()
+        pose = self.library.poses[i].copy() if extra is None else self.mixer.mix(i, extra)
         stiff = np.where(np.isin(np.arange(1, 22), (4, 5, 18, 19)), 0.4, 1)  # knees and elbows move less
         pose[1:22] += rng.normal(0, rng.choice([0.02, 0.06, 0.1]), (21, 3)) * stiff[:, None]
         rotations = to_matrices(pose)
@@ -96,8 +101,9 @@ class Generator:
         """
         size = self.size
         rng = np.random.default_rng([self.seed, SPLITS.index(self.split), index])
+        extra = variety.stream(self.seed, self.split, index)
         betas = np.clip(rng.normal(size=10), -2.5, 2.5).astype(np.float32)
-        rotations, kind, heading = self.random_pose(rng)
+        rotations, kind, heading = self.random_pose(rng, extra)
         parts, bare, joints = self.stylist.dress(rng, betas, rotations.astype(np.float32))
         lift = -bare[:, 1].min() + (
             rng.uniform(0, 0.35) if kind.startswith(AIRBORNE) and rng.random() < 0.6 else 0.0
@@ -107,17 +113,26 @@ class Generator:
         for part in parts:
             part.vertices = part.vertices + move
         camera = random_camera(rng, bare, size)
-        light = random_light(rng)
+        light, ambient = random_light(rng), 1.0
+        if extra is not None:
+            camera = variety.cut_off(camera, bare, extra)
+            light, ambient = variety.hard_light(light, extra)
 
         # ---- behind the person
         rays = camera.rays()
         backdrop = rng.choice([room, outdoors, studio], p=[0.5, 0.33, 0.17])
-        image, floor, points = backdrop(rng, camera, rays)
+        if extra is not None and extra.random() < variety.NO_PLACE:
+            image, floor, points = variety.no_place(extra, camera, rays)
+        else:
+            image, floor, points = backdrop(rng, camera, rays)
         image = np.ascontiguousarray(image, np.float32).reshape(size, size, 3)
         depth = camera.to_camera(bare)[:, 2]
         cast_shadow(image, floor, points, bare[::2], light, rng)
         if backdrop is not studio or rng.random() < 0.4:
             clutter(image, camera, rng, light, float(depth.max()))
+        if extra is not None:
+            for _ in range(variety.others(extra)):
+                image = self.with_another(image, camera, light, (floor, points), bare, extra)
         if kind.startswith(SEATED) and rng.random() < 0.95:
             seat = bare[self.seat_vertices]
             top = seat[:, 1].min() + 0.015
@@ -136,7 +151,7 @@ class Generator:
             image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.6, 3.0)))
 
         # ---- the person
-        colour, alpha, z_buffer = render_person(parts, camera, light, rng)
+        colour, alpha, z_buffer = render_person(parts, camera, light, rng, ambient)
         image = image * (1 - alpha[..., None]) + colour
         surface = camera.to_camera(bare)
         uv = project(surface, camera.focal, camera.centre)
@@ -144,7 +159,10 @@ class Generator:
 
         # ---- in front
         mask = occluders(image, box, rng) if rng.random() < 0.3 else np.zeros((size, size), np.float32)
-        image = lens(image, rng)
+        blur = 1.0 if extra is None else size / 256
+        image, quality = lens(image, rng, blur), int(rng.integers(35, 96))
+        if extra is not None:
+            image, quality = variety.photograph(image, quality, extra)
 
         joints = np.concatenate([camera.to_camera(joints + move), surface[self.body.leaf]])
         pixels = project(joints, camera.focal, camera.centre)
@@ -163,7 +181,37 @@ class Generator:
             'visible': visibility(joints, pixels, z_buffer, mask) >= BEHIND_BODY,
         }
         label = {name: value.astype(np.float32) for name, value in label.items()}
-        return (image * 255 + 0.5).astype(np.uint8), int(rng.integers(35, 96)), label
+        return (image * 255 + 0.5).astype(np.uint8), quality, label
+
+    def with_another(
+        self,
+        image: np.ndarray,
+        camera: Camera,
+        light: np.ndarray,
+        ground: tuple[np.ndarray, np.ndarray],
+        first: np.ndarray,
+        rng: np.random.Generator,
+    ) -> np.ndarray:
+        """Returns the photo (size, size, 3) with another person, who has no labels, behind the first.
+
+        Args:
+            light: (3,) unit vector towards the light, world axes.
+            ground: floor mask (size * size,) and world points (3, size * size) of the pixels.
+            first: (n, 3) vertices of the first person, who is still to be drawn, in the world, metres.
+        """
+        betas = np.clip(rng.normal(size=10), -2.5, 2.5).astype(np.float32)
+        rotations, _, _ = self.random_pose(rng)
+        parts, bare, joints = self.stylist.dress(rng, betas, rotations.astype(np.float32))
+        move = np.array([-joints[0, 0], -bare[:, 1].min(), -joints[0, 2]])
+        seen = camera.to_camera(first)
+        middle = project(seen, camera.focal, camera.centre).mean(0)
+        move = move + variety.place_behind(bare + move, camera, ground[0], seen[:, 2].max(), middle, rng)
+        move = move.astype(np.float32)
+        for part in parts:
+            part.vertices = part.vertices + move
+        cast_shadow(image, *ground, bare[::2] + move, light, rng)
+        colour, alpha, _ = render_person(parts, camera, light, rng)
+        return image * (1 - alpha[..., None]) + colour
 
 
 def random_camera(rng: np.random.Generator, vertices: np.ndarray, size: int) -> Camera:
@@ -205,9 +253,18 @@ def random_light(rng: np.random.Generator) -> np.ndarray:
 
 
 def render_person(
-    parts: Sequence[Part], camera: Camera, light: np.ndarray, rng: np.random.Generator
+    parts: Sequence[Part],
+    camera: Camera,
+    light: np.ndarray,
+    rng: np.random.Generator,
+    less_ambient: float = 1.0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns premultiplied colour (size, size, 3), coverage (size, size), supersampled depth, inf: none."""
+    """Returns premultiplied colour (size, size, 3), coverage (size, size), supersampled depth, inf: none.
+
+    Args:
+        light: (3,) unit vector towards the light, world axes.
+        less_ambient: what the light from all around is multiplied by; less than 1 is a hard light.
+    """
     ss = SUPERSAMPLE
     side = camera.size * ss
     start = np.cumsum([0] + [len(p.vertices) for p in parts])
@@ -240,7 +297,7 @@ def render_person(
 
     to_light = (camera.rotation @ light).astype(np.float32)
     up = camera.rotation[:, 1].astype(np.float32)  # world up in camera axes
-    ambient = rng.uniform(0.3, 0.7)
+    ambient = rng.uniform(0.3, 0.7) * less_ambient
     warm = (1 + rng.normal(0, 0.05, 3)).astype(np.float32)
     sky = 0.72 + 0.28 * (normal @ up)
     lit = np.clip(normal @ to_light, 0, 1)

@@ -174,17 +174,22 @@ def occluders(image: np.ndarray, box: np.ndarray, rng: np.random.Generator) -> n
     return total
 
 
-def lens(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Returns the image (float32, 0..1) after white balance, exposure, blur, lost resolution and noise."""
+def lens(image: np.ndarray, rng: np.random.Generator, blur: float = 1.0) -> np.ndarray:
+    """Returns the image (float32, 0..1) after white balance, exposure, blur, lost resolution and noise.
+
+    Args:
+        image: (s, s, 3).
+        blur: what the widths of all blurs, pixels, are multiplied by.
+    """
     size = image.shape[0]
     image = image * (rng.uniform(0.75, 1.2) * (1 + rng.normal(0, 0.04, 3))).astype(np.float32)
     if rng.random() < 0.35:
         image = np.power(np.clip(image, 0, 1), np.float32(rng.uniform(0.8, 1.25)))
     kind = rng.random()
     if kind < 0.25:
-        image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.4, 1.3)))
+        image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.4, 1.3)) * blur)
     elif kind < 0.33:
-        length = int(rng.integers(3, 8))
+        length = max(round(int(rng.integers(3, 8)) * blur), 1)
         kernel = np.zeros((length, length), np.float32)
         a = rng.uniform(0, np.pi)
         m = (length - 1) / 2
