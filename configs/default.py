@@ -91,6 +91,7 @@ def get_config() -> ConfigDict:
     config.data.synthetic.validation = 500
     config.data.synthetic.test = 1000
     config.data.synthetic.seed = 0
+    config.data.synthetic.train_size = 0  # side of the training photos, pixels; 0: 256, as the others have
 
     config.augmentation = ConfigDict()
     config.augmentation.scale = 0.3  # std of the scale factor, clipped to 1 -+ this

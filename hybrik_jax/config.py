@@ -157,6 +157,7 @@ KEYS: dict[str, Key] = {
     'data.synthetic.validation': Key(whole(0)),
     'data.synthetic.test': Key(whole(0)),
     'data.synthetic.seed': Key(whole(0)),
+    'data.synthetic.train_size': Key(whole(0), before=0),
     'augmentation.scale': Key(number(ge=0, lt=1)),
     'augmentation.rotation_degrees': Key(number(ge=0, le=180)),
     'augmentation.rotation_probability': Key(PROBABILITY),

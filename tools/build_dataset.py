@@ -66,6 +66,7 @@ def _add_drawing(parser: argparse.ArgumentParser) -> None:
         add(f'--{split}', type=_number(0), required=True, metavar='N', help='people; 0: no such split')
     add('--seed', type=_number(0), default=0)
     add('--size', type=_number(32), default=256, help='side of the photos, pixels')
+    add('--train-size', type=_number(0), default=0, help='of the training photos; 0: the same')
 
 
 def _add_reading(parser: argparse.ArgumentParser, dataset: catalogue.Dataset) -> None:
@@ -92,7 +93,8 @@ def _add_reading(parser: argparse.ArgumentParser, dataset: catalogue.Dataset) ->
 
 def draw(args: argparse.Namespace) -> pathlib.Path:
     """Returns the folder of the people that the parsed command line asks for."""
-    numbers = {key: getattr(args, key) for key in ('train', 'validation', 'test', 'seed', 'size', 'workers')}
+    keys = ('train', 'validation', 'test', 'seed', 'size', 'train_size', 'workers')
+    numbers = {key: getattr(args, key) for key in keys}
     return datasets.reader_of(args.name).build(args.out, **numbers)
 
 

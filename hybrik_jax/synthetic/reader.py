@@ -64,6 +64,7 @@ def build(
     test: int,
     seed: int = 0,
     size: int = SIZE,
+    train_size: int = 0,
     workers: int = 1,
 ) -> pathlib.Path:
     """Returns `folder` as the finished dataset; the same one that is there already is left as it is.
@@ -72,6 +73,7 @@ def build(
         train, validation, test: number of people; 0 leaves a split out.
         seed: of all randomness.
         size: height and width of the photos, pixels.
+        train_size: that of the training photos, where it is another one.
         workers: processes; 0 draws in this process. Does not change the result.
 
     Raises:
@@ -86,13 +88,17 @@ def build(
         raise ValueError(f'There is nobody to draw: give one of {", ".join(SPLITS)} a number above 0.')
     if size < SMALLEST or seed < 0:
         raise ValueError(f'size={size}, seed={seed}: size must be at least {SMALLEST}, seed not negative.')
+    if 0 != train_size < SMALLEST:
+        raise ValueError(
+            f'train_size={train_size} must be at least {SMALLEST}, or 0 for the size of the others.'
+        )
+    sizes = dict.fromkeys(SPLITS, size) | ({'train': train_size} if train_size else {})
     numbers = ', '.join(f'{split}={count}' for split, count in counts.items())
-    settings = building.Settings(
-        dataset=DATASET, body=BODY, recipe=f'drawn with {numbers}, seed={seed}, size={size}'
-    )
+    numbers += f', seed={seed}, size={size}' + (f', train_size={train_size}' if train_size else '')
+    settings = building.Settings(dataset=DATASET, body=BODY, recipe=f'drawn with {numbers}')
     return building.build(
         {
-            split: functools.partial(people, split, count, seed=seed, size=size)
+            split: functools.partial(people, split, count, seed=seed, size=sizes[split])
             for split, count in counts.items()
             if count
         },
