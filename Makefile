@@ -1,4 +1,5 @@
-# make demo   install, draw synthetic people, train, evaluate, predict, write runs/demo/report.html (about 8 minutes)
+# make demo   install, predict a photo with the network of the package, draw people and score it, train on from it for a few
+#             minutes, score and predict again, write runs/demo/report.html with both
 # make test   install, style check (ruff), all tests but the slow ones
 # make test-page   what needs Node.js: files of people in validators that others wrote, the page of results in a browser
 # make test-onnx   networks as ONNX against JAX, in onnxruntime
@@ -15,6 +16,8 @@ ONE := $(if $(BOX),--box $(BOX))
 .PHONY: demo test test-slow test-page test-onnx benchmark venv clean
 
 demo: $(VENV)/installed
+	$(PY) -m tools.predict $(PHOTO) $(ONE) --out runs/demo/before/prediction
+	@echo "Look at runs/demo/before/prediction/overlay.png; now people are drawn, and it is trained for a few minutes"
 	$(PY) -m hybrik_jax.main --config configs/demo.py
 	$(PY) -m tools.predict $(PHOTO) $(ONE) --checkpoint runs/demo --out runs/demo/prediction
 	$(PY) -m tools.report runs/demo --photo $(PHOTO) $(ONE)

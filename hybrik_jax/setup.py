@@ -9,7 +9,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from hybrik_jax import inference, losses
+from hybrik_jax import bundled, checkpoint, inference, losses
+from hybrik_jax import config as configuration
 from hybrik_jax.body import smpl, smpl_file
 from hybrik_jax.data import augment, store
 from hybrik_jax.export import imagenet, torch_file
@@ -136,8 +137,42 @@ def pretrained_weights(config: ConfigDict) -> dict[str, np.ndarray] | None:
     return weights
 
 
+def pretrained_network(config: ConfigDict) -> checkpoint.Run | None:
+    """Returns the run whose network `config.pretrained.network` names; None without any.
+
+    Raises:
+        FileNotFoundError: there is no such run, or the package came without a network.
+        ValueError: its network is another than that of `config`; or it is damaged.
+    """
+    name = config.pretrained.network
+    if not name:
+        return None
+    run = bundled.load() if name == bundled.NAME else checkpoint.load(name)
+    if differing := configuration.network_differences(run.config, configuration.plain(config)):
+        raise ValueError(
+            f'pretrained.network={name!r} is another network than that of this configuration:\n  '
+            + '\n  '.join(differing)
+            + '\nTake its values, or train without --config.pretrained.network.'
+        )
+    return run
+
+
 def initial_state(config: ConfigDict, network: inference.Network) -> TrainState:
-    """Returns the state before the first update, with `config.pretrained.backbone` if that is named."""
+    """Returns the state before the first update, with what `config.pretrained` names.
+
+    Parameters and their moving average are the averaged ones of `pretrained.network`.
+
+    Raises:
+        FileNotFoundError, ValueError: see `pretrained_weights` and `pretrained_network`.
+    """
+    if (run := pretrained_network(config)) is not None:
+        variables = run.state.parameters(run.state.averaged())
+        wanted = state_shapes(config, network).variables
+        if jax.tree.map(np.shape, variables) != jax.tree.map(lambda x: x.shape, wanted):
+            raise ValueError(
+                f'{run.folder} holds other arrays than this network has: is it of another version?'
+            )
+        return fresh_state(variables, create_optimizer(config.optimizer))
     weights = pretrained_weights(config)
     variables = initialise(network.model, jax.random.key(config.seed), image_size=config.image_size)
     if weights is not None:

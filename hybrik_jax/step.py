@@ -31,6 +31,7 @@ class TrainState:
     variables: what is trained; ema: its exponential average; tail: its mean over the last `tail_count`
         updates.
     optimizer: the state of optax.
+    Of a network that is only predicted with, optimizer and the parameters that were not kept are None.
     """
 
     step: jax.Array
@@ -44,13 +45,18 @@ class TrainState:
         """Returns the variables named 'raw', 'ema' or 'tail'.
 
         Raises:
-            ValueError: for another name, or the tail average has not begun.
+            ValueError: for another name, the tail average has not begun, or they were not kept.
         """
         if which not in PARAMETERS:
             raise ValueError(f'There are no parameters {which!r}: choose one of {", ".join(PARAMETERS)}.')
         if which == 'tail' and not int(self.tail_count):
             raise ValueError(f'The tail average has not begun at step {int(self.step)}: choose ema or raw.')
-        return self.variables if which == 'raw' else getattr(self, which)
+        found = self.variables if which == 'raw' else getattr(self, which)
+        if found is None:  # of the network that comes with the package
+            raise ValueError(
+                f'Of this network only the {self.averaged()} parameters were kept, not {which!r}.'
+            )
+        return found
 
     def averaged(self) -> str:
         """Returns the name of the parameters to predict with: 'tail', before that has begun 'ema'."""

@@ -79,7 +79,9 @@ def _train(config: ConfigDict, path: pathlib.Path) -> TrainState:
         '%s: %.1f M parameters, %d devices on %d hosts, steps %d..%d, batch %d.',
         *(config.model.lifting, count / 1e6, devices, hosts, start, total_steps, config.batch_size),
     )
-    if not config.pretrained.backbone:
+    if config.pretrained.network:
+        LOG.info('The run begins with the network %s.', config.pretrained.network)
+    elif not config.pretrained.backbone:
         LOG.info('The backbone is trained from scratch: config.pretrained.backbone names no weights.')
 
     step_fn = parallel_train_step(**setup.step_settings(config, network, total_steps, epoch_steps))

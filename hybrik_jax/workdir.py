@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import IO
 
 LOCK = 'run.lock'
+BEFORE = 'before'  # folder in it: what the network scores that the run begins with
 PATIENCE_S = 2.0  # a killed process takes a moment to let go
 _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 LOG = logging.getLogger(__name__)

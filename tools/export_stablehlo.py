@@ -18,10 +18,9 @@ from hybrik_jax import compiler, deploy
 from hybrik_jax.ending import write_whole
 from hybrik_jax.export import stablehlo
 from hybrik_jax.export.deployable import Deployable, differences
-from hybrik_jax.predict import Predictor
 from hybrik_jax.units import MM_PER_M
 from tools import in_one_line
-from tools.predict import add_network_options, network_options
+from tools.predict import add_network_options, load_predictor
 
 PEOPLE = 3  # of the comparison
 
@@ -47,7 +46,6 @@ def export(
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--checkpoint', required=True, metavar='DIR', help='workdir of a run')
     parser.add_argument('--out', required=True, type=pathlib.Path, metavar='FILE', help=f'FILE{ending}')
     parser.add_argument('--vertices', action='store_true', help='give the meshes, too')
     add_network_options(parser)
@@ -56,9 +54,7 @@ def export(
         raise ValueError(f'--out {args.out} has another ending than {ending}.')
     if args.rootnet:
         raise ValueError('--rootnet: the depth is an input of what is written, leave it away.')
-    network = deploy.deployable(
-        Predictor.load(args.checkpoint, **network_options(args)), vertices=args.vertices
-    )
+    network = deploy.deployable(load_predictor(args), vertices=args.vertices)
     content = form.serialise(network)
     inputs = deploy.trial_inputs(network, PEOPLE)
     found = differences(network, form.run(content, inputs), inputs)

@@ -1,6 +1,6 @@
 """Compares networks as files with prediction on people of photos: what they say, and how long they take.
 
-    python -m tools.measure_network network.onnx network.stablehlo PHOTO [PHOTO ...] --checkpoint runs/demo
+    python -m tools.measure_network network.onnx network.stablehlo PHOTO [PHOTO ...] --checkpoint runs/NAME
 
 The people are those that the detector finds, each cut out several times, from tightly to loosely. Differences
 are the largest ones from prediction's own forward pass. Times are medians of
@@ -28,7 +28,7 @@ from hybrik_jax.predict import Predictor
 from hybrik_jax.types import Crop
 from hybrik_jax.units import MM_PER_M
 from tools import in_one_line
-from tools.predict import add_network_options, network_options
+from tools.predict import add_network_options, load_predictor
 
 ENLARGEMENTS = (1.0, 1.25, 1.6, 2.0)
 Function = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
@@ -122,16 +122,13 @@ def run(argv: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('names', nargs='+', metavar='FILE', help='.onnx and .stablehlo files, and photos')
-    parser.add_argument(
-        '--checkpoint', required=True, metavar='DIR', help='the run that they were written of'
-    )
     parser.add_argument('--people', type=int, default=8, metavar='N', help='at the most; default 8')
     parser.add_argument('--turns', type=int, default=20, metavar='N', help='default 20')
     add_network_options(parser)
     args = parser.parse_args(argv)
     files = [pathlib.Path(name) for name in args.names if name.endswith(('.onnx', '.stablehlo'))]
     photos = [name for name in args.names if pathlib.Path(name) not in files]
-    predictor = Predictor.load(args.checkpoint, **network_options(args))
+    predictor = load_predictor(args)
     images, crop = people_of(photos, predictor, args.people)
     functions = {'prediction': prediction(predictor)} | {path.name: load(path) for path in files}
     rows = measure(functions, deploy.deployable(predictor), images, crop, turns=args.turns)

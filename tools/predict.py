@@ -1,9 +1,11 @@
 """Predicts the bodies of people in photos and draws them.
 
-    python -m tools.predict PHOTO --checkpoint runs/synthetic
+    python -m tools.predict PHOTO
     python -m tools.predict PHOTO --box x,y,w,h --checkpoint runs/synthetic
-    python -m tools.predict FOLDER --boxes boxes.json --checkpoint runs/synthetic --out out/
+    python -m tools.predict FOLDER --boxes boxes.json --out out/
     python -m tools.predict --synthetic 0 --checkpoint runs/synthetic
+
+Without --checkpoint by the network that comes with the package.
 
 boxes.json says where people are: {"photo.jpg": [[x, y, w, h], ...], ...}, pixels; [] where nobody is. In
 photos without boxes people are looked for (hybrik_jax/detect.py), or with --whole-photo each is taken as one
@@ -24,6 +26,7 @@ import argparse
 import math
 import os
 import pathlib
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -158,8 +161,18 @@ def truth_errors_mm(person: Person, record: dict[str, Any]) -> dict[str, float]:
 # ---- command line
 
 
-def add_network_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that choose a checkpoint's parameters and body model."""
+def add_network_options(parser: argparse.ArgumentParser, *, checkpoint: bool = True) -> None:
+    """Adds the options that choose a checkpoint's parameters and body model, and the checkpoint itself.
+
+    Args:
+        checkpoint: whether it is chosen by an option.
+    """
+    if checkpoint:
+        parser.add_argument(
+            '--checkpoint',
+            metavar='DIR',
+            help='workdir of a run; default: the network that comes with the package',
+        )
     parser.add_argument('--parameters', choices=PARAMETERS, help='default: tail, before it has begun ema')
     parser.add_argument(
         '--best', action='store_true', help='the best checkpoint by validation, not the last one'
@@ -174,6 +187,24 @@ def network_options(args: argparse.Namespace) -> dict[str, Any]:
     """Returns the arguments of `Predictor.load` that `add_network_options` has read."""
     names = ('parameters', 'best', 'flip', 'body', 'h36m_regressor')
     return {name: getattr(args, name) for name in names} | {'root': args.rootnet}
+
+
+def load_predictor(args: argparse.Namespace, **options: Any) -> Predictor:
+    """Returns the predictor of `add_network_options`' options; says which one it is where nobody did.
+
+    Args:
+        options: others of `Predictor.load`, which this raises the errors of.
+    """
+    predictor = Predictor.load(args.checkpoint, **network_options(args), **options)
+    if args.checkpoint is None:
+        backbone = predictor.run.config['model']['backbone']['name']
+        trained = 'synthetic people only' if predictor.synthetic_only else 'real photos'
+        print(
+            f'no --checkpoint: the network of the package, {backbone} at {predictor.network.image_size} '
+            f'pixels, {predictor.run.step} updates on {trained}',
+            file=sys.stderr,
+        )
+    return predictor
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -208,7 +239,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar='N',
         help='the detector also looks at N x N parts of a photo, for small people',
     )
-    parser.add_argument('--checkpoint', required=True, metavar='DIR', help='workdir of a run')
     parser.add_argument('--out', metavar='DIR', help='default: runs/predictions/NAME')
     parser.add_argument(
         '--again', action='store_true', help='predict anew what this command predicted before'
@@ -270,7 +300,7 @@ def run(argv: Sequence[str] | None = None) -> list[pathlib.Path]:
     detector = None
     if not args.whole_photo and any(photo.name not in boxes for photo in photos):
         detector = detect.Detector.load(score=args.score, tiles=args.tiles)
-    predictor = Predictor.load(args.checkpoint, detector=detector, **network_options(args))
+    predictor = load_predictor(args, detector=detector)
     done = predict_photos(
         predictor,
         photos,
@@ -291,7 +321,7 @@ def run(argv: Sequence[str] | None = None) -> list[pathlib.Path]:
 
 
 def _predict_test_image(args: argparse.Namespace) -> list[pathlib.Path]:
-    predictor = Predictor.load(args.checkpoint, **network_options(args))
+    predictor = load_predictor(args)
     source = open_test_split(predictor)
     if not 0 <= args.synthetic < len(source):
         raise ValueError(

@@ -1,8 +1,9 @@
 """Predicts the people of a video: who is who, how they move, and draws them.
 
-    python -m tools.predict_video walk.mp4 --checkpoint runs/synthetic --out out/
+    python -m tools.predict_video walk.mp4 --out out/
     python -m tools.predict_video walk.mp4 --checkpoint runs/synthetic --out out/ --smooth strong --format glb
 
+Without --checkpoint by the network that comes with the package.
 Writes into --out: overlay.mp4, everybody's mesh on the video, in a colour for each, paler where nobody saw
 the person, with the video's sound; motions.npz (hybrik_jax/export/motion.py), and with --format files for
 Blender and other programs; video.json, what is said beside them. What was computed stays in --out/parts: the
@@ -31,7 +32,7 @@ from hybrik_jax.predict import SYNTHETIC_WARNING, Predictor, hash_of
 from hybrik_jax.types import Motion
 from hybrik_jax.view.video import draw_people
 from tools import in_one_line
-from tools.predict import add_network_options, network_options, within
+from tools.predict import add_network_options, load_predictor, within
 
 DOUBTFUL = 1 / 3  # of --score: from which on a box goes on with a person who is there already
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
@@ -226,7 +227,6 @@ def run(argv: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('video', type=pathlib.Path, metavar='IN', help='a video file')
-    parser.add_argument('--checkpoint', required=True, metavar='DIR', help='workdir of a run')
     parser.add_argument('--out', type=pathlib.Path, metavar='DIR', help='default: runs/predictions/NAME')
     parser.add_argument(
         '--smooth', choices=tuple(smoothing.STRENGTHS), default='light', help='against jitter; default: light'
@@ -278,7 +278,7 @@ def run(argv: Sequence[str] | None = None) -> None:
     if source.by != 'PyAV':
         print(video.WITHOUT_PYAV, file=sys.stderr)
     with workdir.lock(workdir.create(args.out, '--out'), '--out'):
-        if not predict(source, Predictor.load(args.checkpoint, **network_options(args)), args):
+        if not predict(source, load_predictor(args), args):
             raise SystemExit(1)
 
 

@@ -5,7 +5,8 @@
     python -m tools.report runs/synthetic --photo person.jpg --box 281,45,219,347
 
 One HTML file that needs no other file. What a run does not have yet (evaluation, log, checkpoint) is left
-out, and the report says so.
+out, and the report says so. Of a run that began with a trained network (`pretrained.network`), what that
+scored and predicts stands beside it.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from ml_collections import ConfigDict
 
 from hybrik_jax import compiler, detect, inference, json_file, metric_writer
 from hybrik_jax import config as configuration
+from hybrik_jax import workdir as folders
 from hybrik_jax.body import skeleton
 from hybrik_jax.boxes import centre_and_side
 from hybrik_jax.data import augment, pipeline, store
@@ -34,7 +36,7 @@ from hybrik_jax.scoring import metrics
 from hybrik_jax.units import MM_PER_M
 from hybrik_jax.view import people as pictures
 from hybrik_jax.view import report
-from tools import in_one_line, predict
+from tools import in_one_line, predict, report_change
 
 PICTURE_PIXELS = 256  # the crops in the report
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'chex', 'numpy')
@@ -243,7 +245,7 @@ def honest_notes(
             'cannot be '
             'compared with published ones.'
         )
-    if config and not config['pretrained']['backbone']:
+    if config and not (config['pretrained']['backbone'] or config['pretrained'].get('network')):
         notes.append(
             'The backbone was trained from scratch: no ImageNet weights, which the paper starts from.'
         )
@@ -289,7 +291,7 @@ def write(
         for name, found in (('metrics.jsonl', log), ('config.json', config))
         if not found
     ]
-    predictor, shown = None, []
+    predictor, before, shown, change = None, None, [], None
     if not photos and (config.get('model') or {}).get('lifting') == 'rootnet':
         missing.append('No meshes: a RootNet tells roots, whose errors are in the table.')
     else:
@@ -301,12 +303,27 @@ def write(
             if photos:
                 raise
             missing.append(f'No meshes: {error}')
+    source, seen = None, []
     if predictor is not None:
         config = config or predictor.run.config
         try:
-            shown = test_examples(predictor, predict.open_test_split(predictor), examples)
+            source = predict.open_test_split(predictor)
+            shown = test_examples(predictor, source, examples)
         except FileNotFoundError as error:
             missing.append(f'No test images: {error}')
+        seen = photo_pictures(predictor, photos)
+        try:
+            before = report_change.load_before(config, detector, network_options)
+        except FileNotFoundError as error:
+            missing.append(f'Nothing of before: {error}')
+    if before is not None:
+        change = report_change.change(
+            before,
+            predictor,
+            evaluations=(read_json(workdir / folders.BEFORE / 'evaluation.json'), evaluation),
+            examples=(test_examples(before, source, examples) if shown else [], shown),
+            pictures=(photo_pictures(before, photos), seen),
+        )
     only_synthetic = not config or synthetic_only(config)
     return report.write_report(
         out or workdir / 'report.html',
@@ -315,7 +332,8 @@ def write(
         train_log=[without_idle_terms(row, config) for row in log],
         evaluation=evaluation,
         examples=shown,
-        pictures=photo_pictures(predictor, photos) if predictor else (),
+        pictures=() if change else seen,
+        change=change,
         notes=honest_notes(config, evaluation, predictor, missing),
         banner=report.SYNTHETIC_BANNER if only_synthetic else None,
     )
@@ -345,7 +363,7 @@ def run(argv: Sequence[str] | None = None) -> pathlib.Path:
         metavar='x,y,w,h',
         help='one for each --photo; without, people are looked for',
     )
-    predict.add_network_options(parser)
+    predict.add_network_options(parser, checkpoint=False)
     args = parser.parse_args(argv)
     if args.examples < 0:
         raise ValueError(f'--examples {args.examples} must not be negative.')

@@ -31,7 +31,7 @@ from hybrik_jax.predict import Predictor
 from hybrik_jax.scoring import keypoints
 from hybrik_jax.types import Person
 from tools import in_one_line
-from tools.predict import add_network_options, network_options
+from tools.predict import add_network_options, load_predictor
 
 NAMES = landmarks.SKELETONS['coco']
 VISIBLE = 2  # COCO's mark of a keypoint that can be seen; 1: labelled, but covered
@@ -119,8 +119,7 @@ def run(argv: Sequence[str] | None = None) -> dict[str, Any]:
         '--annotations', required=True, metavar='FILE', help="JSON of COCO's person keypoints"
     )
     parser.add_argument('--photos', required=True, metavar='DIR', help='where the file_name of images begins')
-    parser.add_argument('--checkpoint', required=True, metavar='DIR', help='workdir of a run')
-    parser.add_argument('--out', metavar='DIR', help='default: keypoints in the workdir')
+    parser.add_argument('--out', metavar='DIR', help='default: keypoints in the workdir, or in runs')
     add_network_options(parser)
     args = parser.parse_args(argv)
     people, without = read_people(pathlib.Path(args.annotations), pathlib.Path(args.photos))
@@ -129,7 +128,7 @@ def run(argv: Sequence[str] | None = None) -> dict[str, Any]:
             f'{args.annotations} has nobody with a shoulder and the hip across from it labelled: there is '
             'nothing to measure errors in.'
         )
-    predictor = Predictor.load(args.checkpoint, **network_options(args))
+    predictor = load_predictor(args)
     rows = scores(errors_of(predictor, people))
     run = predictor.run
     said = (
@@ -137,7 +136,8 @@ def run(argv: Sequence[str] | None = None) -> dict[str, Any]:
         f'left out), boxes annotated, camera assumed, {run.folder.name} step {run.step}, '
         f'{predictor.parameters} parameters, flip test {"on" if predictor.flip else "off"}'
     )
-    text, out = table(rows, said), pathlib.Path(args.out or pathlib.Path(args.checkpoint) / 'keypoints')
+    out = pathlib.Path(args.out or pathlib.Path(args.checkpoint or 'runs') / 'keypoints')
+    text = table(rows, said)
     result = {'protocol': said, 'people': len(people), 'without_torso': without, 'figures': rows}
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / 'keypoints.json', json.dumps(result, indent=1, allow_nan=False) + '\n')

@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,34 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Change:
+    """What the network says that a run began with, before, and what the run's own says, after.
+
+    said: what changed, in words.
+    rows: figures of both, as of `write_report`; none where there are none of the same images.
+    constant: figures of the constant prediction on them.
+    examples: pairs of the same test image.
+    pictures: captions and pictures (H, W, 3) uint8 RGB, both of one photo one after the other.
+    """
+
+    said: str
+    rows: Sequence[Mapping[str, Any]] = ()
+    constant: Mapping[str, Any] = field(default_factory=dict)
+    examples: Sequence[tuple[Example, Example]] = ()
+    pictures: Sequence[tuple[str, np.ndarray]] = ()
+
+    @property
+    def drawn(self) -> list[tuple[Example, Example, dict[str, np.ndarray | None]]]:
+        """Returns each pair with its pictures by their captions."""
+        rows = []
+        for before, after in self.examples:
+            one, other = _example_pictures(before), _example_pictures(after)
+            shown = {'image': other['image'], 'truth': other['truth']}
+            rows.append((before, after, shown | {'before': one['prediction'], 'after': other['prediction']}))
+        return rows
+
+
+@dataclass(frozen=True)
 class _Table:
     """The figures on one dataset.
 
@@ -115,6 +143,7 @@ def write_report(
     evaluation: Mapping[str, Any] | None = None,
     examples: Sequence[Example] = (),
     pictures: Sequence[tuple[str, np.ndarray]] = (),
+    change: Change | None = None,
     notes: str | Sequence[str] = (),
     banner: str | None = SYNTHETIC_BANNER,
 ) -> Path:
@@ -135,6 +164,7 @@ def write_report(
             the constant prediction may stand without its name, and 'frames' and 'dataset' beside it.
         examples: test images, shown in the order given.
         pictures: (caption, (H, W, 3) uint8 RGB) pairs.
+        change: of a run that began with a trained network.
         notes: one paragraph or several.
         banner: shown on top; None for none.
 
@@ -181,6 +211,8 @@ def write_report(
         examples=[(one, _example_pictures(one)) for one in examples],
         errors_mm=[float(one.error_mm) for one in examples if math.isfinite(one.error_mm)],
         pictures=pictures,
+        change=change,
+        change_table=_table('', change.rows, change.constant) if change and change.rows else None,
         charts=_charts(train, validation, constant_mm) if train or validation else [],
         facts=facts or {},
         notes=[notes] if isinstance(notes, str) else notes,

@@ -1,0 +1,148 @@
+"""Before and after: what a network scores that a run begins with, and how the report shows it."""
+
+import json
+import types
+
+import jax
+import numpy as np
+import pytest
+
+from configs import demo, synthetic_efficientnet
+from hybrik_jax import bundled, evaluate, main, setup
+from hybrik_jax import config as configuration
+from hybrik_jax.predict import Predictor, run_config
+from hybrik_jax.view import report as page
+from tools import report, report_change
+
+FACES = np.array([[0, 1, 2], [0, 2, 3], [0, 3, 1], [1, 3, 2]])
+VERTICES = np.array([[0, 0, 3], [0.5, 0, 3], [0, 0.5, 3], [0, 0, 3.5]], np.float32)
+
+
+def scored(parameters, mpjpe_mm):
+    row = {
+        'dataset': 'synthetic',
+        'parameters': parameters,
+        'group': 'all',
+        'frames': 200,
+        'mpjpe_mm': mpjpe_mm,
+    }
+    rows = [row | {'flip_test': flip, 'mpjpe_mm': mpjpe_mm + 5 * (not flip)} for flip in (False, True)]
+    return {'rows': rows, 'constant_prediction': {'synthetic': {'mpjpe_mm': 300.0}}}
+
+
+def example(error_mm):
+    return page.Example(
+        image=np.full((64, 64, 3), 90, np.uint8),
+        true_vertices_m=VERTICES,
+        predicted_vertices_m=VERTICES + 0.1,
+        faces=FACES,
+        focal=64.0,
+        centre=(32, 32),
+        error_mm=error_mm,
+        name='person 7',
+    )
+
+
+def predictor_of(step, parameters):
+    run = types.SimpleNamespace(folder='assets/network.npz', step=step)
+    return types.SimpleNamespace(run=run, parameters=parameters, flip=True)
+
+
+@pytest.mark.parametrize(
+    'after_mm, said', [(110.0, '10.0 mm lower'), (130.0, '10.0 mm higher'), (120, 'the same')]
+)
+def test_the_report_shows_both(tmp_path, after_mm, said):
+    """Figures of the same flip test, errors of each test image, pictures in pairs; worse is said, too."""
+    picture = np.zeros((8, 8, 3), np.uint8)
+    change = report_change.change(
+        predictor_of(17500, 'tail'),
+        predictor_of(240, 'tail'),
+        evaluations=(scored('pretrained', 120.0), scored('tail', after_mm)),
+        examples=([example(111.1)], [example(99.9)]),
+        pictures=([('photo.jpg, prediction', picture)], [('photo.jpg, prediction', picture)]),
+    )
+    assert (
+        f'MPJPE is {said}' in change.said and 'On the 200 test images of synthetic, with flip' in change.said
+    )
+    assert [row['mpjpe_mm'] for row in change.rows] == [120.0, after_mm]
+    text = page.write_report(tmp_path / 'report.html', title='t', change=change).read_text()
+    section = text.split('Before and after')[1].split('<h2>')[0]
+    assert section.count('<img') == 4 + 2
+    for words in (
+        'before <b>111.1 mm</b>, after <b>99.9 mm</b>',
+        'before: network, tail parameters',
+        'after 240 more updates: tail parameters',
+        'after 240 more updates: photo.jpg, prediction',
+        '300.0',
+    ):
+        assert words in section, words
+
+
+def test_without_figures_of_both_the_report_says_so():
+    parts = {'examples': ([], []), 'pictures': ([], [])}
+    before, after = scored('pretrained', 99.0), scored('tail', 99.0)
+    for evaluations in (({}, after), (before, {}), (after, before)):
+        change = report_change.change(
+            predictor_of(1, 'tail'), predictor_of(2, 'tail'), evaluations=evaluations, **parts
+        )
+        assert change.said == 'There are no figures of both on the same test images.' and not change.rows
+
+
+def test_a_run_that_began_otherwise_has_no_before():
+    for config in ({}, {'pretrained': {'backbone': 'x'}}, {'pretrained': {'network': ''}}):
+        assert report_change.load_before(config, None, {}) is None
+
+
+def test_the_report_of_a_run_that_went_on(small_run, predictor, tmp_path, monkeypatch):
+    """From the workdir alone: the network that it began with is loaded, and its figures are read."""
+    config = json.loads((small_run / 'config.json').read_text())
+    config['pretrained']['network'] = str(small_run)
+    (tmp_path / 'config.json').write_text(json.dumps(config))
+    (tmp_path / 'evaluation.json').write_text(json.dumps(scored('ema', 150.0)))
+    (tmp_path / 'before').mkdir()
+    (tmp_path / 'before' / 'evaluation.json').write_text(json.dumps(scored('pretrained', 160.0)))
+    asked = []
+    monkeypatch.setattr(Predictor, 'load', lambda folder, **options: asked.append(folder) or predictor)
+    text = report.write(tmp_path, examples=1).read_text()
+    assert asked == [tmp_path, str(small_run)]
+    section = text.split('Before and after')[1].split('<h2>')[0]
+    assert 'MPJPE is 10.0 mm lower' in section and section.count('<img') == 4
+    assert 'trained from scratch' not in text
+
+
+# ---- what a run begins with is scored
+
+
+def test_it_is_scored_once_before_the_first_update(tmp_path, monkeypatch):
+    config = demo.get_config()
+    config.workdir, asked = str(tmp_path), []
+    monkeypatch.setattr(evaluate, 'evaluate', lambda config: asked.append(config.workdir))
+    main.score_before(config, tmp_path / 'before')
+    assert asked == [str(tmp_path / 'before')] and config.workdir == str(tmp_path)
+    (tmp_path / 'before').mkdir()
+    (tmp_path / 'before' / 'evaluation.json').write_text('{}')
+    main.score_before(config, tmp_path / 'before')
+    assert len(asked) == 1
+
+
+def test_where_there_is_no_checkpoint_what_the_run_begins_with_is_scored(predictor, small_run, tmp_path):
+    config = run_config(predictor.run)
+    config.workdir = str(tmp_path)
+    network = setup.create_network(config, predictor.body)
+    with pytest.raises(FileNotFoundError, match='holds no checkpoints'):
+        evaluate._scored(config, network, None)
+    config.pretrained.network = str(small_run)
+    state, variables = evaluate._scored(config, network, None)
+    assert int(state.step) == 0 and list(variables) == ['pretrained']
+    jax.tree.map(np.testing.assert_array_equal, variables['pretrained'], predictor.run.state.ema)
+
+
+def test_the_demo_goes_on_with_the_network_that_is_trained_for_the_package():
+    own, other = (configuration.plain(one.get_config()) for one in (demo, synthetic_efficientnet))
+    assert configuration.network_differences(other, own) == []
+    configuration.check(demo.get_config(), devices=1, hosts=1)
+
+
+@pytest.mark.skipif(not bundled.FILE.is_file(), reason='the package has no network yet')
+def test_the_demo_goes_on_with_the_network_of_the_package():
+    assert setup.pretrained_network(demo.get_config()).step > 0
