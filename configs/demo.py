@@ -23,14 +23,14 @@ def get_config() -> ConfigDict:
     config.pretrained.backbone = ''
     config.pretrained.network = 'bundled'
     config.num_epochs = 2
-    config.steps_per_epoch = 120
-    config.optimizer.learning_rate = 5e-5
-    config.optimizer.warmup_steps = 40
+    config.steps_per_epoch = 150
+    config.optimizer.learning_rate = 1e-4  # below where the network's own training ended
+    config.optimizer.warmup_steps = 50
     config.optimizer.backbone_frozen = 0
     config.average.tail_epochs = 1.0
     config.average.ema_decay = 0.98
-    config.validate_every = 120
-    config.checkpoint_every = 120
+    config.validate_every = 150
+    config.checkpoint_every = 150
     config.log_every = 10
     config.evaluation.parameters = ('tail',)
     return config
