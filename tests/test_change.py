@@ -2,6 +2,7 @@
 
 import json
 import types
+from contextlib import closing
 
 import jax
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 from configs import demo, synthetic_efficientnet
 from hybrik_jax import bundled, evaluate, main, setup
 from hybrik_jax import config as configuration
+from hybrik_jax.checkpoint import Checkpoints
 from hybrik_jax.predict import Predictor, run_config
 from hybrik_jax.view import report as page
+from tests.helpers import run_python, tiny_config
 from tools import report, report_change
 
 FACES = np.array([[0, 1, 2], [0, 2, 3], [0, 3, 1], [1, 3, 2]])
@@ -135,6 +138,29 @@ def test_where_there_is_no_checkpoint_what_the_run_begins_with_is_scored(predict
     state, variables = evaluate._scored(config, network, None)
     assert int(state.step) == 0 and list(variables) == ['pretrained']
     jax.tree.map(np.testing.assert_array_equal, variables['pretrained'], predictor.run.state.ema)
+
+
+@pytest.mark.slow  # a training step and two evaluations are compiled
+def test_a_run_goes_on_from_another(tmp_path, data_root):
+    """The whole chain: scored before, trained, scored after, and the report has both."""
+    first, run = tmp_path / 'first', tmp_path / 'run'
+    config = tiny_config(first, data_root, seed=1)
+    network = setup.create_network(config, setup.load_body(config))
+    state = setup.initial_state(config, network)
+    with closing(Checkpoints(first)) as checkpoints:
+        checkpoints.save(state, configuration.plain(config))
+    process = run_python(
+        *('-m', 'hybrik_jax.main', '--config=tests/tiny_config.py', f'--config.workdir={run}'),
+        *(f'--config.data.root={data_root}', f'--config.pretrained.network={first}'),
+    )
+    said = process.communicate()[0]
+    assert process.returncode == 0 and f'The run begins with the network {first}' in said, said
+    before, after = (json.loads((run / part / 'evaluation.json').read_text()) for part in ('before', '.'))
+    assert {row['parameters'] for row in before['rows']} == {'pretrained'}
+    assert {row['checkpoint'] for row in before['rows']} == {evaluate.checkpoint_hash(state.ema)}
+    assert {row['parameters'] for row in after['rows']} == {'raw', 'tail', 'ema'}
+    section = report.write(run, examples=1).read_text().split('Before and after')[1].split('<h2>')[0]
+    assert 'after 12 more updates: tail parameters' in section and section.count('<img') == 4
 
 
 def test_the_demo_goes_on_with_the_network_that_is_trained_for_the_package():
