@@ -22,6 +22,9 @@ def get_config() -> ConfigDict:
     config.preset = ''  # or 'exact', 'fast', 'lean': sets what `PRESETS` of hybrik_jax/config.py says
     config.batch_size = 256  # over all devices of all hosts
     config.num_epochs = 200
+    # Of one process, drawing people included: it stops then and goes on the next time; 0: no limit. Where the
+    # end is not known, the moving average is what counts: set average.tail_epochs=0.
+    config.minutes = 0.0
     config.steps_per_epoch = 0  # 0: 2 x the largest dataset's length / batch_size
 
     config.model = ConfigDict()
@@ -142,6 +145,7 @@ def get_config() -> ConfigDict:
     config.validate_every = 0  # steps; 0: every epoch
     config.validate_parameters = 'ema'  # 'raw', 'ema': which parameters are watched and chosen as the best
     config.checkpoint_every = 0  # steps; 0: every epoch
+    config.checkpoint_minutes = 0.0  # and after so many minutes without one; 0: by steps alone
     config.keep_checkpoints = 3  # the last so many, and the best one
     config.tensorboard = True  # write event files, too
 

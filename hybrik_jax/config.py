@@ -79,6 +79,7 @@ NAME = text(r'\w[^/]*', 'a name: letters first, no slash')
 DTYPE = Literal['float32', 'bfloat16']
 PROBABILITY = number(ge=0, le=1)
 WEIGHT = number(ge=0)
+MINUTES = number(ge=0, le=1e6)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +113,7 @@ KEYS: dict[str, Key] = {
     'preset': Key(Literal['', *PRESETS], resume=True, counts=False, before=''),
     'batch_size': Key(whole(1)),
     'num_epochs': Key(whole(1), resume=True),
+    'minutes': Key(MINUTES, resume=True, counts=False, before=0.0),
     'steps_per_epoch': Key(whole(0)),
     'model.lifting': Key(Literal[tuple(hybrik.LIFTINGS)]),
     'model.image_mean': Key(Annotated[tuple[PROBABILITY, ...], THREE]),
@@ -187,6 +189,7 @@ KEYS: dict[str, Key] = {
     'validate_every': Key(whole(0), resume=True),
     'validate_parameters': Key(Literal['raw', 'ema']),
     'checkpoint_every': Key(whole(0), resume=True),
+    'checkpoint_minutes': Key(MINUTES, resume=True, counts=False, before=0.0),
     'keep_checkpoints': _aside(whole(1)),
     'tensorboard': _aside(FLAG),
     'evaluation.batch_size': _aside(whole(0)),

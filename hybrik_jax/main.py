@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import sys
+import time
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -95,6 +96,8 @@ def used_datasets(config: ConfigDict, *, training: bool = True) -> list[str]:
 def draw_missing_people(config: ConfigDict, *, hosts: int) -> None:
     """Draws the synthetic people of `config.data.synthetic` where a run wants them and they are missing.
 
+    Those to train on for a quarter of `config.minutes` at most: who is drawn by then is the set.
+
     Raises:
         FileNotFoundError: there are several hosts, of which one would draw what another reads.
     """
@@ -114,9 +117,11 @@ def draw_missing_people(config: ConfigDict, *, hosts: int) -> None:
         # What is wrong with them is said before minutes of drawing.
         setup.pretrained_weights(config)
         setup.pretrained_network(config)
-        sizes = config.data.synthetic
-        LOG.info('There are no synthetic people in %s: drawing %d of them to train on.', folder, sizes.train)
-        reader.build(folder, **sizes.to_dict(), workers=os.cpu_count() or 1)
+        sizes, minutes = config.data.synthetic, config.minutes / 4
+        most = f', in {minutes:g} minutes at most' if minutes else ''
+        said = f'drawing {sizes.train} of them to train on{most}'
+        LOG.info('There are no synthetic people in %s: %s.', folder, said)
+        reader.build(folder, **sizes.to_dict(), workers=os.cpu_count() or 1, minutes=minutes)
 
 
 def score_before(config: ConfigDict, folder: pathlib.Path) -> None:
@@ -131,6 +136,7 @@ def score_before(config: ConfigDict, folder: pathlib.Path) -> None:
 
 def main(argv: list[str]) -> None:
     """Runs what the flags say."""
+    started = time.monotonic()
     show_log()
     import jax
 
@@ -153,7 +159,7 @@ def main(argv: list[str]) -> None:
         if FLAGS.mode == 'train':
             if config.pretrained.network:
                 score_before(config, path / workdir.BEFORE)
-            state = train.train(config)
+            state = train.train(config, started=started)
         evaluate.evaluate(config, state)
     except (ValueError, OSError, FloatingPointError) as error:
         if FLAGS.debug:

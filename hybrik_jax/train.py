@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import pathlib
 import sys
 import time
@@ -34,26 +35,31 @@ LOG = logging.getLogger(__name__)
 WATCHED = ('mpjpe_mm', 'mpjpe_24_mm', 'mrpe_mm')  # the best checkpoint is that of the first one that there is
 
 
-def train(config: ConfigDict) -> TrainState:
+def train(config: ConfigDict, *, started: float | None = None) -> TrainState:
     """Returns the final state of a run as `config` says, from the last checkpoint in its workdir on.
 
-    Writes into the workdir: config.json, metrics.jsonl, tensorboard/, checkpoints/, best/. SIGTERM and
-    SIGINT end it after the running step with a checkpoint; the same command goes on from there.
+    Writes into the workdir: config.json, metrics.jsonl, tensorboard/, checkpoints/, best/. SIGTERM, SIGINT
+    and the end of `config.minutes` end it after the running step with a checkpoint, and the process, too; the
+    same command goes on from there.
 
+    Args:
+        started: the `time.monotonic()` from which `config.minutes` count; None: they begin now.
     Raises:
         ValueError: the configuration does not fit the devices, the data or the checkpoint that is there.
         FloatingPointError: the loss is not finite; the batch is saved and the message names the step.
+        SystemExit: it was ended before its last step: with the status 128 + signal, or 0 when time was up.
     """
+    started = time.monotonic() if started is None else started
     config = configuration.resolved(config)
     host, hosts, devices = jax.process_index(), jax.process_count(), jax.device_count()
     configuration.check(config, devices=devices, hosts=hosts)
     path = workdir.create(config.workdir)
     with workdir.lock(path) if host == 0 else nullcontext():
-        return _train(config, path)
+        return _train(config, path, started)
 
 
-def _train(config: ConfigDict, path: pathlib.Path) -> TrainState:
-    """Returns the final state of a run whose folder `path` is ours alone."""
+def _train(config: ConfigDict, path: pathlib.Path, started: float) -> TrainState:
+    """Returns the final state of a run whose folder `path` is ours alone; see `train`."""
     host, hosts, devices = jax.process_index(), jax.process_count(), jax.device_count()
     body = setup.load_body(config)
     sources = setup.training_sources(config, body)
@@ -130,6 +136,7 @@ def _train(config: ConfigDict, path: pathlib.Path) -> TrainState:
         return watched[0]
 
     stop = ending.Request()
+    clock = _Clock(started, minutes=config.minutes, checkpoint_minutes=config.checkpoint_minutes)
     in_flight: deque[tuple[int, dict, dict]] = deque()  # steps whose metrics have not been looked at yet
     meter = _Meter(config.batch_size, names=list(sources))
     bar = tqdm(total=total_steps, initial=start, desc='train', unit='step', disable=host != 0, mininterval=2)
@@ -147,7 +154,11 @@ def _train(config: ConfigDict, path: pathlib.Path) -> TrainState:
             log_now = step % config.log_every == 0 or step == start + 1
             # Looking at a step's figures waits for it: staying one behind, the device never waits for us.
             # Several hosts must stop at one step; they ask each other now and then: it costs a round trip.
-            stopping = _anywhere(stop) if hosts == 1 or log_now else 0
+            signalled = over = 0
+            if hosts == 1 or log_now:
+                signalled, over, unsaved = _anywhere(stop.requested, clock.is_over(), clock.is_unsaved())
+                due['checkpoint'] |= bool(unsaved)
+            stopping = signalled or (over and step < total_steps)
             settle = log_now or any(due.values()) or stopping
             while len(in_flight) > (0 if settle else 1):
                 metrics = _checked(*in_flight.popleft(), folder=path, host=host)
@@ -160,21 +171,27 @@ def _train(config: ConfigDict, path: pathlib.Path) -> TrainState:
                 score = validate(state) if due['validate'] else None
                 if due['checkpoint'] or score is not None or stopping:
                     checkpoints.save(state, plain_config, score=score)
+                    clock.saved()
             if stopping:
                 checkpoints.wait_for_all_hosts()
                 LOG.info('Stopped at step %d; the same command goes on from there.', step)
-                sys.exit(128 + stopping)
+                if signalled:
+                    sys.exit(128 + signalled)
+                said = f'The {config.minutes:g} minutes are over at epoch {step / epoch_steps:.2f}'
+                LOG.info('%s of %d. --mode evaluate scores what was learned.', said, config.num_epochs)
+                sys.exit(0)
         checkpoints.wait_for_all_hosts()
-        if stopping := _anywhere(stop):
-            sys.exit(128 + stopping)
+        (signalled,) = _anywhere(stop.requested)
+        if signalled:
+            sys.exit(128 + signalled)
     return state
 
 
-def _anywhere(stop: ending.Request) -> int:
-    """Returns the signal that some host got, 0 where none did; all hosts must call it at the same step."""
+def _anywhere(*numbers: int) -> list[int]:
+    """Returns the largest that any host has of each number; all hosts must call it at the same step."""
     if jax.process_count() == 1:
-        return stop.requested
-    return int(multihost_utils.process_allgather(np.int32(stop.requested)).max())
+        return list(numbers)
+    return multihost_utils.process_allgather(np.array(numbers, np.int32)).max(0).tolist()
 
 
 def _checked(
@@ -194,6 +211,27 @@ def _checked(
         'made, and the checkpoints are of earlier steps. Look for bad labels in the batch, or lower '
         '--config.optimizer.learning_rate.'
     )
+
+
+class _Clock:
+    """What is due by the clock: the end of the run, a checkpoint. 0 minutes are never over."""
+
+    def __init__(self, started: float, *, minutes: float, checkpoint_minutes: float):
+        self.end = started + 60 * minutes if minutes else math.inf
+        self.between = 60 * checkpoint_minutes if checkpoint_minutes else math.inf
+        self.saved()
+
+    def saved(self) -> None:
+        """Begins the time to the next checkpoint."""
+        self.last = time.monotonic()
+
+    def is_over(self) -> bool:
+        """Returns whether the run's time is up."""
+        return time.monotonic() >= self.end
+
+    def is_unsaved(self) -> bool:
+        """Returns whether there was no checkpoint for too long."""
+        return time.monotonic() >= self.last + self.between
 
 
 class _Meter:

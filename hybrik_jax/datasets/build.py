@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import math
 import os
 import pathlib
 import time
@@ -31,6 +32,7 @@ from hybrik_jax.scoring.roots_and_boxes import numbers_path
 VERSION = '1.0.0'
 SHARD = 2000  # people of one shard, skipped ones included; readers keep every file of a dataset open
 SHOWN = 20  # problems in a message
+TOO_LATE = 'not made in the time that was given'
 _ELSEWHERE = 'move it away, or choose another folder'
 _FEW = 0.01  # so many implausible annotations are left out; more, and something is wrong with all of them
 
@@ -117,6 +119,7 @@ def build(
     making: Making = FROM_PHOTOS,
     workers: int = 1,
     shard: int = SHARD,
+    minutes: Mapping[str, float] | None = None,
 ) -> pathlib.Path:
     """Returns the folder of the finished dataset, `out`; one that is there already is left as it is.
 
@@ -124,6 +127,8 @@ def build(
         splits: split name -> a function that reads its people from the start, the same ones each time.
         workers: processes; 0 makes records in this one. Does not change the result.
         shard: people per file.
+        minutes: split -> after so many of making its records, the people who are left are left out; a shard
+            that is begun is finished, and there is one.
 
     Raises:
         AnnotationError: the annotations cannot be right, or photos cannot be read; lists the first 20
@@ -150,7 +155,10 @@ def build(
             progress = tqdm(total=counts[split], desc=f'{split}: make records', unit='person', mininterval=1)
             with progress as bar:
                 chunks = iter(lambda people=people: list(itertools.islice(people, shard)), [])
-                _make_split(chunks, bar, folder, split, settings, making, submit, most=2 * max(workers, 1))
+                until = time.monotonic() + 60 * (minutes or {}).get(split, math.inf)
+                most = 2 * max(workers, 1)
+                late = _make_split(chunks, bar, folder, split, settings, making, submit, most, until)
+                skipped[split].update({TOO_LATE: late} if late else {})
     reports = {split: _finish_split(folder, split, settings.dataset) for split in splits}
     for split, reasons in skipped.items():
         reports[split].skipped.update(reasons)
@@ -227,10 +235,15 @@ def _make_split(
     making: Making,
     submit: Callable[..., Future],
     most: int,
-) -> None:
-    """Writes the shards of a split that are not there yet; raises with the photos that cannot be read."""
+    until: float,
+) -> int:
+    """Writes the shards of a split that are not there yet; raises with the photos that cannot be read.
+
+    Returns how many people are left out, whose shards would begin after the `time.monotonic()` of `until`.
+    """
     failed: list[str] = []
     waiting: collections.deque[tuple[int, Future]] = collections.deque()
+    late = 0
 
     here = dataclasses.replace(making, labels=None)  # what a worker needs, which may have no JAX
 
@@ -245,6 +258,9 @@ def _make_split(
         if path.with_suffix('.json').exists():
             bar.update(len(chunk))  # made before the build was stopped
             continue
+        if index and time.monotonic() > until:
+            late += len(chunk)
+            continue
         chunk = list(making.labels(chunk)) if making.labels else chunk
         waiting.append((len(chunk), submit(_write_shard, path, chunk, settings, here)))
         settle(most)
@@ -254,6 +270,7 @@ def _make_split(
     if failed:
         hint = 'Mend them, or give --skip-unreadable; what is made already stays'
         raise AnnotationError(_listed(f'Photos of split {split!r} cannot be used ({hint})', failed))
+    return late
 
 
 def _write_shard(path: pathlib.Path, people: Sequence[Item], settings: Settings, making: Making) -> list[str]:

@@ -66,6 +66,7 @@ def build(
     size: int = SIZE,
     train_size: int = 0,
     workers: int = 1,
+    minutes: float = 0,
 ) -> pathlib.Path:
     """Returns `folder` as the finished dataset; the same one that is there already is left as it is.
 
@@ -75,6 +76,7 @@ def build(
         size: height and width of the photos, pixels.
         train_size: that of the training photos, where it is another one.
         workers: processes; 0 draws in this process. Does not change the result.
+        minutes: after so many, those who are left of the training people are left out; 0: nobody is.
 
     Raises:
         ValueError: numbers that cannot be.
@@ -107,4 +109,5 @@ def build(
         making=building.Making(problems=_nothing_wrong, record=draw),
         workers=workers,
         shard=_SHARD,
+        minutes={'train': minutes} if minutes else None,
     )

@@ -1,0 +1,102 @@
+"""Training for so many minutes at a time: the command for a GPU, tried at toy size."""
+
+import time
+
+import pytest
+
+from configs import synthetic_gpu
+from hybrik_jax import evaluate, train
+from hybrik_jax.metric_writer import read_metrics
+from tests import helpers
+from tests.test_training import checkpoints_in
+
+# What makes a toy of configs/synthetic_gpu.py; it is otherwise as it stands.
+TOY = {
+    'preset': 'exact',
+    'image_size': 64,
+    'batch_size': 8,
+    'num_epochs': 1,
+    'steps_per_epoch': 4,
+    'model.backbone.depth': 18,
+    'model.backbone.width': 16,
+    'model.transformer.num_blocks': 1,
+    'model.transformer.num_heads': 2,
+    'model.transformer.width': 64,
+    'model.transformer.ffn_width': 64,
+    'data.synthetic.validation': 4,
+    'data.synthetic.test': 4,
+    'data.workers': 0,
+    'log_every': 1,
+}
+
+
+def toy(workdir, data_root, **overrides):
+    """Returns the configuration for a GPU, small."""
+    config = synthetic_gpu.get_config()
+    config.workdir, config.data.root = str(workdir), str(data_root)
+    config.update_from_flattened_dict(TOY | {'keep_checkpoints': 9} | overrides)
+    return config.lock()
+
+
+def test_minutes_end_a_run_which_goes_on_and_is_scored(tmp_path, data_root, caplog):
+    """Time that is up before the first step leaves room for one; the last one is the end in any case."""
+    config = toy(tmp_path, data_root, minutes=2.0)
+    for step in (1, 2):
+        caplog.clear()
+        with caplog.at_level('INFO'), pytest.raises(SystemExit) as end:
+            train.train(config, started=time.monotonic() - 120)
+        assert end.value.code == 0 and checkpoints_in(tmp_path)[-1] == step
+        assert f'Stopped at step {step}; the same command goes on from there.' in caplog.text
+        assert f'The 2 minutes are over at epoch {step / 4:.2f} of 1.' in caplog.text
+    state = train.train(config)
+    assert int(state.step) == 4 and int(state.tail_count) == 0 and state.averaged() == 'ema'
+    assert checkpoints_in(tmp_path) == [1, 2, 4]
+    assert [row['step'] for row in read_metrics(tmp_path / 'metrics.jsonl') if row['kind'] == 'train'] == [
+        1,
+        2,
+        3,
+        4,
+    ]
+    again = train.train(config, started=time.monotonic() - 120)
+    assert int(again.step) == 4, 'a finished run has nothing to stop'
+    result = evaluate.evaluate(config)
+    assert result['step'] == 4 and {row['parameters'] for row in result['rows']} == {'raw', 'ema'}
+
+
+def test_checkpoints_by_the_clock(tmp_path, data_root):
+    train.train(toy(tmp_path, data_root, checkpoint_minutes=1e-9))
+    assert checkpoints_in(tmp_path) == [1, 2, 3, 4]
+
+
+def test_the_clock(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(train.time, 'monotonic', lambda: now[0])
+    clock = train._Clock(40.0, minutes=3.0, checkpoint_minutes=1.0)
+    for seconds, over, unsaved in ((100.0, False, False), (160.0, False, True), (220.0, True, True)):
+        now[0] = seconds
+        assert (clock.is_over(), clock.is_unsaved()) == (over, unsaved), seconds
+    clock.saved()
+    assert clock.is_over() and not clock.is_unsaved()
+    never = train._Clock(-1e9, minutes=0.0, checkpoint_minutes=0.0)
+    assert not never.is_over() and not never.is_unsaved()
+
+
+@pytest.mark.slow  # two processes that compile
+def test_the_command_from_an_empty_folder(tmp_path):
+    """People are drawn for a part of the time, training ends with it; the same command goes on and scores."""
+    keys = TOY | {'workdir': tmp_path / 'run', 'data.root': tmp_path / 'data', 'num_epochs': 1000}
+    command = ['-m', 'hybrik_jax.main', '--config=configs/synthetic_gpu.py']
+    command += [f'--config.{key}={value}' for key, value in keys.items()]
+
+    def run(*more: str) -> str:
+        process = helpers.run_python(*command, *more)
+        text, _ = process.communicate(timeout=500)
+        assert process.returncode == 0, text
+        return text
+
+    first = run('--config.minutes=0.4')
+    assert 'not made in the time that was given' in first and 'The 0.4 minutes are over' in first
+    steps = checkpoints_in(tmp_path / 'run')[-1]
+    assert steps >= 1 and not (tmp_path / 'run' / 'evaluation.json').exists()
+    second = run(f'--config.num_epochs={steps // 4 + 2}', '--config.minutes=10')
+    assert 'There are no synthetic people' not in second and (tmp_path / 'run' / 'evaluation.json').exists()
