@@ -165,6 +165,10 @@ def get_config() -> ConfigDict:
     # Detected boxes, JSON: {record name: [x, y, w, h] pixels}; '': the annotated ones.
     config.evaluation.box_file = ''
     config.evaluation.box_enlargement = 1.25  # of detected boxes
+    # Of the dataset 'coco', which is scored by the 2D keypoints of photos: the file, JSON of COCO's form, and
+    # the folder of its photos, '' is the file's.
+    config.evaluation.keypoint_file = ''
+    config.evaluation.keypoint_photos = ''
     # True: score published datasets without SMPL, as 'NAME-like (BODY)'.
     config.evaluation.allow_other_body = False
     # Training people that the constant prediction is made of; 0: all.

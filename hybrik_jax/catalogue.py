@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from hybrik_jax.body import skeleton
-from hybrik_jax.scoring.protocols import BODY_MEASURES, H36M_MEASURES, Protocol
+from hybrik_jax.scoring.protocols import BODY_MEASURES, H36M_MEASURES, TWO_D, Protocol
 
 SMPL_NAME = 'SMPL'  # as in body.smpl, which needs JAX
 _READERS = 'hybrik_jax.datasets.readers'
@@ -106,7 +106,7 @@ _ENTRIES = (
         marks=('annotations/person_keypoints_*.json', 'train2017', 'val2017'),
         joints=skeleton.COCO_OF_SMPL,
         occlusion=(0.7, 3.3),
-        protocol=Protocol(name='coco', groups=('action',)),
+        protocol=TWO_D,
     ),
     Dataset(
         name='custom',
@@ -128,6 +128,11 @@ DATASETS: Mapping[str, Dataset] = {dataset.name: dataset for dataset in _ENTRIES
 def occlusion() -> dict[str, tuple[float, float]]:
     """Returns dataset -> (largest share of the box, largest aspect) for `config.augmentation.occlusion`."""
     return {name: dataset.occlusion for name, dataset in DATASETS.items() if dataset.occlusion}
+
+
+def scored_on_photos(dataset: str) -> bool:
+    """Returns whether a dataset is scored on labelled photos, not on records, which need not be built."""
+    return dataset in DATASETS and DATASETS[dataset].protocol is TWO_D
 
 
 def protocol_of(dataset: str, body_name: str, *, allow_other_body: bool = False) -> Protocol:

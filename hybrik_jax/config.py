@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from ml_collections import ConfigDict
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
-from hybrik_jax import losses, step
+from hybrik_jax import catalogue, losses, step
 from hybrik_jax.model import efficientnet, hybrik, lifting, resnet
 from hybrik_jax.types import Lifted, Rooted
 
@@ -200,6 +200,8 @@ KEYS: dict[str, Key] = {
     'evaluation.root_file': _aside(FILE),
     'evaluation.box_file': _aside(FILE),
     'evaluation.box_enlargement': _aside(number(gt=0, le=10)),
+    'evaluation.keypoint_file': Key(FILE, resume=True, counts=False, before=''),
+    'evaluation.keypoint_photos': Key(FILE, resume=True, counts=False, before=''),
     'evaluation.allow_other_body': _aside(FLAG),
     'evaluation.constant_examples': _aside(whole(0)),
 }
@@ -317,6 +319,24 @@ def _contradictions(fine: Mapping[str, Any], devices: int, hosts: int) -> Iterat
             remedy = 'add --config.evaluation.root=predicted'
             yield f'evaluation.root_file={_shown(file)} would not be used: {remedy}.'
         yield from _other_root(fine, root)
+    yield from _photos_to_score(fine, of_roots=output is Rooted)
+
+
+def _photos_to_score(fine: Mapping[str, Any], *, of_roots: bool) -> Iterator[str]:
+    """Yields what is wrong with the scoring of 2D keypoints on photos."""
+    names = ('evaluation.datasets', 'data.test', 'evaluation.keypoint_file', 'evaluation.keypoint_photos')
+    if not all(name in fine for name in names):
+        return
+    datasets, test, file, photos = (fine[name] for name in names)
+    scored = [name for name in datasets or (test,) if catalogue.scored_on_photos(name)]
+    if scored and of_roots:
+        yield f'{scored[0]!r} is scored by 2D keypoints, which a RootNet does not predict: leave it out.'
+    elif scored and not file:
+        remedy = "give --config.evaluation.keypoint_file=FILE.json, of COCO's form"
+        yield f'{scored[0]!r} is scored by the 2D keypoints of photos: {remedy}.'
+    if not scored and (file or photos):
+        remedy = """add --config.evaluation.datasets="('coco',)\""""
+        yield f'evaluation.keypoint_file={_shown(file)} would not be used: {remedy}.'
 
 
 def _other_root(fine: Mapping[str, Any], root: str) -> Iterator[str]:

@@ -18,10 +18,11 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from hybrik_jax import catalogue, checkpoint, inference, setup
+from hybrik_jax import catalogue, checkpoint, evaluate_2d, inference, setup
 from hybrik_jax import config as configuration
 from hybrik_jax.body import skeleton
 from hybrik_jax.data import augment, pipeline
+from hybrik_jax.predict import Predictor
 from hybrik_jax.roots import GUESSES, PredictedRoots, RootFinder, root_guesses
 from hybrik_jax.scoring import protocols, table
 from hybrik_jax.scoring.protocols import Frames, Protocol
@@ -61,9 +62,12 @@ def evaluate(config: ConfigDict, state: TrainState | None = None) -> dict[str, A
     by_run = bool(options.root_file) and pathlib.Path(options.root_file).is_dir()
     finder = RootFinder.load(options.root_file) if by_run else None
     names = tuple(options.datasets) or (config.data.test,)
-    splits = [_Split.open(config, name, body, finder) for name in names]
+    on_photos = [name for name in names if catalogue.scored_on_photos(name)]
+    splits = [_Split.open(config, name, body, finder) for name in names if name not in on_photos]
+    labelled = _labelled_people(options, finder) if on_photos else None
     network = setup.create_network(config, body)
     state, variables = _scored(config, network, state)
+    run = checkpoint.Run(pathlib.Path(config.workdir), int(state.step), plain, state)
     body_on_device = jax.device_put(body)
     variants: dict[tuple[str, bool], Variant] = {}
     for flip in options.flips:
@@ -102,15 +106,21 @@ def evaluate(config: ConfigDict, state: TrainState | None = None) -> dict[str, A
             for row in own_rows
             if row['parameters'] in hashes
         ]
+    for name in on_photos:
+        predictors = _predictors(config, run, body, list(variables), finder)
+        said = {'dataset': name, 'body_model': str(body.name), 'config': configuration.digest(plain)}
+        own_rows = evaluate_2d.rows(predictors, labelled)
+        rows += [said | {'checkpoint': hashes[row['parameters']]} | row for row in own_rows]
     result = {
-        'step': int(state.step),
+        'step': run.step,
         'tail_updates': int(state.tail_count),
         'rows': rows,
         'constant_prediction': constant,
         'guesses': guesses,
         'protocol': protocols.explanations(rows)
         | {'box': 'enlarged as the dataset says, unless a figure is given'}
-        | (GUESSES if network.of_roots else _ABOUT_PEOPLE),
+        | (GUESSES if network.of_roots else _ABOUT_PEOPLE)
+        | ({protocols.TWO_D.name: labelled.protocol} if labelled else {}),
     }
     if jax.process_index() == 0:
         table.write(result, pathlib.Path(config.workdir))
@@ -163,6 +173,29 @@ def _scored(
             LOG.info('Scored as it is, before any update: the network %s.', config.pretrained.network)
             return state, {PRETRAINED: state.variables}
     return state, {name: state.parameters(name) for name in _parameters(config.evaluation.parameters, state)}
+
+
+def _labelled_people(options: Any, finder: RootFinder | None) -> evaluate_2d.LabelledPeople:
+    """Returns the people of `config.evaluation.keypoint_file`."""
+    for name, given in (('root_file', options.root_file and not finder), ('box_file', options.box_file)):
+        if given:
+            raise ValueError(
+                f'evaluation.{name}={getattr(options, name)} is of records, and 2D keypoints are scored on '
+                "photos: score 'coco' by a command of its own."
+            )
+    return evaluate_2d.LabelledPeople.read(options.keypoint_file, options.keypoint_photos)
+
+
+def _predictors(
+    config: ConfigDict, run: checkpoint.Run, body: Any, parameters: Sequence[str], finder: RootFinder | None
+) -> dict[tuple[str, bool], Predictor]:
+    """Returns what predicts photos, by parameters and flip test."""
+    network = inference.create_network(config, setup.init_betas(config, body))
+    return {
+        (name, flip): Predictor(run, network, body, parameters=which, flip=flip, root=finder)
+        for flip in config.evaluation.flips
+        for name, which in ((name, 'raw' if name == PRETRAINED else name) for name in parameters)
+    }
 
 
 def _parameters(wanted: Sequence[str], state: TrainState) -> list[str]:

@@ -88,8 +88,11 @@ def show_log() -> None:
 
 def used_datasets(config: ConfigDict, *, training: bool = True) -> list[str]:
     """Returns the names of the datasets that a run reads; not `training`: that an evaluation does."""
+    from hybrik_jax import catalogue
+
     mixed = [name for name, share in config.data.mixture.items() if share > 0]
     scored = tuple(config.evaluation.datasets) or (config.data.test,)
+    scored = [name for name in scored if not catalogue.scored_on_photos(name)]
     return sorted({*scored, *((*mixed, config.data.validation) if training else ())})
 
 

@@ -144,7 +144,7 @@ def test_a_missing_dataset_is_a_message_not_a_traceback(tmp_path):
         f'--config.data.root={tmp_path}',
         '--config.data.mixture={"coco": 1.0}',
         '--config.data.validation=coco',
-        '--config.data.test=coco',
+        '--config.data.test=pw3d',
     )
     assert result.returncode == 1
     assert "There is no dataset 'coco'" in result.stderr
@@ -188,16 +188,16 @@ def drawn(monkeypatch) -> list[tuple[pathlib.Path, dict[str, int]]]:
 )
 def test_missing_people_are_drawn_where_they_are_wanted(tmp_path, drawn, caplog, changes, wanted):
     config = default.get_config()
-    config.data.root = str(tmp_path)
+    config.data.root, config.minutes = str(tmp_path), 10.0
     with config.unlocked():
         for key, value in changes.items():
             section, name = key.split('.')
             config[section][name] = ConfigDict(value) if isinstance(value, dict) else value
     with caplog.at_level(logging.INFO):
         main.draw_missing_people(config, hosts=1)
-    workers = {'workers': os.cpu_count()}
+    how = {'workers': os.cpu_count(), 'minutes': 2.5}
     sizes = {'train': 20000, 'validation': 500, 'test': 1000, 'seed': 0}
-    assert drawn == ([(tmp_path / 'synthetic', sizes | workers)] if wanted else [])
+    assert drawn == ([(tmp_path / 'synthetic', sizes | how)] if wanted else [])
     assert len(caplog.records) == wanted
 
 

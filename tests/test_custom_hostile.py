@@ -6,7 +6,7 @@ import tracemalloc
 
 import pytest
 
-from hybrik_jax import json_file
+from hybrik_jax import annotation_file, json_file
 from hybrik_jax.datasets import annotation
 from hybrik_jax.datasets.readers import coco, custom
 from tests.own_people import HEIGHT, ROOT, WIDTH, entry, keypoints, write
@@ -199,7 +199,7 @@ def test_deep_nesting_takes_neither_time_nor_memory(folder):
         assert peak < 20e6 and time.process_time() - started < 1
         for key in ('images', 'people'):
             with pytest.raises(annotation.AnnotationError, match='nested more than 64 deep'):
-                list(annotation.stream_items(path, key))
+                list(annotation_file.stream_items(path, key))
 
 
 def test_brackets_in_texts_are_no_nesting(folder):

@@ -5,13 +5,17 @@ import json
 import numpy as np
 import pytest
 
+from configs import rootnet_synthetic
+from hybrik_jax import config as configuration
+from hybrik_jax import evaluate, evaluate_2d
 from hybrik_jax.body import landmarks
 from hybrik_jax.body.skeleton import JOINT_NAMES
+from hybrik_jax.evaluate_2d import NAMES
 from hybrik_jax.predict import Predictor
-from hybrik_jax.scoring import keypoints
+from hybrik_jax.scoring import keypoints, table
 from tests import small_run as small
+from tests.miniature import street
 from tools import score_keypoints
-from tools.score_keypoints import NAMES
 
 LEFT_SHOULDER, RIGHT_SHOULDER, LEFT_HIP, RIGHT_HIP = (
     NAMES.index(name) for name in ('left_shoulder', 'right_shoulder', 'left_hip', 'right_hip')
@@ -44,13 +48,18 @@ def test_a_keypoint_is_right_below_a_fifth_of_the_torso():
     predicted[0, 16] += 1000
     errors = keypoints.relative_errors(predicted, true, labelled, np.array([100.0]))
     assert np.isnan(errors[0, 16])
-    figures = keypoints.score(errors)
+    torsos = np.array([200.0])
+    figures = keypoints.score(errors, torsos)
     assert figures == {
         'keypoints': 16,
         'pck': pytest.approx(100 * 14 / 16),
         'error': pytest.approx((19.9 + 20 + 50) / 16),
+        'error_px': pytest.approx(2 * (19.9 + 20 + 50) / 16),
     }
-    assert keypoints.score(errors[:, 16:]) == {'keypoints': 0}
+    assert keypoints.score(errors[:, 16:], torsos) == {'keypoints': 0}
+    parts = keypoints.by_part(errors, torsos, NAMES)
+    assert parts['all'] == figures and (parts['eye']['keypoints'], parts['ankle']['keypoints']) == (2, 1)
+    assert parts['nose']['error_px'] == pytest.approx(2 * 19.9)
 
 
 def test_who_has_no_torso_has_no_errors():
@@ -86,7 +95,7 @@ def labelled_photo(small_run, tmp_path) -> dict:
     photo = small.write_photo(tmp_path / 'photos' / 'inner' / 'one.jpg')
     box = [60, 10, 40, 100]
     (person,) = Predictor.load(small_run)(photo, boxes=[box])
-    points = score_keypoints.keypoints_px(person)
+    points = evaluate_2d.keypoints_px(person)
     marked = np.concatenate([points, np.full((17, 1), 2.0)], axis=1)
     annotation = {'id': 1, 'image_id': 7, 'category_id': 1, 'bbox': box, 'keypoints': marked.ravel().tolist()}
     content = {'images': [{'id': 7, 'file_name': 'inner/one.jpg'}], 'annotations': [annotation]}
@@ -103,7 +112,8 @@ def test_the_command_scores_what_is_labelled(labelled_photo, small_run, tmp_path
     """Labels that are the network's own predictions have no error; moved ones have that of their move."""
     out, annotations = tmp_path / 'out', labelled_photo['content']['annotations']
     own = scored(labelled_photo, small_run, out)['figures']
-    assert own['all'] == {'keypoints': 17, 'pck': 100.0, 'error': pytest.approx(0, abs=0.01)}
+    near = pytest.approx(0, abs=0.01)
+    assert own['all'] == {'keypoints': 17, 'pck': 100.0, 'error': near, 'error_px': near}
 
     torso = keypoints.torso_px(labelled_photo['points'][None], np.ones((1, 17), bool), NAMES)[0]
     moved = np.array(annotations[0]['keypoints']).reshape(17, 3)
@@ -117,6 +127,7 @@ def test_the_command_scores_what_is_labelled(labelled_photo, small_run, tmp_path
     assert (result['people'], result['without_torso']) == (2, 1)
     assert result['figures']['wrist'] == {
         'keypoints': 4, 'pck': 75.0, 'error': pytest.approx(100 * 0.5 / 4, abs=0.01),
+        'error_px': pytest.approx(torso * 0.5 / 4, abs=0.01),
     }  # fmt: skip
     assert result['figures']['ear']['keypoints'] == 3
     assert json.loads((out / 'keypoints.json').read_text()) == result
@@ -145,3 +156,80 @@ def test_a_photo_that_is_missing_is_named(labelled_photo, small_run, tmp_path):
     (labelled_photo['photos'] / 'inner' / 'one.jpg').unlink()
     with pytest.raises(FileNotFoundError, match='one.jpg'):
         scored(labelled_photo, small_run, tmp_path / 'out')
+
+
+# ---- as a dataset of the evaluation
+
+
+def on_photos(labelled_photo, small_run, data_root, **changes):
+    """Returns the configuration that scores the small run on the labelled photo."""
+    labelled_photo['file'].write_text(json.dumps(labelled_photo['content']))
+    config = small.run_config(small_run, data_root)
+    config.evaluation.datasets = ('coco',)
+    config.evaluation.keypoint_file = str(labelled_photo['file'])
+    config.evaluation.keypoint_photos = str(labelled_photo['photos'])
+    config.evaluation.parameters, config.evaluation.flips = ('ema',), (True,)
+    config.update_from_flattened_dict({f'evaluation.{key}': value for key, value in changes.items()})
+    return config.lock()
+
+
+def test_an_evaluation_scores_photos(labelled_photo, small_run, data_root, tmp_path, monkeypatch):
+    """No dataset is built or opened; a row says whose keypoints they are, files have every keypoint."""
+    config = on_photos(labelled_photo, small_run, data_root)
+    monkeypatch.setattr(evaluate.table, 'write', lambda result, folder: table.write(result, tmp_path))
+    annotations = labelled_photo['content']['annotations']
+    moved = np.array(annotations[0]['keypoints']).reshape(17, 3)
+    moved[:, 1] += 7
+    annotations += [annotations[0] | {'id': 2, 'keypoints': moved.ravel().tolist()}]
+    on_photos(labelled_photo, small_run, data_root)
+    result = evaluate.evaluate(config)
+    first, *rest = result['rows']
+    assert set(table.PROTOCOL) <= first.keys() and first['frames'] == 2 and first['root'] == 'assumed'
+    assert (first['dataset'], first['protocol'], first['over']) == ('coco', '2D', '34 visible keypoints')
+    assert first['error_px_2d'] == pytest.approx(3.5, abs=0.01) and first['pck_2d'] > 50
+    assert [row['over'] for row in rest][:2] == ['nose, 2', 'eye, 4'] and len(rest) == 9
+    assert 'a.json: 2 people (0 without a labelled torso left out)' in result['protocol']['2D']
+    text = (tmp_path / 'evaluation.md').read_text()
+    assert 'PCK at 0.2 torso (percent)' in text and 'coco, by keypoint' in text
+    assert json.loads((tmp_path / 'evaluation.json').read_text()) == json.loads(json.dumps(result))
+
+
+@pytest.mark.parametrize(
+    'changes, said',
+    [
+        (
+            {'keypoint_file': '', 'keypoint_photos': ''},
+            "'coco' is scored by the 2D keypoints of photos: give",
+        ),
+        ({'datasets': ('synthetic',)}, 'keypoint_file=.* would not be used: add'),
+        ({'box_file': 'boxes.json'}, 'box_file=boxes.json is of records'),
+        ({'root': 'predicted', 'root_file': 'roots.json'}, 'root_file=roots.json is of records'),
+        ({'keypoint_file': 'nowhere.json'}, 'nowhere.json'),
+    ],
+)
+def test_photos_that_cannot_be_scored(labelled_photo, small_run, data_root, changes, said):
+    with pytest.raises((ValueError, FileNotFoundError), match=said):
+        evaluate.evaluate(on_photos(labelled_photo, small_run, data_root, **changes))
+
+
+def test_a_rootnet_has_no_keypoints():
+    config = rootnet_synthetic.get_config()
+    config.evaluation.datasets, config.evaluation.keypoint_file = ('coco',), 'a.json'
+    with pytest.raises(ValueError, match='which a RootNet does not predict'):
+        configuration.check(config, devices=1, hosts=1)
+
+
+def test_the_miniature_of_coco_is_read(tmp_path):
+    """Crowds and people without a torso are left out; photos lie where the file says, each in one place."""
+    truth = street.write_coco(tmp_path, train=1, validation=8)
+    file = tmp_path / 'annotations' / 'person_keypoints_val2017.json'
+    found = evaluate_2d.LabelledPeople.read(file, tmp_path / 'val2017')
+    usual = [a for a in json.loads(file.read_text())['annotations'] if not a['iscrowd']]
+    assert len(found.people) + found.without_torso == len(usual) <= len(truth.splits['validation'])
+    photos = [one.photo for one in found.people]
+    assert all(photo.is_file() for photo in photos)
+    assert len(set(photos)) == sum(a != b for a, b in zip(photos, [None, *photos], strict=False))
+    errors = found.errors(np.array([one.points_px for one in found.people]))
+    figures = keypoints.by_part(errors, found.torsos_px(), NAMES)
+    visible = sum((one.marks == 2).sum() for one in found.people)
+    assert figures['all'] == {'keypoints': visible, 'pck': 100.0, 'error': 0.0, 'error_px': 0.0}

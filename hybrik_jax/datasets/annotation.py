@@ -2,13 +2,10 @@
 
 import dataclasses
 import pathlib
-import reprlib
-from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
-from hybrik_jax import files, json_file
+from hybrik_jax import files
 
 AnnotationError = files.FileError  # of annotations: file, record, field, and what to do
 
@@ -39,22 +36,3 @@ class Skipped:
 
     reason: str
     where: str
-
-
-def stream_items(path: pathlib.Path, key: str) -> Iterator[dict[str, Any]]:
-    """Yields the objects of the list under the top-level `key` of a JSON file, one at a time.
-
-    Raises:
-        AnnotationError, FileNotFoundError: as `json_file.stream`, or there is no such list.
-    """
-    index = -1
-    for index, item in enumerate(json_file.stream(path, key)):
-        if not isinstance(item, dict):
-            kind = type(item).__name__
-            raise AnnotationError(f'{path}: {key}[{index}] is {kind}, not an object: is it the right file?')
-        yield item
-    if index < 0:
-        kinds, _ = json_file.read_top(path)
-        if kinds is None or kinds.get(key) != 'list':
-            there = 'it is no object' if kinds is None else f'only {reprlib.repr(list(kinds)[:10])}'
-            raise AnnotationError(f'{path} has no list {key!r}, {there}: is it the right file?')

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 PCK_SHARE = 0.2
+ALL = 'all'  # keypoints together
 TORSO = (('left_shoulder', 'right_hip'), ('right_shoulder', 'left_hip'))
 
 
@@ -54,17 +55,35 @@ def relative_errors(
     return np.where(labelled, distances, np.nan)
 
 
-def score(errors: np.ndarray) -> dict[str, float]:
-    """Returns the figures of relative errors of any shape: over all labels in them, not over people.
+def score(errors: np.ndarray, torsos_px: np.ndarray) -> dict[str, float]:
+    """Returns the figures of relative errors (N, K): over all labels in them, not over people.
 
-    pck: percent below 0.2. error: mean, percent of the torso. keypoints: how many there are. With no label
-    there are no figures but that.
+    pck: percent below 0.2. error: mean, percent of the torso. error_px: mean, pixels of the photo. keypoints:
+    how many there are. With no label there are no figures but that.
+
+    Args:
+        torsos_px: (N,) as of `torso_px`.
     """
-    known = errors[~np.isnan(errors)]
-    if not len(known):
+    known = ~np.isnan(errors)
+    if not known.any():
         return {'keypoints': 0}
     return {
-        'keypoints': len(known),
-        'pck': 100.0 * float((known < PCK_SHARE).mean()),
-        'error': 100.0 * float(known.mean()),
+        'keypoints': int(known.sum()),
+        'pck': 100.0 * float((errors[known] < PCK_SHARE).mean()),
+        'error': 100.0 * float(errors[known].mean()),
+        'error_px': float((errors * torsos_px[:, None])[known].mean()),
     }
+
+
+def by_part(errors: np.ndarray, torsos_px: np.ndarray, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Returns the figures of errors (N, K) over all keypoints and of each, left and right together.
+
+    Args:
+        torsos_px: (N,) as of `torso_px`.
+        names: of the K keypoints.
+    """
+    parts = [name.removeprefix('left_').removeprefix('right_') for name in names]
+    rows = {ALL: score(errors, torsos_px)}
+    for part in dict.fromkeys(parts):
+        rows[part] = score(errors[:, [one == part for one in parts]], torsos_px)
+    return rows

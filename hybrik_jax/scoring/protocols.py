@@ -30,6 +30,9 @@ MEASURES = {
     'mrpe_x_mm': 'MRPE, x (mm)',
     'mrpe_y_mm': 'MRPE, y (mm)',
     'mrpe_z_mm': 'MRPE, z (mm)',
+    'pck_2d': 'PCK at 0.2 torso (percent)',
+    'error_2d': 'reprojection error by torso (percent)',
+    'error_px_2d': 'reprojection error (px)',
 }
 EXPLANATIONS = {
     'mpjpe_mm': 'mean joint distance, each side relative to its own Human3.6M pelvis; the prediction is '
@@ -45,6 +48,10 @@ EXPLANATIONS = {
     'order, so that "Head" is the pelvis, which is never wrong, and the right arm is left out; published PCK '
     'are these',
     'auc_released': 'likewise for the AUC',
+    'pck_2d': 'visible keypoints whose projection is closer than 0.2 of the torso (left shoulder to right '
+    'hip or the other way, the longer one that is labelled)',
+    'error_2d': 'mean distance of the visible keypoints to their projections, in lengths of the torso',
+    'error_px_2d': 'the same in pixels of the photo',
     'mrpe_mm': "mean distance of the root in use to the annotation's; x, y, z: mean absolute differences",
 }
 
@@ -81,6 +88,9 @@ class Protocol:
 
 
 ROOTS = Protocol(name='RootNet', joints='root joint', measures=())  # MRPE alone, of every dataset
+TWO_D = Protocol(  # on photos, not on records: `evaluate_2d`
+    name='2D', joints="COCO's keypoints, those visible", measures=('pck_2d', 'error_2d', 'error_px_2d')
+)
 
 
 @dataclasses.dataclass(frozen=True)

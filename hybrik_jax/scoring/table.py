@@ -45,7 +45,7 @@ def markdown(evaluation: dict[str, Any], *, details: bool = True) -> str:
     main = [row for row in rows if row['group'] in ('all', 'mean')]
     parts = [_table(main)]
     for dataset in dict.fromkeys(row['dataset'] for row in rows) if details else ():
-        for group in ('sequence', 'action'):
+        for group in ('sequence', 'action', 'keypoint'):
             chosen = [row for row in rows if (row['dataset'], row['group']) == (dataset, group)]
             if chosen:
                 parts += [f'{dataset}, by {group}:\n', _table(chosen)]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hybrik_jax import catalogue
+from hybrik_jax import annotation_file, catalogue
 from hybrik_jax.datasets.annotation import AnnotatedPerson, Skipped
 from hybrik_jax.datasets.readers import reading
 
@@ -32,15 +32,15 @@ def read(root: str | pathlib.Path, split: str) -> Iterator[AnnotatedPerson | Ski
     """
     root = pathlib.Path(root)
 
-    def of_image(fields: reading.Fields) -> dict[str, Any]:
+    def of_image(fields: annotation_file.Fields) -> dict[str, Any]:
         width, height = fields.size()
         return {'photo': _photo(fields, split), 'width': width, 'height': height}
 
-    for fields in reading.joined_items(reading.find(root, DATASET, split), of_image):
+    for fields in annotation_file.joined_items(reading.find(root, DATASET, split), of_image):
         yield _person(fields, root, split)
 
 
-def _photo(fields: reading.Fields, split: str) -> str:
+def _photo(fields: annotation_file.Fields, split: str) -> str:
     """Returns where the photo is below the root: the end of its address, or its name in the folder."""
     if fields.has('coco_url'):
         parts = fields.text('coco_url').rstrip('/').split('/')[-2:]
@@ -49,7 +49,7 @@ def _photo(fields: reading.Fields, split: str) -> str:
     return f'{PHOTOS[split]}/{fields.path("file_name")}'
 
 
-def _person(fields: reading.Fields, root: pathlib.Path, split: str) -> AnnotatedPerson | Skipped:
+def _person(fields: annotation_file.Fields, root: pathlib.Path, split: str) -> AnnotatedPerson | Skipped:
     photo = fields.text('photo')
     name = f'{pathlib.PurePosixPath(photo).stem}-{fields.key("id")}'
     if fields.item.get('iscrowd'):

@@ -13,12 +13,11 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from hybrik_jax import boxes, image_file
+from hybrik_jax import annotation_file, boxes, image_file
 from hybrik_jax.datasets import people_schema as schema
 from hybrik_jax.datasets import sanity
 from hybrik_jax.datasets.annotation import AnnotatedPerson, AnnotationError, Skipped
 from hybrik_jax.datasets.people_labels import Wrong, labels_of, looks_like_corners
-from hybrik_jax.datasets.readers import reading
 from hybrik_jax.json_file import read_top, stream
 
 SPLITS = schema.SPLITS
@@ -242,12 +241,12 @@ def _coco_entries(
     """
     people = _coco_people(path, source, kind)
 
-    def of_image(image: reading.Fields) -> dict[str, Any]:
+    def of_image(image: annotation_file.Fields) -> dict[str, Any]:
         size = [image.item.get('width'), image.item.get('height')]
         sized = {} if size == [None, None] else {'photo_size': size}
         return {'of_image': {'photo': image.item.get('file_name')} | sized}
 
-    for index, fields in enumerate(reading.joined_items(path, of_image)):
+    for index, fields in enumerate(annotation_file.joined_items(path, of_image)):
         one = fields.item
         where = f'annotations[{index}] (id {schema.shown(one.get("id", "not given"))})'
         area = one.get('area', 1)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hybrik_jax import catalogue
+from hybrik_jax import annotation_file, catalogue
 from hybrik_jax.datasets.annotation import AnnotatedPerson, AnnotationError, Skipped
 from hybrik_jax.datasets.readers import reading
 from hybrik_jax.units import MM_PER_M
@@ -31,11 +31,11 @@ _FILE_NAME = re.compile(r's_(\d+)_act_(\d+)_subact_(\d+)_ca_(\d+)')
 def read(root: str | pathlib.Path, split: str) -> Iterator[AnnotatedPerson | Skipped]:
     """Yields everybody in the file's order, one at a time; `root` holds annotations/ and images/."""
     root = pathlib.Path(root)
-    for fields in reading.paired_items(reading.find(root, DATASET, split)):
+    for fields in annotation_file.paired_items(reading.find(root, DATASET, split)):
         yield _person(fields, root, split)
 
 
-def _person(fields: reading.Fields, root: pathlib.Path, split: str) -> AnnotatedPerson | Skipped:
+def _person(fields: annotation_file.Fields, root: pathlib.Path, split: str) -> AnnotatedPerson | Skipped:
     file_name = fields.path('file_name')
     match = _FILE_NAME.search(pathlib.PurePosixPath(file_name).name)
     act = int(match[2]) - FIRST_ACT if match else -1

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hybrik_jax import catalogue
+from hybrik_jax import annotation_file, catalogue
 from hybrik_jax.body import skeleton
 from hybrik_jax.datasets.annotation import AnnotatedPerson, AnnotationError, Skipped
 from hybrik_jax.datasets.readers import reading
@@ -28,11 +28,11 @@ def read(root: str | pathlib.Path, split: str) -> Iterator[AnnotatedPerson | Ski
     `root` holds the annotation files and the folders mpi_inf_3dhp_{train,test}_set.
     """
     root = pathlib.Path(root)
-    for fields in reading.paired_items(reading.find(root, DATASET, split)):
+    for fields in annotation_file.paired_items(reading.find(root, DATASET, split)):
         yield _person(fields, root, split)
 
 
-def _person(fields: reading.Fields, root: pathlib.Path, split: str) -> AnnotatedPerson | Skipped:
+def _person(fields: annotation_file.Fields, root: pathlib.Path, split: str) -> AnnotatedPerson | Skipped:
     file_name = fields.path('file_name')
     box = fields.box()
     if box is None:
@@ -61,7 +61,7 @@ def _person(fields: reading.Fields, root: pathlib.Path, split: str) -> Annotated
     )
 
 
-def _test_sequence(fields: reading.Fields, path: pathlib.PurePosixPath) -> str:
+def _test_sequence(fields: annotation_file.Fields, path: pathlib.PurePosixPath) -> str:
     """Returns the folder TS1..TS6 that a test frame is in."""
     found = [part for part in path.parts if _SEQUENCE.fullmatch(part)]
     if not found:
@@ -71,7 +71,7 @@ def _test_sequence(fields: reading.Fields, path: pathlib.PurePosixPath) -> str:
     return found[-1]
 
 
-def _activity(fields: reading.Fields) -> str:
+def _activity(fields: annotation_file.Fields) -> str:
     """Returns the activity's name; empty where the file has none, as the training file."""
     if not fields.has('activity_id'):
         return ''

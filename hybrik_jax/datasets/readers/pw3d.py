@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from hybrik_jax import catalogue, image_file, safe_pickle
+from hybrik_jax import annotation_file, catalogue, image_file, safe_pickle
 from hybrik_jax.datasets.annotation import AnnotatedPerson, AnnotationError, Skipped
 from hybrik_jax.datasets.readers import reading
 
@@ -53,11 +53,11 @@ def read(root: str | pathlib.Path, split: str) -> Iterator[AnnotatedPerson | Ski
     `root` holds json/ and imageFiles/. Pixels of leaf joints, which the files do not have, are projected.
     """
     root = pathlib.Path(root)
-    for fields in reading.joined_items(reading.find(root, DATASET, split), _of_image):
+    for fields in annotation_file.joined_items(reading.find(root, DATASET, split), _of_image):
         yield _person(fields, root, split)
 
 
-def _of_image(fields: reading.Fields) -> dict[str, Any]:
+def _of_image(fields: annotation_file.Fields) -> dict[str, Any]:
     width, height = fields.size()
     return {
         'width': width,
@@ -69,7 +69,7 @@ def _of_image(fields: reading.Fields) -> dict[str, Any]:
     }
 
 
-def _person(fields: reading.Fields, root: pathlib.Path, split: str) -> AnnotatedPerson | Skipped:
+def _person(fields: annotation_file.Fields, root: pathlib.Path, split: str) -> AnnotatedPerson | Skipped:
     sequence, file_name = fields.path('sequence'), fields.path('file_name')
     name = f'{sequence}/{pathlib.PurePosixPath(file_name).stem}-{fields.key("id")}'
     box = fields.box()
@@ -117,7 +117,7 @@ def read_official(root: str | pathlib.Path, split: str) -> Iterator[UnplacedPers
 
 def _read_sequence(path: pathlib.Path, root: pathlib.Path, split: str) -> Iterator[UnplacedPerson | Skipped]:
     try:
-        fields = reading.Fields(safe_pickle.load_dict(path, 'a sequence of 3DPW'), str(path))
+        fields = annotation_file.Fields(safe_pickle.load_dict(path, 'a sequence of 3DPW'), str(path))
     except ValueError as error:
         raise AnnotationError(str(error)) from error
     sequence = fields.path('sequence') if fields.has('sequence') else path.stem
@@ -159,7 +159,7 @@ def _read_sequence(path: pathlib.Path, root: pathlib.Path, split: str) -> Iterat
             )
 
 
-def _actors(fields: reading.Fields, frames: int) -> list[dict[str, Any]]:
+def _actors(fields: annotation_file.Fields, frames: int) -> list[dict[str, Any]]:
     """Returns the checked arrays of every person of a sequence file."""
     people = fields.count('poses')
     rows = {'poses': (72,), 'trans': (3,), 'poses2d': (3, 18), 'campose_valid': ()}
@@ -169,7 +169,7 @@ def _actors(fields: reading.Fields, frames: int) -> list[dict[str, Any]]:
             raise AnnotationError(f'{fields.where}: {key} is of {count} people, poses of {people}.')
     actors = []
     for k in range(people):
-        one = reading.Fields({key: fields.get(key)[k] for key in keys}, f'{fields.where}, person {k}')
+        one = annotation_file.Fields({key: fields.get(key)[k] for key in keys}, f'{fields.where}, person {k}')
         if (count := one.count('betas')) < 10:
             raise AnnotationError(f'{one.where}: betas has {count} numbers, expected are 10.')
         arrays = {key: one.numbers(key, (frames, *row)) for key, row in rows.items()}
