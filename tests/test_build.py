@@ -217,6 +217,19 @@ def test_unreadable_photos_can_be_left_out(tmp_path, photos, capsys):
     assert '1 left out: photo missing' in printed and '1 left out: photo damaged' in printed
 
 
+def test_who_is_not_made_in_time_is_left_out(tmp_path, photos, capsys):
+    """A shard is made however little time there is; the dataset is finished, and stays as it is."""
+    folder = built(tmp_path, photos, minutes={'train': 1e-9})
+    assert len(store.open_split(folder, 'train')) == 3
+    assert f'4 left out: {build.TOO_LATE}' in capsys.readouterr().out
+    assert built(tmp_path, photos) == folder and len(store.open_split(folder, 'train')) == 3
+    enough = tmp_path / 'enough'
+    build.build(
+        {'train': lambda: iter(photos)}, enough, SETTINGS, workers=0, minutes={'train': 9.0, 'test': 0.0}
+    )
+    assert len(store.open_split(enough, 'train')) == 7
+
+
 def test_another_build_does_not_go_on_with_half_of_this_one(tmp_path, photos):
     photos[6].photo.unlink()
     with pytest.raises(AnnotationError):

@@ -49,6 +49,10 @@ def test_published_names_are_for_smpl(name):
     assert catalogue.protocol_of(name, 'SMPL', allow_other_body=True).name == name
 
 
+def test_coco_is_scored_on_photos():
+    assert [name for name in (*DATASETS, 'somebody') if catalogue.scored_on_photos(name)] == ['coco']
+
+
 def test_other_datasets_have_their_own_name():
     for name in ('synthetic', 'custom', 'somebody'):
         protocol = catalogue.protocol_of(name, 'open_body (CC0)')

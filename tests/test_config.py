@@ -58,6 +58,8 @@ CANNOT_BE = [
     ('batch_size', 'many'),
     ('num_epochs', 0),
     ('num_epochs', 2.5),
+    ('minutes', -1.0),
+    ('checkpoint_minutes', math.inf),
     ('steps_per_epoch', -1),
     ('model.lifting', 'transfomer'),
     ('model.image_mean', (0.4, 0.4)),

@@ -176,7 +176,8 @@ def on_photos(labelled_photo, small_run, data_root, **changes):
 def test_an_evaluation_scores_photos(labelled_photo, small_run, data_root, tmp_path, monkeypatch):
     """No dataset is built or opened; a row says whose keypoints they are, files have every keypoint."""
     config = on_photos(labelled_photo, small_run, data_root)
-    monkeypatch.setattr(evaluate.table, 'write', lambda result, folder: table.write(result, tmp_path))
+    write = table.write
+    monkeypatch.setattr(table, 'write', lambda result, folder: write(result, tmp_path))
     annotations = labelled_photo['content']['annotations']
     moved = np.array(annotations[0]['keypoints']).reshape(17, 3)
     moved[:, 1] += 7
