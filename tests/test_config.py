@@ -155,6 +155,7 @@ CANNOT_BE = [
     ('evaluation.root', 'rootnet'),
     ('evaluation.root', 'predicted'),
     ('evaluation.root_file', 'roots.json'),
+    ('evaluation.keypoint_file', 'people.json'),
     ('evaluation.box_enlargement', 0.0),
     ('evaluation.box_enlargement', 1e30),
     ('evaluation.constant_examples', -1),

@@ -69,7 +69,7 @@ def test_the_clock(monkeypatch):
 
 @pytest.mark.slow  # three processes, two of which compile
 def test_the_commands_from_an_empty_folder(tmp_path):
-    """As the configuration says: people are drawn for a part of the time, training stops and goes on, scores."""
+    """As the configuration says: people are drawn for a part of the time, training stops, goes on, scores."""
     keys = TOY | {'workdir': tmp_path / 'run', 'data.root': tmp_path / 'data', 'num_epochs': 1000}
     command = ['-m', 'hybrik_jax.main', '--config=configs/synthetic_gpu.py', '--config.minutes=0.4']
     command += [f'--config.{key}={value}' for key, value in keys.items()]
