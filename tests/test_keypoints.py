@@ -11,7 +11,6 @@ from hybrik_jax import evaluate, evaluate_2d
 from hybrik_jax.body import landmarks
 from hybrik_jax.body.skeleton import JOINT_NAMES
 from hybrik_jax.evaluate_2d import NAMES
-from hybrik_jax.predict import Predictor
 from hybrik_jax.scoring import keypoints, table
 from tests import small_run as small
 from tests.miniature import street
@@ -89,12 +88,12 @@ def test_landmarks_are_read_off_a_posed_body():
 
 
 @pytest.fixture
-def labelled_photo(small_run, tmp_path) -> dict:
+def labelled_photo(predictor, tmp_path) -> dict:
     """A photo, and an annotation file that says of it what the network of the small run does."""
     (tmp_path / 'photos' / 'inner').mkdir(parents=True)
     photo = small.write_photo(tmp_path / 'photos' / 'inner' / 'one.jpg')
     box = [60, 10, 40, 100]
-    (person,) = Predictor.load(small_run)(photo, boxes=[box])
+    (person,) = predictor(photo, boxes=[box])
     points = evaluate_2d.keypoints_px(person)
     marked = np.concatenate([points, np.full((17, 1), 2.0)], axis=1)
     annotation = {'id': 1, 'image_id': 7, 'category_id': 1, 'bbox': box, 'keypoints': marked.ravel().tolist()}
