@@ -186,7 +186,10 @@ def test_an_evaluation_scores_photos(labelled_photo, small_run, data_root, tmp_p
     first, *rest = result['rows']
     assert set(table.PROTOCOL) <= first.keys() and first['frames'] == 2 and first['root'] == 'assumed'
     assert (first['dataset'], first['protocol'], first['over']) == ('coco', '2D', '34 visible keypoints')
-    assert first['error_px_2d'] == pytest.approx(3.5, abs=0.01) and first['pck_2d'] > 50
+    torso = keypoints.torso_px(labelled_photo['points'][None], np.ones((1, 17), bool), NAMES)[0]
+    assert first['error_px_2d'] == pytest.approx(3.5, abs=0.01)
+    assert first['error_2d'] == pytest.approx(100 * 3.5 / torso, rel=0.01)
+    assert first['pck_2d'] == (100 if 7 < 0.2 * torso else 50)
     assert [row['over'] for row in rest][:2] == ['nose, 2', 'eye, 4'] and len(rest) == 9
     assert 'a.json: 2 people (0 without a labelled torso left out)' in result['protocol']['2D']
     text = (tmp_path / 'evaluation.md').read_text()
