@@ -60,6 +60,10 @@ def test_the_tool_gives_the_same_bytes_and_says_what_changes(small_run, network_
     assert size in said and f'the ema parameters of {small_run.name} after 0 updates' in said
     far_mm = [float(number) for number in re.findall(r'of 4 test people by (\S+) mm', said)]
     assert len(far_mm) == 2 and 0 < max(far_mm) < 1
+    exact, half = map(
+        float, re.search(r'MPJPE .24 joints.: (\S+) mm, in half precision (\S+) mm', said).groups()
+    )
+    assert exact > 50 and abs(half - exact) < 1
 
 
 def test_it_says_what_it_is_and_nothing_of_this_machine(small_run, network_file, data_root):
@@ -81,7 +85,7 @@ def test_of_a_tail_average_the_tail_average_is_kept(run, tmp_path):
     state = bundled.load(file).state
     assert state.averaged() == 'tail' and int(state.tail_count) == 7
     for name in ('ema', 'raw'):
-        with pytest.raises(ValueError, match=f"the tail parameters alone are kept, not '{name}'"):
+        with pytest.raises(ValueError, match=f"only the tail parameters were kept, not '{name}'"):
             state.parameters(name)
     with pytest.raises(ValueError, match="not 'raw'"):
         bundled.pack(run, parameters='raw', config=run.config)
@@ -98,7 +102,7 @@ def test_without_a_file_one_line_says_what_to_do(tmp_path, monkeypatch, photo_fi
 def test_damage_is_noticed(network_file, tmp_path):
     """Cut off, a bit turned in an array or in what is said of it, another zip, another format, no zip."""
     whole, file = network_file.read_bytes(), tmp_path / 'network.npz'
-    places = [whole.index(b'"format"') + 2, len(whole) // 3, len(whole) // 2, len(whole) - 1000]
+    places = [whole.index(b'"format"') + 2, *(round(share * len(whole)) for share in (0.3, 0.6, 0.9))]
     damaged = [whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :] for place in places]
     other = tmp_path / 'other.npz'
     np.savez(other, about=np.frombuffer(b'[1]', np.uint8))
@@ -173,7 +177,7 @@ def test_commands_take_it_where_no_checkpoint_is_named(in_the_package, photo_fil
     assert record['checkpoint']['folder'].endswith('network.npz') and record['checkpoint']['synthetic_only']
     with pytest.raises(ValueError, match='one checkpoint: leave best away'):
         predict.run([*words, '--best'])
-    with pytest.raises(ValueError, match="alone are kept, not 'raw'"):
+    with pytest.raises(ValueError, match="only the ema parameters were kept, not 'raw'"):
         predict.run([*words, '--parameters', 'raw'])
 
 

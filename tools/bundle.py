@@ -24,6 +24,7 @@ from hybrik_jax.data import pipeline
 from hybrik_jax.ending import write_whole
 from hybrik_jax.export.imagenet import PACKAGES
 from hybrik_jax.predict import Predictor, synthetic_only
+from hybrik_jax.scoring import metrics
 from hybrik_jax.units import MM_PER_M
 from tools import in_one_line
 from tools.predict import open_test_split
@@ -66,23 +67,27 @@ def without_places(config: dict[str, Any], name: str) -> dict[str, Any]:
     return configuration.nested(values)
 
 
-def changes_mm(predictor: Predictor, half: Predictor, source: Sequence, count: int) -> dict[str, np.ndarray]:
-    """Returns how far the second predictor's people are from the first's, in millimetres.
+def compare_mm(predictor: Predictor, half: Predictor, source: Sequence, count: int) -> dict[str, np.ndarray]:
+    """Returns what the two predictors say of the same people, compared, in millimetres.
 
     Args:
-        source: a split; `count` evenly spaced records of it are looked at.
+        source: a split of labelled people; `count` evenly spaced records of it are looked at.
     Returns:
-        'joints' (N, 24) and 'vertices' (N, V).
+        'joints' (N, 24) and 'vertices' (N, V): how far those of one are from those of the other; 'whole' and
+        'half' (N,): the error of each, that of `tools.report` over SMPL's 24 joints.
     """
     indices = np.unique(np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(int))
     size = predictor.network.image_size
     rows = [pipeline.evaluation_example(source[int(i)], crop_size=size) for i in indices]
     batch = pipeline.to_batch(pipeline.stack(rows))
     (_, one, _), (_, other, _) = (each.forward(batch.image, batch.crop) for each in (predictor, half))
-    return {
-        'joints': MM_PER_M * np.linalg.norm(one.posed_joints_m - other.posed_joints_m, axis=-1),
-        'vertices': MM_PER_M * np.linalg.norm(one.vertices_m - other.vertices_m, axis=-1),
+    found = {
+        'joints': np.linalg.norm(one.posed_joints_m - other.posed_joints_m, axis=-1),
+        'vertices': np.linalg.norm(one.vertices_m - other.vertices_m, axis=-1),
+        'whole': metrics.mpjpe(one.posed_joints_m, batch.joints_m),
+        'half': metrics.mpjpe(other.posed_joints_m, batch.joints_m),
     }
+    return {name: MM_PER_M * np.asarray(values) for name, values in found.items()}
 
 
 def run(argv: Sequence[str] | None = None) -> pathlib.Path:
@@ -109,18 +114,21 @@ def run(argv: Sequence[str] | None = None) -> pathlib.Path:
         file.write_bytes(content)
         half_run = bundled.load(file)
     half = Predictor(half_run, whole.network, whole.body, parameters=whole.parameters, flip=whole.flip)
-    changes = changes_mm(whole, half, source, PEOPLE)
+    compared = compare_mm(whole, half, source, PEOPLE)
     write_whole(args.out, content)
     count = sum(np.size(x) for x in jax.tree.leaves(half_run.state.parameters(whole.parameters)))
     print(
         f'{args.out}: {len(content) / 1e6:.2f} MB, {count / 1e6:.2f} M numbers, the {whole.parameters} '
         f'parameters of {name} after {whole.run.step} updates'
     )
-    for what, far in changes.items():
+    for what in ('joints', 'vertices'):
+        far = compared[what]
         print(
             f'half precision moves {what} of {len(far)} test people by {far.mean():.3f} mm on average, '
             f'{far.max():.3f} mm at the most'
         )
+    errors = [float(compared[name].mean()) for name in ('whole', 'half')]
+    print('their MPJPE (24 joints): {:.2f} mm, in half precision {:.2f} mm'.format(*errors))
     return args.out
 
 
