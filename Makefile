@@ -1,5 +1,5 @@
-# make demo   install, predict a photo with the network of the package, draw people and score it, train on from it for a few
-#             minutes, score and predict again, write runs/demo/report.html with both
+# make demo   install, predict a photo with the network of the package, draw people, score it on them, train on from it,
+#             score and predict again, write runs/demo/report.html with both
 # make test   install, style check (ruff), all tests but the slow ones
 # make test-page   what needs Node.js: files of people in validators that others wrote, the page of results in a browser
 # make test-onnx   networks as ONNX against JAX, in onnxruntime
