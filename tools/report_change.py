@@ -47,8 +47,10 @@ def change(
         examples: the same test images, predicted by both.
         pictures: of the same photos, captions and pictures.
     """
+    folder = before.run.folder
+    name = "the package's network" if folder == bundled.FILE else pathlib.Path(folder).stem
     titles = (
-        f'before: {pathlib.Path(before.run.folder).stem}, {before.parameters} parameters',
+        f'before: {name}, {before.parameters} parameters',
         f'after {after.run.step} more updates: {after.parameters} parameters',
     )
     scored = [
