@@ -27,6 +27,7 @@ TOY = {
     'data.synthetic.test': 4,
     'data.workers': 0,
     'log_every': 1,
+    'tensorboard': False,
     'evaluation.flips': (False,),
 }
 
