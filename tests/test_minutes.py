@@ -10,13 +10,14 @@ from hybrik_jax import evaluate, train
 from tests import helpers
 from tests.test_training import checkpoints_in
 
-# What makes a toy of configs/synthetic_gpu.py; it is otherwise as it stands.
+# What makes a toy of configs/synthetic_gpu.py, which is otherwise as it stands: the compiled step is that of
+# tests/tiny_config.py.
 TOY = {
     'preset': 'exact',
     'image_size': 64,
     'batch_size': 8,
-    'num_epochs': 1,
-    'steps_per_epoch': 3,
+    'num_epochs': 2,
+    'steps_per_epoch': 4,
     'model.backbone.depth': 18,
     'model.backbone.width': 16,
     'model.transformer.num_blocks': 1,
@@ -26,6 +27,8 @@ TOY = {
     'data.synthetic.validation': 4,
     'data.synthetic.test': 4,
     'data.workers': 0,
+    'loss.smpl_joints': 0.1,
+    'optimizer.warmup_steps': 4,
     'log_every': 1,
     'tensorboard': False,
     'evaluation.flips': (False,),
@@ -47,12 +50,12 @@ def test_minutes_end_a_run_which_goes_on_and_is_scored(tmp_path, data_root, capl
         train.train(config, started=time.monotonic() - 120)
     assert end.value.code == 0 and checkpoints_in(tmp_path) == [1]
     assert 'Stopped at step 1; the same command goes on from there.' in caplog.text
-    assert 'The 2 minutes are over at epoch 0.33 of 1.' in caplog.text
+    assert 'The 2 minutes are over at epoch 0.25 of 2.' in caplog.text
     state = train.train(config, started=time.monotonic() - 60)
-    assert int(state.step) == 3 and int(state.tail_count) == 0 and state.averaged() == 'ema'
-    assert checkpoints_in(tmp_path) == [1, 2, 3]
+    assert int(state.step) == 8 and int(state.tail_count) == 0 and state.averaged() == 'ema'
+    assert checkpoints_in(tmp_path) == list(range(1, 9))
     result = evaluate.evaluate(config)
-    assert result['step'] == 3 and {row['parameters'] for row in result['rows']} == {'raw', 'ema'}
+    assert result['step'] == 8 and {row['parameters'] for row in result['rows']} == {'raw', 'ema'}
 
 
 def test_the_clock(monkeypatch):
