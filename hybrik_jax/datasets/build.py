@@ -266,6 +266,9 @@ def _make_split(
         settle(most)
         if len(failed) >= SHOWN:
             break
+    if late:  # who waits for a worker is late, too; the first ones are being made
+        late += sum(size for size, future in list(waiting)[1:] if future.cancel())
+        waiting = collections.deque(one for one in waiting if not one[1].cancelled())
     settle(0)
     if failed:
         hint = 'Mend them, or give --skip-unreadable; what is made already stays'
