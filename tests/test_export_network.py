@@ -15,6 +15,7 @@ from hybrik_jax.body import skeleton
 from hybrik_jax.body.smpl import BodyName
 from hybrik_jax.export import onnx, stablehlo
 from hybrik_jax.export.deployable import differences
+from hybrik_jax.predict import Predictor
 from hybrik_jax.types import Crop
 from hybrik_jax.units import DEPTH_SCALE_M
 from tests import deployables
@@ -195,7 +196,7 @@ def test_a_missing_package_is_named_with_its_command(form, message, network, mon
 
 
 def test_the_tool_writes_what_was_compared(network, content, said, predictor, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(export_stablehlo.Predictor, 'load', lambda folder, **options: predictor)
+    monkeypatch.setattr(Predictor, 'load', lambda folder, **options: predictor)
     monkeypatch.setattr(deploy, 'deployable', lambda predictor, *, vertices: network)
     monkeypatch.setattr(stablehlo, 'serialise', lambda network: content)
     monkeypatch.setattr(stablehlo, 'run', lambda content, inputs: said)

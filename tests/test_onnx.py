@@ -11,8 +11,9 @@ import pytest
 from hybrik_jax import deploy
 from hybrik_jax.export import onnx
 from hybrik_jax.export.deployable import Array, Deployable, differences
+from hybrik_jax.predict import Predictor
 from tests import deployables
-from tools import export_onnx, export_stablehlo
+from tools import export_onnx
 
 pytestmark = pytest.mark.onnx
 ROOT = pathlib.Path(__file__).parents[1]
@@ -66,7 +67,7 @@ def test_the_file_says_what_it_is():
 
 def test_the_tool(monkeypatch, tmp_path, capsys):
     predictor = deployables.predictor_of('transformer', flip=False)
-    monkeypatch.setattr(export_stablehlo.Predictor, 'load', lambda folder, **options: predictor)
+    monkeypatch.setattr(Predictor, 'load', lambda folder, **options: predictor)
     export_onnx.run(['--checkpoint', 'runs/none', '--out', str(tmp_path / 'network.onnx')])
     assert 'joints differ from the network by 0.0' in capsys.readouterr().out
     assert onnx.session((tmp_path / 'network.onnx').read_bytes()).get_inputs()[0].name == 'image'
