@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
     config = synthetic.get_config()
     config.workdir = 'runs/synthetic_efficientnet'
     config.image_size = 128
-    config.num_epochs = 40
+    config.num_epochs = 24
     config.model.backbone.name = 'efficientnet_lite0'
     config.model.backbone.stride = 16
     config.model.backbone.stages = 5
@@ -29,7 +29,9 @@ def get_config() -> ConfigDict:
     config.pretrained.backbone = 'efficientnet_lite0'
     config.data.synthetic.train = 48000
     config.data.synthetic.train_size = 160
+    config.loss.smpl_joints = 0.5
     config.optimizer.learning_rate = 1e-3
+    config.optimizer.warmup_steps = 500
     config.optimizer.backbone_frozen = 300
     config.optimizer.backbone_rate = 0.5
     config.average.tail_epochs = 4.0

@@ -4,7 +4,7 @@
     python -m hybrik_jax.main --config configs/synthetic_gpu_efficientnet.py --config.minutes=30
 
 EfficientNet-Lite2, whose weights come with a package. The backbone stands still while the rest, which starts
-from chance, warms up, and learns at a tenth of its rate then, as in configs/synthetic_efficientnet.py.
+from chance, warms up, and learns at a tenth of its rate then.
 """
 
 from ml_collections import ConfigDict

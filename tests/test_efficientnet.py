@@ -117,6 +117,53 @@ def test_stride_16_has_the_features_of_stride_32_and_others_between():
             )
 
 
+def test_what_stands_still_gets_no_gradient_and_keeps_its_statistics():
+    module = efficientnet.EfficientNetLite(
+        stages=FEW, frozen_stages=2, frozen=('depthwise', 'statistics'), stride=16
+    )
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 64, 64, 3)), jnp.float32)
+    variables = jax.jit(functools.partial(module.init, training=False))(jax.random.key(0), images)
+
+    def squares(params):
+        features, changed = module.apply(
+            {**variables, 'params': params}, images, training=True, mutable=['batch_stats']
+        )
+        return jnp.sum(features**2), (features, changed)
+
+    gradient, (features, changed) = jax.jit(jax.grad(squares, has_aux=True))(variables['params'])
+    np.testing.assert_array_equal(
+        features, jax.jit(functools.partial(module.apply, training=False))(variables, images)
+    )
+    jax.tree.map(np.testing.assert_array_equal, changed['batch_stats'], variables['batch_stats'])
+    still = {
+        jax.tree_util.keystr(path, simple=True, separator='/')
+        for path, leaf in jax.tree_util.tree_leaves_with_path(gradient)
+        if not np.any(leaf)
+    }
+    every = {
+        jax.tree_util.keystr(path, simple=True, separator='/')
+        for path, _ in jax.tree_util.tree_leaves_with_path(gradient)
+    }
+    assert still == {
+        name for name in every if name.startswith(('stem_', 'block0/', 'block1/')) or 'depthwise_conv' in name
+    }
+
+
+def test_a_backbone_of_five_stages_takes_their_weights_and_leaves_the_others():
+    shapes = NAMES['efficientnet_lite0']
+    weights = {name: seeded(name, shape) for name, shape in shapes.items()}
+    module = efficientnet.EfficientNetLite(stages=efficientnet.stages_of('efficientnet_lite0')[:5], stride=16)
+    create = functools.partial(module.init, training=False)
+    template = jax.eval_shape(create, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    template = {collection: {'backbone': tree} for collection, tree in template.items()}
+    back = export.to_state_dict(export.load_backbone(weights, template))
+    wanted = {name for name in weights if not name.startswith(HEAD)}
+    wanted -= {name for name in wanted if name.startswith('_blocks.') and int(name.split('.')[1]) > 10}
+    assert {name.removeprefix('preact.') for name in back} == wanted
+    for name in wanted:
+        np.testing.assert_array_equal(back[f'preact.{name}'], weights[name], err_msg=name)
+
+
 def test_rematerialisation_and_bfloat16_change_no_name_and_no_output_type():
     images, shapes, outputs = jnp.zeros((1, 64, 64, 3)), [], []
     for changes in ({}, {'remat': True, 'dtype': jnp.bfloat16}):
@@ -238,13 +285,19 @@ def test_it_trains_from_imagenet_weights_after_standing_still():
     batch = helpers.split_over_devices(pipeline.to_batch(people), 1)
     state = trainer.initial()
     file = torch_file.read(imagenet.weight_file(config.pretrained.backbone))
+    there = {name.removeprefix('preact.') for name in export.to_state_dict(state.variables)} & file.keys()
+    assert {int(name.split('.')[1]) for name in there if name.startswith('_blocks.')} == set(range(11))
     learnt = {
-        name for name in file if not name.startswith(HEAD) and 'running' not in name and file[name].ndim
+        name
+        for name in there
+        if name.startswith('_blocks.')
+        and int(name.split('.')[1]) > 4
+        and not any(still in name for still in ('depthwise', 'running'))
     }
 
     def moved(state):
         now = export.to_state_dict(state.variables)
-        return {name for name in learnt if (now[f'preact.{name}'] != file[name]).any()}
+        return {name for name in there if (now[f'preact.{name}'] != file[name]).any()}
 
     assert moved(state) == set()
     state, rows = trainer.run(state, batch, 2)

@@ -11,6 +11,7 @@ from flax import linen as nn
 from hybrik_jax.model.depthwise import depthwise
 from hybrik_jax.model.layers import BatchNorm, max_pool
 from hybrik_jax.model.lifting import TransformerBlock
+from hybrik_jax.model.resnet import convolution
 
 
 @pytest.fixture
@@ -140,3 +141,25 @@ def test_what_queries_of_all_images_say_to_each_other_is_computed_once(rng):
             np.testing.assert_allclose(once, each, atol=1e-5)
         flops = [jax.jit(run).lower(x).compile().cost_analysis()['flops'] for x in (queries, copies)]
         assert flops[0] < 0.8 * flops[1]
+
+
+@pytest.mark.parametrize(('stride', 'bias', 'sides'), [(1, False, (4, 6)), (2, True, (5, 4))])
+def test_a_1x1_convolution_is_flax_convolution_parameters_and_all(rng, stride, bias, sides):
+    x = jnp.asarray(rng.normal(size=(2, *sides, 3)), jnp.float32)
+    flax = nn.Conv(7, (1, 1), strides=(stride, stride), use_bias=bias)
+    ours = convolution(7, 1, stride=stride, bias=bias, name='conv')
+    variables = flax.init(jax.random.key(0), x)
+    assert jax.tree.map(jnp.shape, ours.init(jax.random.key(0), x)) == jax.tree.map(jnp.shape, variables)
+    variables = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), variables)
+
+    def value_and_gradients(module):
+        return module.apply(variables, x), jax.grad(
+            lambda variables, x: jnp.sum(module.apply(variables, x) ** 2), argnums=(0, 1)
+        )(variables, x)
+
+    with jax.default_matmul_precision('highest'):
+        jax.tree.map(
+            functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4),
+            value_and_gradients(ours),
+            value_and_gradients(flax),
+        )
