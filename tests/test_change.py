@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from configs import demo, synthetic_efficientnet
-from hybrik_jax import bundled, evaluate, main, setup
 from hybrik_jax import config as configuration
+from hybrik_jax import evaluate, main, setup
 from hybrik_jax.checkpoint import Checkpoints
 from hybrik_jax.predict import Predictor, run_config
 from hybrik_jax.view import report as page
@@ -169,6 +169,5 @@ def test_the_demo_goes_on_with_the_network_that_is_trained_for_the_package():
     configuration.check(demo.get_config(), devices=1, hosts=1)
 
 
-@pytest.mark.skipif(not bundled.FILE.is_file(), reason='the package has no network yet')
 def test_the_demo_goes_on_with_the_network_of_the_package():
     assert setup.pretrained_network(demo.get_config()).step > 0
