@@ -196,7 +196,7 @@ def test_missing_people_are_drawn_where_they_are_wanted(tmp_path, drawn, caplog,
     with caplog.at_level(logging.INFO):
         main.draw_missing_people(config, hosts=1)
     how = {'workers': os.cpu_count(), 'minutes': 2.5}
-    sizes = {'train': 20000, 'validation': 500, 'test': 1000, 'seed': 0}
+    sizes = {'train': 20000, 'validation': 500, 'test': 1000, 'seed': 0, 'train_size': 0}
     assert drawn == ([(tmp_path / 'synthetic', sizes | how)] if wanted else [])
     assert len(caplog.records) == wanted
 

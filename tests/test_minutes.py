@@ -43,6 +43,7 @@ def toy(workdir, data_root, **overrides):
     return config.lock()
 
 
+@pytest.mark.slow  # compiles a step and an evaluation
 def test_minutes_end_a_run_which_goes_on_and_is_scored(tmp_path, data_root, caplog):
     """Time that is up before the first step leaves room for one; then there is a checkpoint at every tick."""
     config = toy(tmp_path, data_root, minutes=2.0, checkpoint_minutes=1e-9)

@@ -10,7 +10,7 @@ from hybrik_jax.synthetic import variety
 from hybrik_jax.synthetic.generator import Generator, random_camera
 from hybrik_jax.synthetic.poses import PoseLibrary
 
-GOLDEN = Path(__file__).parent / 'golden' / 'synthetic_held_out.npz'
+GOLDEN = Path(__file__).parent / 'golden' / 'synthetic' / 'held_out.npz'
 LABELS = ('box', 'focal', 'centre', 'joints_px', 'joints_m', 'root_m', 'pose', 'betas', 'twists', 'visible')
 
 
