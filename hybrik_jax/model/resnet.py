@@ -29,7 +29,7 @@ class Pointwise(nn.Module):
     """A 1x1 convolution as the matrix product it is: (B, H, W, C) -> (B, H / stride, W / stride, planes).
 
     XLA's convolutions of this size take two to four times as long on a CPU, above all their gradients
-    (`tools.measure_depthwise`). Parameters have the names and shapes of a `nn.Conv`'s.
+    (docs/default_network.md). Parameters have the names and shapes of a `nn.Conv`'s.
     """
 
     planes: int
