@@ -16,6 +16,13 @@ import jax
 import pytest
 from absl import flags
 
+from tests import quick
+
+if 'XLA_FLAGS' not in os.environ:  # XLA reads them here and now; commands that tests start have their own
+    os.environ['XLA_FLAGS'] = quick.FLAGS
+    jax.devices()
+    del os.environ['XLA_FLAGS']
+
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
 # Files that take a minute or more come first, the longest before the others: processes that share the suite,
 # file by file (`make test`), are then done at about the same time.

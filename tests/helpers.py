@@ -21,6 +21,7 @@ from hybrik_jax.data import augment, pipeline, record
 from hybrik_jax.step import TrainState, parallel_train_step, replicate, split_over_devices
 from hybrik_jax.synthetic import reader
 from hybrik_jax.types import Batch
+from tests import quick
 from tests import tiny_config as tiny_config_file
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -51,8 +52,8 @@ def run_python(*arguments: str, devices: int = 1, **options: Any) -> subprocess.
     """Starts this Python in the repository root, seeing `devices` CPU devices, with this compilation
     cache.
     """
-    flags = f'--xla_force_host_platform_device_count={devices}' if devices > 1 else ''
-    environment = os.environ | {'XLA_FLAGS': flags, 'PYTHONUNBUFFERED': '1'}
+    seen = [f'--xla_force_host_platform_device_count={devices}'] if devices > 1 else []
+    environment = os.environ | {'XLA_FLAGS': ' '.join([quick.FLAGS, *seen]), 'PYTHONUNBUFFERED': '1'}
     return subprocess.Popen(
         [sys.executable, *arguments],
         cwd=ROOT,

@@ -117,45 +117,26 @@ def test_a_crop_of_a_record_is_the_crop_of_its_photo(built, name):
     assert max(changes) < 2.0 and np.mean(changes) < 1.0
 
 
-def test_a_mixed_run_is_killed_resumed_and_scored(built, tmp_path):
-    """Four datasets in the paper's proportions; killed -9 and resumed equals the whole run; three sets in one
-    table.
-    """
+@pytest.fixture(scope='module')
+def mixed(built, tmp_path_factory):
+    """(configuration, result) of a run on four datasets that nothing interrupted."""
     config = mixed_config.get_config()
     config.data.root = str(built.root)
-    config.workdir = str(tmp_path / 'whole')
-    state = train.train(config.lock())
-    result = evaluate.evaluate(config, state)
+    config.workdir = str(tmp_path_factory.mktemp('mixed') / 'whole')
+    return config.lock(), evaluate.evaluate(config, train.train(config))
 
-    process = helpers.run_python(
-        '-m',
-        'hybrik_jax.main',
-        '--config=tests/mixed_config.py',
-        f'--config.workdir={tmp_path / "killed"}',
-        f'--config.data.root={built.root}',
-    )
-    metrics, end = tmp_path / 'killed' / 'metrics.jsonl', time.monotonic() + 900
-    while not (metrics.exists() and len(read_metrics(metrics)) > 4):
-        assert process.poll() is None and time.monotonic() < end, process.communicate()[0]
-        time.sleep(0.02)
-    process.kill()
-    process.communicate()
-    with config.unlocked():
-        config.workdir = str(tmp_path / 'killed')
-    train.train(config)
-    times = {'images_per_second', 'step_seconds', 'data_wait_share'}
-    whole, killed = (
-        {
-            (row['kind'], row['step']): {k: v for k, v in row.items() if k not in times and k != 'kind'}
-            for row in read_metrics(tmp_path / folder / 'metrics.jsonl')
-        }
-        for folder in ('whole', 'killed')
-    )
-    assert whole.keys() == killed.keys()
-    for at, row in whole.items():
-        assert killed[at] == pytest.approx(row, rel=1e-6), at
 
-    rows = [row for (kind, _), row in whole.items() if kind == 'train']
+def figures(folder):
+    """{(kind, step): figures} of a run, times left out."""
+    times = {'images_per_second', 'step_seconds', 'data_wait_share', 'kind'}
+    rows = read_metrics(pathlib.Path(folder) / 'metrics.jsonl')
+    return {(row['kind'], row['step']): {k: v for k, v in row.items() if k not in times} for row in rows}
+
+
+def test_a_mixed_run_is_scored(mixed):
+    """Four datasets in the paper's proportions; three sets in one table."""
+    config, result = mixed
+    rows = [row for (kind, _), row in figures(config.workdir).items() if kind == 'train']
     shares = {name: np.mean([row[f'share_{name}'] for row in rows]) for name in config.data.mixture}
     for name, share in config.data.mixture.items():
         assert shares[name] == pytest.approx(share, abs=0.08), shares
@@ -164,11 +145,36 @@ def test_a_mixed_run_is_killed_resumed_and_scored(built, tmp_path):
     assert scored == {'human36m', 'pw3d', 'mpi_inf_3dhp'}
     for row in result['rows']:
         assert 'open_body' in row['protocol'] and np.isfinite(row['mpjpe_mm'])
-    written = json.loads((tmp_path / 'whole' / 'evaluation.json').read_text())
+    folder = pathlib.Path(config.workdir)
+    written = json.loads((folder / 'evaluation.json').read_text())
     assert len(written['rows']) == len(result['rows'])
-    assert (tmp_path / 'whole' / 'evaluation.csv').exists() and (
-        tmp_path / 'whole' / 'evaluation.md'
-    ).exists()
+    assert (folder / 'evaluation.csv').exists() and (folder / 'evaluation.md').exists()
+
+
+@pytest.mark.slow  # tests/test_training.py kills a run on one dataset
+def test_a_mixed_run_is_killed_and_resumed(mixed, tmp_path):
+    """Killed -9 and resumed, a run on four datasets equals the whole one."""
+    config, _ = mixed
+    process = helpers.run_python(
+        '-m',
+        'hybrik_jax.main',
+        '--config=tests/mixed_config.py',
+        f'--config.workdir={tmp_path}',
+        f'--config.data.root={config.data.root}',
+    )
+    metrics, end = tmp_path / 'metrics.jsonl', time.monotonic() + 900
+    while not (metrics.exists() and len(read_metrics(metrics)) > 4):
+        assert process.poll() is None and time.monotonic() < end, process.communicate()[0]
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    again = config.copy_and_resolve_references()
+    again.workdir = str(tmp_path)
+    train.train(again)
+    whole, killed = figures(config.workdir), figures(tmp_path)
+    assert whole.keys() == killed.keys()
+    for at, row in whole.items():
+        assert killed[at] == pytest.approx(row, rel=1e-6), at
 
 
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason='the real photo is not in this clone')

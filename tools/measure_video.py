@@ -1,6 +1,6 @@
 """Measures tools.predict_video on a drawn video with its truth (hybrik_jax/synthetic/walkers.py).
 
-    python -m tools.measure_video --checkpoint runs/synthetic --out build/video
+    python -m tools.measure_video --out build/video
     python -m tools.measure_video --checkpoint runs/synthetic --out build/video --only people
 
 people: 300 frames of 640 x 480, three people who cross, one hidden by a wall: how often somebody is taken for
@@ -96,7 +96,8 @@ def draw_video(path: pathlib.Path, size: tuple[int, int], repeats: int = 1) -> N
 def command(video: pathlib.Path, out: pathlib.Path, args: argparse.Namespace, *more: str) -> list[str]:
     """Returns the command line that predicts a drawn video."""
     focal = np.load(video.parent / f'{video.stem.split("_")[0]}.npz')['intrinsics'][0]
-    known = ['--checkpoint', args.checkpoint, '--focal', f'{focal:g}', '--every', str(args.every)]
+    known = ['--focal', f'{focal:g}', '--every', str(args.every)]
+    known += ['--checkpoint', args.checkpoint] if args.checkpoint else []
     return [sys.executable, '-m', 'tools.predict_video', str(video), '--out', str(out), *known, *more]
 
 
@@ -293,7 +294,9 @@ def run(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--checkpoint', required=True, metavar='DIR', help='workdir of a run')
+    parser.add_argument(
+        '--checkpoint', metavar='DIR', help="workdir of a run; default: the package's network"
+    )
     parser.add_argument('--out', type=pathlib.Path, default=pathlib.Path('build/video'), metavar='DIR')
     parser.add_argument('--every', type=int, default=predict_video.EVERY, metavar='N')
     parser.add_argument('--only', nargs='+', choices=tuple(PARTS), default=list(PARTS))
