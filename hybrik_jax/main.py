@@ -152,16 +152,19 @@ def main(argv: list[str]) -> None:
     config, state, hosts = FLAGS.config, None, jax.process_count()
     try:
         configuration.check(config, devices=jax.device_count(), hosts=hosts)
-        if FLAGS.mode == 'train':
+        training, held = FLAGS.mode == 'train', contextlib.nullcontext()
+        if training:
             path = workdir.create(config.workdir)
-            with workdir.lock(path) if jax.process_index() == 0 else contextlib.nullcontext():
+            held = workdir.lock(path) if jax.process_index() == 0 else held
+        with held:
+            if training:
                 draw_missing_people(config, hosts=hosts)
-        if FLAGS.verify:
-            for name in used_datasets(config, training=FLAGS.mode == 'train'):
-                LOG.info('%s', store.verify(pathlib.Path(config.data.root) / name))
-        if FLAGS.mode == 'train':
-            if config.pretrained.network:
+            if FLAGS.verify:
+                for name in used_datasets(config, training=training):
+                    LOG.info('%s', store.verify(pathlib.Path(config.data.root) / name))
+            if training and config.pretrained.network:
                 score_before(config, path / workdir.BEFORE)
+        if training:
             state = train.train(config, started=started)
         evaluate.evaluate(config, state)
     except (ValueError, OSError, FloatingPointError) as error:
