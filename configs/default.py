@@ -101,6 +101,8 @@ def get_config() -> ConfigDict:
 
     config.augmentation = ConfigDict()
     config.augmentation.scale = 0.3  # std of the scale factor, clipped to 1 -+ this
+    # Std of the box's middle in sides of the enlarged box, clipped to twice this: boxes of detectors are off.
+    config.augmentation.shift = 0.0
     config.augmentation.rotation_degrees = 30.0  # std, clipped to twice this
     config.augmentation.rotation_probability = 0.6
     config.augmentation.mirror_probability = 0.5

@@ -164,6 +164,7 @@ KEYS: dict[str, Key] = {
     'data.synthetic.seed': Key(whole(0)),
     'data.synthetic.train_size': Key(whole(0), before=0),
     'augmentation.scale': Key(number(ge=0, lt=1)),
+    'augmentation.shift': Key(number(ge=0, lt=0.25), before=0.0),
     'augmentation.rotation_degrees': Key(number(ge=0, le=180)),
     'augmentation.rotation_probability': Key(PROBABILITY),
     'augmentation.mirror_probability': Key(PROBABILITY),

@@ -16,7 +16,7 @@ from hybrik_jax.datasets import record_check
 from tests.helpers import CROP_SIZE, person, without_3d
 from tools.recorded import training as recorded
 
-SETTINGS = AugmentationSettings(occlusion={'test': (0.4, 3.0)})
+SETTINGS = AugmentationSettings(shift=0.05, occlusion={'test': (0.4, 3.0)})
 forward_kinematics = jax.jit(ik.forward_kinematics)
 twist_swing = jax.jit(rot.twist_swing)
 to_camera = jax.jit(camera.uvd_to_camera, static_argnames='crop_size')
@@ -61,6 +61,20 @@ def test_crop_geometry():
 def test_box_grows_to_a_square_and_is_enlarged():
     centre, side = centre_and_side([10, 20, 30, 80], 1.25)
     assert centre.tolist() == [20, 50] and side == 75
+
+
+def test_a_shift_moves_the_crop_by_its_share_of_the_side():
+    one = person(0)
+    _, side = centre_and_side(one['box'], float(one['box_enlargement']))
+    straight, moved = (
+        augment.affine_of(one, Augmentation(scale=1.2, rotation_degrees=30, shift=shift), CROP_SIZE)
+        for shift in ((0.0, 0.0), (0.1, -0.05))
+    )
+    there = augment.invert_affine(straight) @ [CROP_SIZE / 2, CROP_SIZE / 2, 1] + side * np.array(
+        [0.1, -0.05]
+    )
+    np.testing.assert_allclose(moved @ [*there, 1], CROP_SIZE / 2, atol=1e-6)
+    np.testing.assert_allclose(moved[:, :2], straight[:, :2])
 
 
 def test_uvd_and_3d_say_the_same_under_every_augmentation():
@@ -162,6 +176,8 @@ def test_draws_keep_to_their_limits():
     angles = np.array([d.rotation_degrees for d in drawn])
     colours = np.array([d.colour for d in drawn])
     assert 0.7 <= scales.min() < 0.75 and 1.25 < scales.max() <= 1.3
+    shifts = np.array([d.shift for d in drawn])
+    assert 0.09 < np.abs(shifts).max() <= 0.1 and 0.03 < shifts.std() < 0.05
     assert np.abs(angles).max() <= 60 and 0.3 < (angles == 0).mean() < 0.5
     assert 0.8 <= colours.min() < 0.81 and 1.19 < colours.max() <= 1.2
     assert 0.4 < np.mean([d.mirror for d in drawn]) < 0.6

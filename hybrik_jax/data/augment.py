@@ -41,6 +41,7 @@ class Augmentation:
     """One draw. `Augmentation()` is the evaluation crop.
 
     scale: factor of the box's side.
+    shift: (2,) of the box's middle, in sides of the enlarged box.
     rotation_degrees: of the crop about the box's centre.
     mirror: whether the photo is mirrored first.
     colour: (3,) factors of the RGB channels.
@@ -56,6 +57,7 @@ class Augmentation:
     occlusion: tuple[int, int, int, int, int] | None = None
     box: tuple[float, float, float, float] | None = None
     mirror_camera: bool = True
+    shift: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class AugmentationSettings:
     """
 
     scale: float = 0.3
+    shift: float = 0.0
     rotation_degrees: float = 30.0
     rotation_probability: float = 0.6
     mirror_probability: float = 0.5
@@ -87,7 +90,11 @@ def draw(rng: np.random.Generator, record: dict[str, Any], settings: Augmentatio
     colour = tuple(rng.uniform(1 - settings.colour, 1 + settings.colour, 3).tolist())
     area, aspect = settings.occlusion.get(text(record['dataset']), (0.0, 1.0))
     occlusion = draw_occlusion(rng, record, area, aspect) if area > 0 else None
-    return Augmentation(scale, rotation, mirror, colour, occlusion, box, settings.mirror_camera)
+    shift = (0.0, 0.0)
+    if settings.shift > 0:  # nothing is drawn otherwise, or runs of before would see other crops
+        limit = 2 * settings.shift
+        shift = tuple(np.clip(settings.shift * rng.standard_normal(2), -limit, limit).tolist())
+    return Augmentation(scale, rotation, mirror, colour, occlusion, box, settings.mirror_camera, shift)
 
 
 def half_body_box(rng: np.random.Generator, record: dict[str, Any]) -> tuple[float, ...] | None:
@@ -141,9 +148,14 @@ def crop_affine(centre: np.ndarray, side: float, rotation_degrees: float, crop_s
 
 
 def affine_of(record: dict[str, Any], augmentation: Augmentation, crop_size: int) -> np.ndarray:
-    """Returns the map (2, 3) from photo pixels to crop pixels for one example's box, scale and rotation."""
+    """Returns the map (2, 3) from photo pixels to crop pixels of one example."""
     centre, side = centre_and_side(record['box'], float(record['box_enlargement']))
-    return crop_affine(centre, side * augmentation.scale, augmentation.rotation_degrees, crop_size)
+    return crop_affine(
+        centre + side * np.array(augmentation.shift),
+        side * augmentation.scale,
+        augmentation.rotation_degrees,
+        crop_size,
+    )
 
 
 def invert_affine(affine: np.ndarray) -> np.ndarray:
