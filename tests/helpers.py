@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from hybrik_jax import setup
 from hybrik_jax.body import skeleton
 from hybrik_jax.data import augment, pipeline, record
+from hybrik_jax.metric_writer import read_metrics
 from hybrik_jax.step import TrainState, parallel_train_step, replicate, split_over_devices
 from hybrik_jax.synthetic import reader
 from hybrik_jax.types import Batch
@@ -25,6 +26,7 @@ from tests import quick
 from tests import tiny_config as tiny_config_file
 
 ROOT = pathlib.Path(__file__).parents[1]
+TIMES = {'images_per_second', 'step_seconds', 'data_wait_share'}  # in which runs differ that are the same
 CROP_SIZE = 64
 
 
@@ -63,6 +65,16 @@ def run_python(*arguments: str, devices: int = 1, **options: Any) -> subprocess.
         text=True,
         **options,
     )
+
+
+def figures(folder: str | pathlib.Path) -> dict[tuple[str, int], dict[str, float]]:
+    """Returns (kind, step) -> figures of a run, times left out; each is there once."""
+    rows = read_metrics(pathlib.Path(folder) / 'metrics.jsonl')
+    assert len({(row['kind'], row['step']) for row in rows}) == len(rows)
+    return {
+        (row['kind'], row['step']): {k: v for k, v in row.items() if k not in (*TIMES, 'kind')}
+        for row in rows
+    }
 
 
 def person(seed: int, **changes: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from hybrik_jax.body.projection import project
 from hybrik_jax.data import augment, record, store
 from hybrik_jax.metric_writer import read_metrics
 from tests import helpers, miniature, mixed_config, small_run
+from tests.helpers import figures
 from tools import build_dataset, find_roots
 
 NAMES = ('human36m', 'mpi_inf_3dhp', 'pw3d', 'coco')
@@ -124,13 +125,6 @@ def mixed(built, tmp_path_factory):
     config.data.root = str(built.root)
     config.workdir = str(tmp_path_factory.mktemp('mixed') / 'whole')
     return config.lock(), evaluate.evaluate(config, train.train(config))
-
-
-def figures(folder):
-    """{(kind, step): figures} of a run, times left out."""
-    times = {'images_per_second', 'step_seconds', 'data_wait_share', 'kind'}
-    rows = read_metrics(pathlib.Path(folder) / 'metrics.jsonl')
-    return {(row['kind'], row['step']): {k: v for k, v in row.items() if k not in times} for row in rows}
 
 
 def test_a_mixed_run_is_scored(mixed):

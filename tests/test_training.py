@@ -18,21 +18,18 @@ from hybrik_jax.checkpoint import Checkpoints
 from hybrik_jax.metric_writer import read_metrics
 from hybrik_jax.step import TrainState, replicate
 from tests import helpers
-from tests.helpers import batch_of, degenerate_skeletons, examples_of, person, tiny_config, without_3d
+from tests.helpers import (
+    batch_of,
+    degenerate_skeletons,
+    examples_of,
+    figures,
+    person,
+    tiny_config,
+    without_3d,
+)
 
 STEPS, TAIL_START = 12, 8  # of the tiny configuration
 CHECKPOINT_EVERY = 3
-TIMES = {'images_per_second', 'step_seconds', 'data_wait_share'}
-
-
-def figures(folder):
-    """{(kind, step): figures} of a run, times left out."""
-    rows = read_metrics(folder / 'metrics.jsonl')
-    assert len({(row['kind'], row['step']) for row in rows}) == len(rows)
-    return {
-        (row['kind'], row['step']): {k: v for k, v in row.items() if k not in (*TIMES, 'kind')}
-        for row in rows
-    }
 
 
 def checkpoints_in(folder, kind='checkpoints'):

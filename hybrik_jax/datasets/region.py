@@ -1,10 +1,10 @@
 """Cutting the region of a photo that one person's crops can reach, at bounded size.
 
 A crop is a square of the box's side, enlarged, scaled by up to 1.3 and turned by any angle: it lies within a
-square of 1.3 sqrt(2) times that side. A region is cut on the grid of the photo's own JPEG blocks and coded
-with its own colour sampling, which changes pixels less than coding the photo again would. Only very large
-people are stored smaller; their crops are smoother than the original's, which samples every second or third
-pixel there.
+square of 1.3 sqrt(2) times that side; where a shifted crop (`augmentation.shift`) leaves that, it is black. A
+region is cut on the grid of the photo's own JPEG blocks and coded with its own colour sampling, which changes
+pixels less than coding the photo again would. Only very large people are stored smaller; their crops are
+smoother than the original's, which samples every second or third pixel there.
 """
 
 import pathlib
