@@ -29,7 +29,8 @@ def get_config() -> ConfigDict:
 
     config.model = ConfigDict()
     config.model.lifting = (
-        'transformer'  # or 'deconv', HybrIK's own; 'volumes', of its HRNet with a camera; 'rootnet'
+        'transformer'  # or 'light', a small one of ours; 'deconv', HybrIK's own; 'volumes', of its HRNet
+        # with a camera; 'rootnet'
     )
     # RGB, of a ResNet or an HRNet (an EfficientNet-Lite has its own); the mean is ImageNet's, reversed as in
     # the released checkpoints.
@@ -65,6 +66,14 @@ def get_config() -> ConfigDict:
     config.model.transformer.patch_sampling = 0.2
     config.model.transformer.remat = False  # as in the backbone
     config.model.transformer.dtype = 'float32'  # as in the backbone
+    config.model.light = ConfigDict()
+    config.model.light.convolutions = 2  # 3x3, before the blocks
+    config.model.light.num_blocks = 1
+    config.model.light.num_heads = 4
+    config.model.light.width = 128  # of tokens and convolutions; a multiple of num_heads
+    config.model.light.ffn_width = 256
+    config.model.light.depth_bins = 8  # cells along the depth of a joint's volume
+    config.model.light.dtype = 'float32'  # as in the backbone
     config.model.deconv = ConfigDict()
     config.model.deconv.num_joints = 24  # or 29: leaf joints instead of leaf rotations
     config.model.deconv.width = 256  # channels of the transposed convolutions, RootNet's too

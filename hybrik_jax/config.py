@@ -60,6 +60,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     name: {
         'model.backbone.dtype': dtype,
         'model.transformer.dtype': dtype,
+        'model.light.dtype': dtype,
         'model.deconv.dtype': dtype,
         'model.backbone.remat': lean,
         'model.transformer.remat': lean,
@@ -141,6 +142,13 @@ KEYS: dict[str, Key] = {
     'model.transformer.patch_sampling': Key(number(gt=0, le=1)),
     'model.transformer.remat': Key(FLAG),
     'model.transformer.dtype': Key(DTYPE),
+    'model.light.convolutions': Key(whole(0, 100), before=2),
+    'model.light.num_blocks': Key(whole(1, 1000), before=1),
+    'model.light.num_heads': Key(whole(1, 1000), before=4),
+    'model.light.width': Key(whole(2, 2**16), before=128),
+    'model.light.ffn_width': Key(whole(1, 2**16), before=256),
+    'model.light.depth_bins': Key(whole(2, 4096), before=8),
+    'model.light.dtype': Key(DTYPE, before='float32'),
     'model.deconv.num_joints': Key(Literal[24, 29]),
     'model.deconv.width': Key(whole(1, 2**16)),
     'model.deconv.depth_bins': Key(whole(2, 4096)),
@@ -277,9 +285,10 @@ def _contradictions(fine: Mapping[str, Any], devices: int, hosts: int) -> Iterat
             where = f'{devices} devices' + (f' of {hosts} hosts' if hosts > 1 else '')
             remedy = f'make --config.{name} a multiple of {devices}'
             yield f'{name}={fine[name]} cannot be split over {where}: {remedy}.'
-    width, heads = 'model.transformer.width', 'model.transformer.num_heads'
-    if have(width, heads) and fine[width] % fine[heads]:
-        yield f'{width}={fine[width]} cannot be split over {heads}={fine[heads]}: make it a multiple.'
+    for section in ('model.transformer', 'model.light'):
+        width, heads = f'{section}.width', f'{section}.num_heads'
+        if have(width, heads) and fine[width] % fine[heads]:
+            yield f'{width}={fine[width]} cannot be split over {heads}={fine[heads]}: make it a multiple.'
     if fine.get('pretrained.network') and fine.get('pretrained.backbone'):
         remedy = 'add --config.pretrained.backbone='
         yield f'pretrained.network={fine["pretrained.network"]!r} has a backbone of its own: {remedy}.'
@@ -416,7 +425,8 @@ def network_differences(saved: dict[str, Any], wanted: dict[str, Any]) -> list[s
     How they are computed and trained is not looked at: precision, dropout, what stands still.
     """
     there, now = flat(completed(saved)), flat(completed(wanted))
-    others = {'model.deconv'} if now['model.lifting'] == 'transformer' else {'model.transformer'}
+    own = {name: name for name in ('transformer', 'light')}.get(now['model.lifting'], 'deconv')
+    others = {f'model.{name}' for name in ('transformer', 'light', 'deconv') if name != own}
     if now['model.backbone.name'] != 'resnet':
         others.add('model.backbone.depth')
     names = [name for name in KEYS if name.startswith('model.') and name.split('.')[-1] not in _SAME_NETWORK]

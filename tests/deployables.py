@@ -22,6 +22,7 @@ KINDS = {
     'transformer': {},
     'the paper': {'model.transformer.leaf_tokens': False, 'model.transformer.variant': 'original'},
     'transformer with camera': {'model.transformer.camera': True},
+    'light': {'model.lifting': 'light', 'model.light.width': 16, 'model.light.ffn_width': 24},
     'bottlenecks': {'model.backbone.depth': 50, 'model.backbone.remat': True},
     'bfloat16': {'model.backbone.dtype': 'bfloat16', 'model.transformer.dtype': 'bfloat16'},
     'efficientnet': {'model.backbone.name': 'efficientnet_lite0', 'model.backbone.stride': 16},
@@ -31,6 +32,10 @@ KINDS = {
     'hrnet': HRNET,
     'hrnet with camera': HRNET | {'model.lifting': 'volumes'},
 }
+
+# How large random kernels are. Heat maps without a peak would put all joints into one point, where nothing
+# says how bones turn.
+PEAKED = {'volumes': 20.0, 'heat_map': 20.0, 'volume_queries': 20.0, 'head_joints': 0.1}
 
 
 def predictor_of(kind: str, *, flip: bool = True) -> Predictor:
@@ -52,8 +57,7 @@ def predictor_of(kind: str, *, flip: bool = True) -> Predictor:
     def draw(path: tuple, one: jax.ShapeDtypeStruct) -> np.ndarray:
         noise = rng.normal(size=one.shape)
         if one.ndim > 1:
-            # Heat maps without a peak would put all joints into one point, where nothing says how bones turn.
-            size = {'volumes': 20.0, 'heat_map': 20.0, 'head_joints': 0.1}.get(path[-2].key, 1.0)
+            size = PEAKED.get(path[-2].key, 1.0)
             return np.float32(size * noise / np.sqrt(np.prod(one.shape[:-1])))
         return np.float32((path[-1].key in ('scale', 'var')) + 0.1 * np.abs(noise))
 

@@ -316,7 +316,8 @@ def test_the_hash_of_published_tables():
     later += 'loss.root_depth optimizer.schedule optimizer.drop_epochs optimizer.moment_dtype '
     later += 'model.backbone.stride optimizer.backbone_rate optimizer.backbone_frozen '
     later += 'model.backbone.stages model.backbone.frozen_stages model.backbone.frozen '
-    later += 'data.synthetic.train_size pretrained.network augmentation.shift'
+    later += 'data.synthetic.train_size pretrained.network augmentation.shift '
+    later += ' '.join(key for key in KEYS if key.startswith('model.light.'))
     for module, digest in ((default, 'c50ff28da7ff'), (synthetic, '3eaa15e7c934')):
         plain = configuration.plain(module.get_config())
         for key in later.split():

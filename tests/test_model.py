@@ -13,7 +13,7 @@ from flax import linen as nn
 
 from hybrik_jax import inference
 from hybrik_jax.body import smpl_file
-from hybrik_jax.model import deconv, hybrik, lifting, resnet
+from hybrik_jax.model import hybrik, lifting, light, resnet
 from hybrik_jax.types import Crop, Lifted
 from tools.recorded import model as recorded
 
@@ -37,6 +37,7 @@ def model_config(**changes):
                 dtype='float32',
                 **SMALL,
             ),
+            light=dict(num_blocks=2, width=16, dtype='float32'),
             deconv=dict(num_joints=24, width=16, depth_bins=64, dropout=0.5, dtype='float32'),
         )
     )
@@ -103,6 +104,8 @@ def test_every_recorded_network_is_compared():
             2048,
         ),
         ({'backbone.depth': 152, 'backbone.remat': True, 'transformer.remat': True}, 24, True, 2048),
+        ({'lifting': 'light'}, 24, True, 512),
+        ({'lifting': 'light', 'light.dtype': 'bfloat16'}, 24, True, 512),
         ({'lifting': 'deconv'}, 24, True, 512),
         ({'lifting': 'deconv', 'backbone.name': 'hrnet', 'backbone.width': 18}, 24, True, 2048),
         ({'lifting': 'deconv', 'deconv.num_joints': 29, 'deconv.dtype': 'bfloat16'}, 29, False, 512),
@@ -218,6 +221,46 @@ def test_patch_sampling_is_for_training_alone():
     np.testing.assert_allclose(uvd(1.0, True), uvd(0.2, False), atol=1e-5)
 
 
+def light_network(shape, **options):
+    """Returns the light lifting as a function of feature maps , and its parameters."""
+    model = light.LightLifting(num_heads=2, width=8, ffn_width=12, depth_bins=4, **options)
+    settings = dict(training=False, init_betas=jnp.arange(10.0))
+    params = random_variables(model, jnp.zeros(shape), **settings)['params']
+    return lambda features, **changes: model.apply({'params': params | changes}, features, **settings), params
+
+
+def test_joints_of_the_light_lifting_lie_where_their_scores_are_high():
+    shape = (1, 4, 6, 10)
+    run, params = light_network(shape, convolutions=0)
+    features = jnp.asarray(np.random.default_rng(0).standard_normal(shape), jnp.float32)
+    flat = run(features, volume_queries=jax.tree.map(jnp.zeros_like, params['volume_queries']))
+    np.testing.assert_allclose(flat.uvd, 0.0, atol=1e-6)
+    # Scores without end choose one cell, whose middle is the joint's place.
+    sure = dict(params['volume_queries'], kernel=1e5 * params['volume_queries']['kernel'])
+    cells = (run(features, volume_queries=sure).uvd / light.REACH + 0.5) * np.array([6, 4, 4])
+    np.testing.assert_allclose(cells % 1.0, 0.5, atol=1e-3)
+    assert len(np.unique(np.round(cells.reshape(-1, 3), 1), axis=0)) > 1
+    # What is the same but for its place moves the joints with it, by whole cells.
+    still = {'volume_queries': sure, 'positions': jnp.zeros_like(params['positions'])}
+    turned = np.asarray(run(features[:, ::-1, ::-1], **still).uvd)
+    np.testing.assert_allclose(turned[..., :2], -np.asarray(run(features, **still).uvd)[..., :2], atol=1e-3)
+    # Places are told by the table.
+    assert np.abs(turned - run(features[:, ::-1, ::-1], volume_queries=sure).uvd).max() > 0.05
+
+
+def test_the_light_lifting_starts_from_the_mean_shape_and_upright_leaves():
+    model = light.LightLifting(width=8, num_heads=2)
+    inputs, betas = jnp.ones((2, 4, 6, 10)), jnp.arange(10.0)
+    lifted, _ = jax.jit(functools.partial(model.init_with_output, training=False))(
+        jax.random.key(0), inputs, init_betas=betas
+    )
+    np.testing.assert_array_equal(lifted.betas, np.broadcast_to(betas, (2, 10)))
+    assert lifted.uvd.shape == (2, 24, 3) and lifted.twists.shape == (2, 23, 2)
+    assert lifted.scale is None and np.isfinite(lifted.leaf_quaternions).all()
+    with pytest.raises(ValueError, match='width=10 cannot be split over 4 heads'):
+        light.LightLifting(width=10).init(jax.random.key(0), inputs, training=False, init_betas=betas)
+
+
 def test_layer_norm():
     norm = lifting.UnbiasedLayerNorm()
     x = np.random.default_rng(0).standard_normal((3, 7)).astype(np.float32)
@@ -270,7 +313,7 @@ def test_synchronised_batch_norm_sees_the_whole_batch():
 def test_soft_argmax_finds_a_peak():
     volumes = np.zeros((1, 8, 16, 2, 4), np.float32)
     volumes[0, 3, 10, 0, 1] = 100.0
-    found = deconv.soft_argmax(jnp.asarray(volumes))
+    found = lifting.soft_argmax(jnp.asarray(volumes))
     np.testing.assert_allclose(found[0, 0], [10 / 16 - 0.5, 3 / 8 - 0.5, 1 / 4 - 0.5], atol=1e-6)
     # A flat volume: the mean index of each axis.
     np.testing.assert_allclose(found[0, 1], [7.5 / 16 - 0.5, 3.5 / 8 - 0.5, 1.5 / 4 - 0.5], atol=1e-6)

@@ -48,6 +48,20 @@ def state_of(config):
             'HybrIK-Transformer with 11 blocks of width 64, feed-forward 2 x 24, on a ResNet-50',
         ),
         (
+            {
+                'image_size': 96,
+                'model.lifting': 'light',
+                'model.backbone.depth': 18,
+                'model.light.convolutions': 3,
+                'model.light.num_blocks': 2,
+                'model.light.width': 24,
+                'model.light.ffn_width': 40,
+                'model.light.depth_bins': 5,
+            },
+            24,
+            'a light Transformer with 2 blocks of width 24 on a ResNet-18',
+        ),
+        (
             {'model.backbone.name': 'hrnet', 'model.backbone.width': 18},
             24,
             'feed-forward 3 x 512, on an HRNet-W18',

@@ -36,6 +36,7 @@ from hybrik_jax.step import create_optimizer, fresh_state
 
 BASES = {
     'transformer': 'configs/hybrik_transformer.py',
+    'light': 'configs/synthetic_efficientnet.py',
     'deconv': 'configs/hybrik_deconv.py',
     'volumes': 'configs/hybrik_hrnet_camera.py',
     'rootnet': 'configs/rootnet.py',
@@ -124,7 +125,8 @@ def _configuration(
     architecture: Architecture, options: argparse.Namespace
 ) -> tuple[str, dict[str, Any], list[str]]:
     """Returns the configuration to start from, the keys to change in it, and what to tell about them."""
-    asked = {'model.transformer.variant': options.variant, 'model.transformer.num_heads': options.heads}
+    section = 'model.light' if architecture.keys.get('model.lifting') == 'light' else 'model.transformer'
+    asked = {'model.transformer.variant': options.variant, f'{section}.num_heads': options.heads}
     asked = {key: value for key, value in asked.items() if value is not None}
     if architecture.num_joints == 1 and (options.body or options.h36m_regressor or asked):
         raise ValueError(

@@ -9,6 +9,7 @@ import numpy as np
 
 from hybrik_jax.export.torch import backbone_prefix, clean_names
 from hybrik_jax.model.efficientnet import SCALES, stages_of
+from hybrik_jax.model.light import KEY_WIDTH
 from hybrik_jax.model.resnet import STAGES
 
 
@@ -53,6 +54,8 @@ def recognise(state_dict: Mapping[str, Any]) -> Architecture:
         return _rootnet(shapes)
     if shapes.numbered(r'transformer\.layer_norm_src\.(\d+)\.'):
         return _transformer(shapes)
+    if shapes.numbered(r'light\.layers\.(\d+)\.'):
+        return _light(shapes)
     if shapes.numbered(r'deconv_layers\.(\d+)\.'):
         return _deconv(shapes)
     if 'preact.final_layer.weight' in shapes:
@@ -131,11 +134,33 @@ def _transformer(shapes: _Shapes) -> Architecture:
         f'on {backbone}' + (', with a camera' if keys['model.transformer.camera'] else '')
     )
     assumed = {'model.transformer.variant': 'custom', 'model.transformer.num_heads': 8}
-    image_size = {'image_size': 32 * shapes.side('pos_embedding.row_embed.weight', 0, 8)}
+    _place_size(shapes.side('pos_embedding.row_embed.weight', 0, 8), keys, assumed)
+    return Architecture(title, keys, assumed, num_joints=24)
+
+
+def _place_size(rows: int, keys: dict[str, Any], assumed: dict[str, Any]) -> None:
+    """Adds the size of images, which the rows of the feature map tell, to what is known or assumed."""
     if keys['model.backbone.name'] in SCALES:  # a map of as many rows may have another stride, too
-        assumed |= image_size | {'model.backbone.stride': 32}
+        assumed |= {'image_size': 32 * rows, 'model.backbone.stride': 32}
     else:
-        keys |= image_size
+        keys |= {'image_size': 32 * rows}
+
+
+def _light(shapes: _Shapes) -> Architecture:
+    backbone, keys = _backbone(shapes, 'preact.')
+    blocks = shapes.numbered(r'light\.layers\.(\d+)\.')
+    width = shapes.side('light.source_projection.weight', 0, 128)
+    keys |= {
+        'model.lifting': 'light',
+        'model.light.convolutions': shapes.numbered(r'light\.neck(\d+)\.'),
+        'model.light.num_blocks': blocks,
+        'model.light.width': width,
+        'model.light.ffn_width': shapes.side('light.layers.0.source_ffn_linear0.weight', 0, 256),
+        'model.light.depth_bins': shapes.side('light.volume_queries.weight', 0, 8 * KEY_WIDTH) // KEY_WIDTH,
+    }
+    title = f'a light Transformer with {blocks} blocks of width {width} on {backbone}'
+    assumed = {'model.light.num_heads': 4}
+    _place_size(shapes.side('light.positions', 0, 8), keys, assumed)
     return Architecture(title, keys, assumed, num_joints=24)
 
 

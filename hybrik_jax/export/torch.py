@@ -19,6 +19,8 @@ EMBEDDINGS = {'joint_embeddings': 'joint_embeddings', 'type_embeddings': 'type_e
 EMBEDDINGS |= {
     'row_codes': 'pos_embedding.row_embed.weight',
     'column_codes': 'pos_embedding.col_embed.weight',
+    'positions': 'light.positions',
+    'queries': 'light.queries',
 }
 
 # Rows of a table: pattern of our module path, PyTorch's module name, names of the parameters in it.
@@ -84,6 +86,10 @@ HYBRIK_TABLE: Table = (
     *_transformer_rows('source', 'src'),
     *_transformer_rows('query', 'tgt'),
     *_transformer_rows('cross', 'cross'),
+    # The light Transformer's, which is no PyTorch program's: our own names.
+    (r'lifting/layer(\d+)/(\w+_attention)/(\w+)', r'light.layers.\1.\2.\3', LINEAR),
+    (r'lifting/layer(\d+)/(\w+)', r'light.layers.\1.\2', LINEAR | BATCH_NORM),
+    (r'lifting/((?:neck|source|query|volume)\w+)', r'light.\1', CONVOLUTION | BATCH_NORM),
     *((f'lifting/deconv{i}', f'deconv_layers.{3 * i}', CONVOLUTION) for i in range(3)),
     *((f'lifting/deconv_bn{i}', f'deconv_layers.{3 * i + 1}', BATCH_NORM) for i in range(3)),
     ('lifting/volumes', 'final_layer', CONVOLUTION),

@@ -14,31 +14,13 @@ from flax import linen as nn
 from hybrik_jax.body import skeleton
 from hybrik_jax.body.smpl import NUM_BETAS
 from hybrik_jax.model.layers import BatchNorm
-from hybrik_jax.model.lifting import NUM_LEAVES, NUM_TWISTS, START_SCALE, linear
+from hybrik_jax.model.lifting import NUM_LEAVES, NUM_TWISTS, START_SCALE, linear, soft_argmax
 from hybrik_jax.types import Lifted
 from hybrik_jax.units import DEPTH_SCALE_M
 
 NUM_LAYERS = 3
 HIDDEN = 1024
 OWN_DEPTH = 2.2 / DEPTH_SCALE_M  # d of networks with a camera has a unit of 2.2 m
-
-
-def soft_argmax(volumes: jax.Array) -> jax.Array:
-    """Returns the expected place in each volume: (B, K, 3) as (column, row, depth), each in [-0.5, 0.5).
-
-    Args:
-        volumes: (B, rows, columns, K, depths) scores; their softmax over a joint's whole volume is the
-            probability of the joint's place: index / length of its axis - 0.5.
-    """
-    probability = nn.softmax(volumes, axis=(1, 2, 4))
-
-    def expected(marginal: jax.Array) -> jax.Array:
-        size = marginal.shape[1]
-        return jnp.einsum('bsk,s->bk', marginal, jnp.arange(size, dtype=marginal.dtype)) / size - 0.5
-
-    columns, rows = probability.sum(axis=(1, 4)), probability.sum(axis=(2, 4))
-    depths = jnp.swapaxes(probability.sum(axis=(1, 2)), 1, 2)
-    return jnp.stack([expected(columns), expected(rows), expected(depths)], axis=-1)
 
 
 def upsampled(x: jax.Array, *, width: int, norm: Callable[..., nn.Module], dtype: Any) -> jax.Array:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from hybrik_jax.model import deconv, efficientnet, hrnet, lifting, resnet, rootnet, volumes
+from hybrik_jax.model import deconv, efficientnet, hrnet, lifting, light, resnet, rootnet, volumes
 from hybrik_jax.types import Lifted, Rooted
 
 # Name -> (section `model` of a configuration, axis of shared batch statistics or None) -> module.
@@ -24,6 +24,7 @@ BACKBONES: dict[str, Callable[[Any, str | None], nn.Module]] = {
 NORMALISATIONS = dict.fromkeys(efficientnet.SCALES, (efficientnet.IMAGE_MEAN, efficientnet.IMAGE_STD))
 LIFTINGS: dict[str, Callable[[Any, str | None], nn.Module]] = {
     'transformer': lifting.create,
+    'light': light.create,
     'deconv': deconv.create,
     'volumes': volumes.create,
     'rootnet': rootnet.create,

@@ -22,14 +22,35 @@ START_SCALE = 0.9  # of a network's camera, before what it learns is added
 VARIANTS = ('custom', 'original')
 
 
-def linear(features: int, *, dtype: Any = jnp.float32, name: str) -> nn.Dense:
-    """Returns a linear layer whose weights start as PyTorch's, uniform within 1 / sqrt(fan-in); bias zero."""
+def linear(features: int, *, gain: float = 1 / 3, dtype: Any = jnp.float32, name: str) -> nn.Dense:
+    """Returns a linear layer whose weights start uniform with variance gain / fan-in; bias zero.
+
+    The gain as it is has them within 1 / sqrt(fan-in), as PyTorch's start.
+    """
     return nn.Dense(
         features,
         dtype=dtype,
         name=name,
-        kernel_init=nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform'),
+        kernel_init=nn.initializers.variance_scaling(gain, 'fan_in', 'uniform'),
     )
+
+
+def soft_argmax(volumes: jax.Array) -> jax.Array:
+    """Returns the expected place in each volume: (B, K, 3) as (column, row, depth), each in [-0.5, 0.5).
+
+    Args:
+        volumes: (B, rows, columns, K, depths) scores; their softmax over a joint's whole volume is the
+            probability of the joint's place: index / length of its axis - 0.5.
+    """
+    probability = nn.softmax(volumes, axis=(1, 2, 4))
+
+    def expected(marginal: jax.Array) -> jax.Array:
+        size = marginal.shape[1]
+        return jnp.einsum('bsk,s->bk', marginal, jnp.arange(size, dtype=marginal.dtype)) / size - 0.5
+
+    columns, rows = probability.sum(axis=(1, 4)), probability.sum(axis=(2, 4))
+    depths = jnp.swapaxes(probability.sum(axis=(1, 2)), 1, 2)
+    return jnp.stack([expected(columns), expected(rows), expected(depths)], axis=-1)
 
 
 def sample_patches(
@@ -70,7 +91,8 @@ class Attention(nn.Module):
     """Multi-head attention: queries (B or 1, Q, D), sources (B, N, D) -> (B, Q, D).
 
     Scores are divided by sqrt(D / num_heads); the softmax is taken in float32. `visible` (B, N) bool, where
-    given, tells which sources may be attended to: the others might as well not exist.
+    given, tells which sources may be attended to: the others might as well not exist. `gain` is that of
+    `linear`.
 
     Raises:
         ValueError: if D cannot be split over the heads.
@@ -78,6 +100,7 @@ class Attention(nn.Module):
 
     num_heads: int
     dtype: Any
+    gain: float = 1 / 3
 
     @nn.compact
     def __call__(self, queries: jax.Array, sources: jax.Array, visible: jax.Array | None = None) -> jax.Array:
@@ -87,7 +110,7 @@ class Attention(nn.Module):
         per_head = width // self.num_heads
 
         def heads(x: jax.Array, name: str) -> jax.Array:
-            x = linear(width, dtype=self.dtype, name=name)(x)
+            x = linear(width, gain=self.gain, dtype=self.dtype, name=name)(x)
             return x.reshape(*x.shape[:2], self.num_heads, per_head)
 
         query, key, value = heads(queries, 'query'), heads(sources, 'key'), heads(sources, 'value')
@@ -99,7 +122,7 @@ class Attention(nn.Module):
         weights = nn.softmax(scores, axis=-1).astype(value.dtype)
         attended = jnp.einsum('bhqn,bnhc->bqhc', weights, value)
         attended = attended.reshape(*attended.shape[:2], width)
-        return linear(width, dtype=self.dtype, name='out')(attended)
+        return linear(width, gain=self.gain, dtype=self.dtype, name='out')(attended)
 
 
 class FeedForward(nn.Module):

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from hybrik_jax.model.deconv import soft_argmax, upsampled
+from hybrik_jax.model.deconv import upsampled
 from hybrik_jax.model.layers import BatchNorm
+from hybrik_jax.model.lifting import soft_argmax
 from hybrik_jax.types import Rooted
 
 
