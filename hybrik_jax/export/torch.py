@@ -89,7 +89,7 @@ HYBRIK_TABLE: Table = (
     # The light Transformer's, which is no PyTorch program's: our own names.
     (r'lifting/layer(\d+)/(\w+_attention)/(\w+)', r'light.layers.\1.\2.\3', LINEAR),
     (r'lifting/layer(\d+)/(\w+)', r'light.layers.\1.\2', LINEAR | BATCH_NORM),
-    (r'lifting/((?:neck|source|query|volume)\w+)', r'light.\1', CONVOLUTION | BATCH_NORM),
+    (r'lifting/((?:neck|source_|query_|volume_)\w+)', r'light.\1', CONVOLUTION | BATCH_NORM),
     *((f'lifting/deconv{i}', f'deconv_layers.{3 * i}', CONVOLUTION) for i in range(3)),
     *((f'lifting/deconv_bn{i}', f'deconv_layers.{3 * i + 1}', BATCH_NORM) for i in range(3)),
     ('lifting/volumes', 'final_layer', CONVOLUTION),
