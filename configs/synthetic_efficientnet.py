@@ -4,9 +4,9 @@
     python -m hybrik_jax.main --config configs/synthetic_efficientnet.py
 
 EfficientNet-Lite0 on crops of 128 x 128, up to its last stage of stride 16: 64 patches, as the paper has of
-crops of 256 x 256. Of the pretrained features the early ones and all depthwise kernels stand still, which
-leaves a step as quick as that of the half ResNet-18 of configs/synthetic.py on 96 x 96.
-docs/default_network.md tells what was tried, and what it came to.
+crops of 256 x 256. Of the pretrained features the early ones and all depthwise kernels stand still. The
+lifting is the light Transformer, which learns sooner than the paper's at this size: docs/default_network.md
+tells what was tried, and what it came to.
 """
 
 from ml_collections import ConfigDict
