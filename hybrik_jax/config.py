@@ -425,8 +425,9 @@ def network_differences(saved: dict[str, Any], wanted: dict[str, Any]) -> list[s
     How they are computed and trained is not looked at: precision, dropout, what stands still.
     """
     there, now = flat(completed(saved)), flat(completed(wanted))
-    own = {name: name for name in ('transformer', 'light')}.get(now['model.lifting'], 'deconv')
-    others = {f'model.{name}' for name in ('transformer', 'light', 'deconv') if name != own}
+    sections = {'transformer', 'light', 'deconv'}
+    own = now['model.lifting'] if now['model.lifting'] in sections else 'deconv'
+    others = {f'model.{name}' for name in sections - {own}}
     if now['model.backbone.name'] != 'resnet':
         others.add('model.backbone.depth')
     names = [name for name in KEYS if name.startswith('model.') and name.split('.')[-1] not in _SAME_NETWORK]

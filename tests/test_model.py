@@ -222,7 +222,7 @@ def test_patch_sampling_is_for_training_alone():
 
 
 def light_network(shape, **options):
-    """Returns the light lifting as a function of feature maps , and its parameters."""
+    """Returns the light lifting as a function of feature maps, and its parameters."""
     model = light.LightLifting(num_heads=2, width=8, ffn_width=12, depth_bins=4, **options)
     settings = dict(training=False, init_betas=jnp.arange(10.0))
     params = random_variables(model, jnp.zeros(shape), **settings)['params']
@@ -248,7 +248,7 @@ def test_joints_of_the_light_lifting_lie_where_their_scores_are_high():
     assert np.abs(turned - run(features[:, ::-1, ::-1], volume_queries=sure).uvd).max() > 0.05
 
 
-def test_the_light_lifting_starts_from_the_mean_shape_and_upright_leaves():
+def test_the_light_lifting_starts_from_the_mean_shape():
     model = light.LightLifting(width=8, num_heads=2)
     inputs, betas = jnp.ones((2, 4, 6, 10)), jnp.arange(10.0)
     lifted, _ = jax.jit(functools.partial(model.init_with_output, training=False))(

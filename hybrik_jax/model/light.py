@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from hybrik_jax.body import skeleton
@@ -15,7 +16,7 @@ from hybrik_jax.body.smpl import NUM_BETAS
 from hybrik_jax.model.lifting import NUM_LEAVES, NUM_TWISTS, Attention, linear, soft_argmax
 from hybrik_jax.types import Lifted
 
-NUM_TOKENS = skeleton.NUM_JOINTS + NUM_TWISTS + NUM_LEAVES + 1
+TOKENS = (skeleton.NUM_JOINTS, NUM_TWISTS, NUM_LEAVES, 1)  # how many for joints, twists, leaves, the shape
 KEY_WIDTH = 32  # channels in which joint tokens and patches are compared
 REACH = 1.25  # side of a joint's volume in sides of the crop, and of 2 m: joints may lie a little outside
 GAIN = 1.0  # of linear layers as they start: outputs vary as much as inputs
@@ -90,14 +91,14 @@ class LightLifting(nn.Module):
         places = self.param('positions', normal, (rows, columns, self.width))
         sources = linear(self.width, gain=GAIN, dtype=self.dtype, name='source_projection')(x)
         sources = sources + places.reshape(1, rows * columns, self.width).astype(self.dtype)
-        queries = self.param('queries', normal, (NUM_TOKENS, self.width))[None].astype(self.dtype)
+        queries = self.param('queries', normal, (sum(TOKENS), self.width))[None].astype(self.dtype)
         for i in range(self.num_blocks):
             block = LightBlock(self.num_heads, self.ffn_width, self.dtype, name=f'layer{i}')
             sources, queries = block(sources, queries)
         sources = nn.LayerNorm(dtype=full, name='source_norm')(sources)
         tokens = nn.LayerNorm(dtype=full, name='query_norm')(queries)
 
-        joints, twists, leaves, shape = jnp.split(tokens, [24, 47, 52], axis=1)
+        joints, twists, leaves, shape = jnp.split(tokens, np.cumsum(TOKENS[:-1]), axis=1)
         scores = self._scores(joints, sources).reshape(batch_size, rows, columns, -1, self.depth_bins)
         # From the corners of cells to their middles.
         uvd = soft_argmax(scores) + 0.5 / jnp.array([columns, rows, self.depth_bins], full)
