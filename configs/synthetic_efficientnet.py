@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
     config = synthetic.get_config()
     config.workdir = 'runs/synthetic_efficientnet'
     config.image_size = 128
-    config.num_epochs = 28
+    config.num_epochs = 38
     config.model.backbone.name = 'efficientnet_lite0'
     config.model.backbone.stride = 16
     config.model.backbone.stages = 5
