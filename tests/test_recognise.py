@@ -3,17 +3,21 @@
 import functools
 import json
 import pathlib
+import runpy
 
 import jax
 import numpy as np
 import pytest
 
 from configs import default
+from hybrik_jax import config as configuration
 from hybrik_jax.export import torch as export
 from hybrik_jax.export.recognise import recognise
 from hybrik_jax.model import hybrik
+from tools import import_torch
 
-NAMES = json.loads((pathlib.Path(__file__).parent / 'golden' / 'state_dict.json').read_text())
+ROOT = pathlib.Path(__file__).parents[1]
+NAMES = json.loads((ROOT / 'tests' / 'golden' / 'state_dict.json').read_text())
 
 
 def empty(shapes):
@@ -93,6 +97,11 @@ def test_every_size_is_found_again(changes, joints, title):
     assert title in architecture.title and architecture.num_joints == joints
     for key, value in changes.items():
         assert (architecture.keys | architecture.assumed)[key] == value, key
+    # What was found goes with the configuration that an import starts from.
+    file = ROOT / import_torch.BASES[architecture.keys['model.lifting']]
+    base = runpy.run_path(str(file))['get_config']()
+    base.update_from_flattened_dict(architecture.keys | architecture.assumed)
+    configuration.check(base, devices=1, hosts=1)
 
 
 def test_a_backbone_alone():

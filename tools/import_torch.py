@@ -36,7 +36,7 @@ from hybrik_jax.step import create_optimizer, fresh_state
 
 BASES = {
     'transformer': 'configs/hybrik_transformer.py',
-    'light': 'configs/synthetic_efficientnet.py',
+    'light': 'configs/hybrik_transformer.py',
     'deconv': 'configs/hybrik_deconv.py',
     'volumes': 'configs/hybrik_hrnet_camera.py',
     'rootnet': 'configs/rootnet.py',
