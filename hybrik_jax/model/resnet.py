@@ -40,9 +40,9 @@ class Pointwise(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param('kernel', CONVOLUTION_START, (1, 1, x.shape[-1], self.planes))
-        x = x.astype(self.dtype)
-        for axis in (1, 2):  # a slice by jnp would be a gather
+        for axis in (1, 2):  # a slice by jnp is a gather where the batch has no fixed size
             x = jax.lax.slice_in_dim(x, 0, None, self.stride, axis)
+        x = x.astype(self.dtype)
         y = x.reshape(-1, x.shape[-1]) @ kernel[0, 0].astype(self.dtype)
         if self.bias:
             y = y + self.param('bias', nn.initializers.zeros, (self.planes,)).astype(self.dtype)
