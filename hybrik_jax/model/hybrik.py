@@ -9,7 +9,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
+from flax import traverse_util
 
 from hybrik_jax.model import deconv, efficientnet, hrnet, lifting, light, resnet, rootnet, volumes
 from hybrik_jax.types import Lifted, Rooted
@@ -29,6 +31,7 @@ LIFTINGS: dict[str, Callable[[Any, str | None], nn.Module]] = {
     'volumes': volumes.create,
     'rootnet': rootnet.create,
 }
+POSITION_TABLES = ('row_codes', 'column_codes', 'positions')  # have entries for places of the feature map
 
 
 class HybrIK(nn.Module):
@@ -95,9 +98,28 @@ def _look_up(registry: Mapping[str, Callable], name: str, key: str) -> Callable:
 def initialise(model: HybrIK, key: jax.Array, *, image_size: int) -> dict[str, Any]:
     """Returns fresh variables, {'params': ..., 'batch_stats': ...}, for square images of `image_size` pixels.
 
-    The position tables of the Transformer have a row for each row of the feature map: variables fit one
-    image size.
+    The position tables of Transformers have a row for each row of the feature map: variables fit one image
+    size, and `for_another_size` makes them fit another.
     """
     images = jnp.zeros((1, image_size, image_size, 3))
     betas = jnp.zeros(lifting.NUM_BETAS)
     return jax.jit(lambda key: model.init(key, images, training=False, init_betas=betas))(key)
+
+
+def for_another_size(variables: Mapping[str, Any], shapes: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns variables whose position tables are interpolated to the shapes of another image size.
+
+    Args:
+        variables: of a network; arrays other than position tables are left as they are.
+        shapes: those of the same network for the wanted image size, arrays or `jax.ShapeDtypeStruct`.
+    """
+    wanted = traverse_util.flatten_dict(shapes)
+
+    def fit(path: tuple[str, ...], array: Any) -> Any:
+        like = np.shape(wanted.get(path))
+        if path[-1] not in POSITION_TABLES or len(like) != np.ndim(array) or like == np.shape(array):
+            return array
+        return jax.image.resize(array, like, 'linear')
+
+    fitted = {path: fit(path, array) for path, array in traverse_util.flatten_dict(variables).items()}
+    return traverse_util.unflatten_dict(fitted)
