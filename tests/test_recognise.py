@@ -66,6 +66,25 @@ def state_of(config):
             'a light Transformer with 2 blocks of width 24 on a ResNet-18',
         ),
         (
+            {
+                'image_size': 160,
+                'model.lifting': 'light',
+                'model.backbone.name': 'efficientnet_lite0',
+                'model.backbone.stages': 5,
+            },
+            24,
+            'a light Transformer with 1 blocks of width 128 on an EfficientNet-Lite0 of 5 stages',
+        ),
+        (
+            {
+                'image_size': 96,
+                'model.backbone.name': 'efficientnet_lite2',
+                'model.backbone.stride': 32,
+            },
+            24,
+            'feed-forward 3 x 512, on an EfficientNet-Lite2',
+        ),
+        (
             {'model.backbone.name': 'hrnet', 'model.backbone.width': 18},
             24,
             'feed-forward 3 x 512, on an HRNet-W18',
@@ -124,6 +143,10 @@ def test_a_backbone_alone():
         (
             {'layer1.0.conv1.weight': (64, 64, 3, 3)},
             r'has \(1, 0, 0, 0\) basic blocks: none of ResNet-18, -34',
+        ),
+        (
+            {'_blocks.0._project_conv.weight': (17, 32, 1, 1)},
+            'has 1 inverted residual blocks and ends in 17 channels: none of efficientnet_lite0',
         ),
         ({'smpl.v_template': (6890, 3)}, 'no network that is known .* there are none'),
     ],

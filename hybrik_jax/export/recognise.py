@@ -1,6 +1,8 @@
 """Which network a state dict belongs to, from its names and shapes alone."""
 
 import dataclasses
+import itertools
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hybrik_jax.export.torch import backbone_prefix, clean_names
-from hybrik_jax.model.efficientnet import SCALES, stages_of
+from hybrik_jax.model.efficientnet import COUNTS, SCALES, STRIDES, stages_of
 from hybrik_jax.model.light import KEY_WIDTH
 from hybrik_jax.model.resnet import STAGES
 
@@ -95,14 +97,7 @@ def _backbone(shapes: _Shapes, prefix: str) -> tuple[str, dict[str, Any]]:
         return f'an HRNet-W{width}', {'model.backbone.name': 'hrnet', 'model.backbone.width': width}
     if number := shapes.numbered(rf'{re.escape(prefix)}_blocks\.(\d+)\.'):
         planes = shapes.side(f'{prefix}_blocks.{number - 1}._project_conv.weight', 0, 320)
-        for name in SCALES:
-            stages = stages_of(name)
-            if (sum(stage.blocks for stage in stages), stages[-1].planes) == (number, planes):
-                return f'an EfficientNet-Lite{name[-1]}', {'model.backbone.name': name}
-        raise ValueError(
-            f'The backbone has {number} inverted residual blocks and ends in {planes} channels: none of '
-            f'{", ".join(SCALES)}.'
-        )
+        return _efficientnet(number, planes)
     blocks = tuple(shapes.numbered(rf'{re.escape(prefix)}layer{stage}\.(\d+)\.') for stage in range(1, 5))
     bottleneck = bool(shapes.numbered(rf'{re.escape(prefix)}layer\d\.(\d+)\.conv3\.'))
     for depth, layout in STAGES.items():
@@ -112,6 +107,21 @@ def _backbone(shapes: _Shapes, prefix: str) -> tuple[str, dict[str, Any]]:
             return f'a ResNet-{depth}', keys | {'model.backbone.width': width}
     kind, known = 'bottleneck' if bottleneck else 'basic', ', -'.join(map(str, STAGES))
     raise ValueError(f'The backbone has {blocks} {kind} blocks: none of ResNet-{known}.')
+
+
+def _efficientnet(number: int, planes: int) -> tuple[str, dict[str, Any]]:
+    """Returns an EfficientNet-Lite of so many blocks that ends in so many channels, as `_backbone` does."""
+    for name, count in itertools.product(SCALES, COUNTS):
+        stages = stages_of(name)[:count]
+        if (sum(stage.blocks for stage in stages), stages[-1].planes) == (number, planes):
+            title, keys = f'an EfficientNet-Lite{name[-1]}', {'model.backbone.name': name}
+            if count == max(COUNTS):
+                return title, keys
+            return f'{title} of {count} stages', keys | {'model.backbone.stages': count}
+    raise ValueError(
+        f'The backbone has {number} inverted residual blocks and ends in {planes} channels: none of '
+        f'{", ".join(SCALES)}.'
+    )
 
 
 def _transformer(shapes: _Shapes) -> Architecture:
@@ -140,10 +150,16 @@ def _transformer(shapes: _Shapes) -> Architecture:
 
 def _place_size(rows: int, keys: dict[str, Any], assumed: dict[str, Any]) -> None:
     """Adds the size of images, which the rows of the feature map tell, to what is known or assumed."""
-    if keys['model.backbone.name'] in SCALES:  # a map of as many rows may have another stride, too
-        assumed |= {'image_size': 32 * rows, 'model.backbone.stride': 32}
-    else:
+    name = keys['model.backbone.name']
+    if name not in SCALES:
         keys |= {'image_size': 32 * rows}
+        return
+    stages = stages_of(name)[: keys.get('model.backbone.stages')]
+    stride = 2 * math.prod(stage.stride for stage in stages)  # as published, the stem's with it
+    if stride <= min(STRIDES):
+        keys |= {'image_size': stride * rows}
+    else:  # a map of as many rows may have another stride, too
+        assumed |= {'image_size': stride * rows, 'model.backbone.stride': stride}
 
 
 def _light(shapes: _Shapes) -> Architecture:
