@@ -9,12 +9,12 @@ people are drawn like those that it was trained on: the figures improve a little
 
 from ml_collections import ConfigDict
 
-from configs import synthetic_efficientnet_160
+from configs import synthetic_efficientnet_192
 
 
 def get_config() -> ConfigDict:
     """Returns the configuration of the package's network, to go on from it for a moment."""
-    config = synthetic_efficientnet_160.get_config()
+    config = synthetic_efficientnet_192.get_config()
     config.workdir = 'runs/demo'
     config.data.root = 'data/demo'
     config.data.synthetic.train = 4000
@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
     config.pretrained.network = 'bundled'
     config.num_epochs = 2
     config.steps_per_epoch = 150
-    config.optimizer.learning_rate = 1e-4  # below where the network's own training ended
+    config.optimizer.learning_rate = 6e-5  # below where the network's own training ended
     config.optimizer.warmup_steps = 50
     config.optimizer.backbone_frozen = 0
     config.average.tail_epochs = 1.0

@@ -6,7 +6,7 @@
 EfficientNet-Lite0 on crops of 128 x 128, up to its last stage of stride 16: 64 patches, as the paper has of
 crops of 256 x 256. Of the pretrained features the early ones and all depthwise kernels stand still. The
 lifting is the light Transformer, which learns sooner than the paper's at this size: docs/default_network.md
-tells what was tried, and what it came to.
+tells what was tried, and what it came to. `configs/synthetic_efficientnet_160.py` goes on from it.
 """
 
 from ml_collections import ConfigDict

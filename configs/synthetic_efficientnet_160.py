@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
     config = synthetic_efficientnet.get_config()
     config.workdir = 'runs/synthetic_efficientnet_160'
     config.image_size = 160
-    config.num_epochs = 26
+    config.num_epochs = 13
     config.pretrained.backbone = ''
     config.pretrained.network = 'runs/synthetic_efficientnet'
     config.data.root = 'data/large'

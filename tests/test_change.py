@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from configs import demo, synthetic_efficientnet_160
+from configs import demo, synthetic_efficientnet_192
 from hybrik_jax import config as configuration
 from hybrik_jax import evaluate, main, setup
 from hybrik_jax.checkpoint import Checkpoints
@@ -164,7 +164,7 @@ def test_a_run_goes_on_from_another(tmp_path, data_root):
 
 
 def test_the_demo_goes_on_with_the_network_that_is_trained_for_the_package():
-    own, other = (configuration.plain(one.get_config()) for one in (demo, synthetic_efficientnet_160))
+    own, other = (configuration.plain(one.get_config()) for one in (demo, synthetic_efficientnet_192))
     assert configuration.network_differences(other, own) == [] and other['image_size'] == own['image_size']
     configuration.check(demo.get_config(), devices=1, hosts=1)
 
