@@ -20,13 +20,11 @@ def get_config() -> ConfigDict:
     config.data.synthetic.train = 4000
     config.data.synthetic.validation = 100
     config.data.synthetic.test = 200
-    config.pretrained.backbone = ''
     config.pretrained.network = 'bundled'
     config.num_epochs = 2
     config.steps_per_epoch = 150
     config.optimizer.learning_rate = 6e-5  # below where the network's own training ended
     config.optimizer.warmup_steps = 50
-    config.optimizer.backbone_frozen = 0
     config.average.tail_epochs = 1.0
     config.average.ema_decay = 0.98
     config.validate_every = 150

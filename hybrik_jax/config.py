@@ -124,7 +124,7 @@ KEYS: dict[str, Key] = {
     'model.backbone.depth': Key(Literal[tuple(resnet.STAGES)]),
     'model.backbone.width': Key(whole(1, 4096)),
     'model.backbone.stride': Key(Literal[efficientnet.STRIDES], before=32),
-    'model.backbone.stages': Key(Literal[5, 7], before=7),
+    'model.backbone.stages': Key(Literal[efficientnet.COUNTS], before=7),
     'model.backbone.frozen_stages': Key(whole(0, len(efficientnet.STAGES)), before=0),
     'model.backbone.frozen': Key(different(Literal[efficientnet.FREEZABLE]), before=[]),
     'model.backbone.dtype': Key(DTYPE),

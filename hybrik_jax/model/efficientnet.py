@@ -24,7 +24,7 @@ SCALES = {
     'efficientnet_lite2': (1.1, 1.2),
 }
 STRIDES = (16, 32)  # that a feature map may have
-COUNTS = (7, 5)  # of stages that a network may have, see `model.backbone.stages`
+COUNTS = (5, 7)  # of stages that a network may have, see `model.backbone.stages`
 FREEZABLE = ('depthwise', 'statistics')
 STEM = 32
 DIVISOR = 8  # of all widths
